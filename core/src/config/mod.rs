@@ -1,0 +1,530 @@
+//! A TOML file becomes a checked [`Config`].
+//!
+//! `[memory]`, `[flux]`, `[search]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
+//! pick a plug-in with `backend = "…"`; their other keys belong to the plug-in. Environment variables such as
+//! `AETHER__HOT__BACKEND=flat` override single keys.
+
+mod raw;
+mod tables;
+mod units;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use toml_edit::{Item, Table, Value};
+
+pub use raw::{RawConfig, nearest};
+use raw::{Source, parse_document, read_source};
+pub use tables::{Durability, FluxConfig, LimitsConfig, MemoryConfig, SearchConfig, SearchMode};
+pub use units::{ByteSize, Span};
+
+use crate::error::{Error, Result};
+use crate::plugin::{OptionSpec, Role};
+use crate::registry::Registry;
+use crate::vector::DIM_MAX;
+
+/// Prefix of the environment variables that override keys.
+pub const ENV_PREFIX: &str = "AETHER__";
+
+/// A role's choice: the plug-in's name and the keys that belong to it.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// The role.
+    pub role: Role,
+    /// The plug-in's name.
+    pub backend: String,
+    /// Its keys.
+    pub raw: RawConfig,
+    /// Where `backend` was written, as a message's beginning and as an origin.
+    place: Option<RawConfig>,
+}
+
+impl Slot {
+    /// A plug-in with its default settings.
+    pub fn named(role: Role, backend: impl Into<String>) -> Self {
+        Self {
+            role,
+            backend: backend.into(),
+            raw: RawConfig::empty(role.name()),
+            place: None,
+        }
+    }
+
+    /// A plug-in with settings in TOML text, for tests and for building by hand.
+    ///
+    /// # Errors
+    /// `Config` when `keys` is not TOML.
+    pub fn with_keys(role: Role, backend: impl Into<String>, keys: &str) -> Result<Self> {
+        let raw = RawConfig::from_toml(role.name(), keys)?;
+        Ok(Self {
+            role,
+            backend: backend.into(),
+            raw,
+            place: None,
+        })
+    }
+
+    /// Reads `backend` and the other keys of a table, with a default for a missing `backend`.
+    ///
+    /// # Errors
+    /// `Config` when `backend` is not a text.
+    pub fn from_table(role: Role, mut raw: RawConfig, default: &str) -> Result<Self> {
+        let place = raw.clone();
+        let backend = raw
+            .take_text("backend")?
+            .unwrap_or_else(|| default.to_owned());
+        Ok(Self {
+            role,
+            backend,
+            raw,
+            place: Some(place),
+        })
+    }
+
+    /// Points an error at the `backend` key.
+    pub(crate) fn at_backend(&self, error: Error) -> Error {
+        match &self.place {
+            Some(place) => place.error("backend", error.message()),
+            None => error,
+        }
+    }
+
+    fn backend_origin(&self) -> String {
+        self.place
+            .as_ref()
+            .map_or_else(|| "default".to_owned(), |p| p.origin("backend"))
+    }
+}
+
+/// Everything a memory is assembled from. Settings only; clock and registry come in through the builder.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[memory]`.
+    pub memory: MemoryConfig,
+    /// `[flux]`.
+    pub flux: FluxConfig,
+    /// `[search]`.
+    pub search: SearchConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[hot]`.
+    pub hot: Slot,
+    /// `[cold]`.
+    pub cold: Slot,
+    /// `[meta]`.
+    pub meta: Slot,
+    /// `[codec]`.
+    pub codec: Slot,
+    /// `[codec.then]`: a byte codec behind a lossy one.
+    pub codec_then: Option<Slot>,
+    /// `[policy]`.
+    pub policy: Slot,
+    origins: BTreeMap<&'static str, RawConfig>,
+}
+
+/// One effective setting, for `aether config show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Its table, as `hot`.
+    pub table: String,
+    /// Its key.
+    pub key: String,
+    /// Its value as TOML.
+    pub value: String,
+    /// Where the value came from.
+    pub origin: String,
+}
+
+const DEFAULTS: [(Role, &str); 5] = [
+    (Role::Hot, "hnsw"),
+    (Role::Cold, "file"),
+    (Role::Meta, "redb"),
+    (Role::Codec, "zstd"),
+    (Role::Policy, "flux"),
+];
+
+const TABLES: [&str; 9] = [
+    "memory", "flux", "search", "limits", "hot", "cold", "meta", "codec", "policy",
+];
+
+impl Default for Config {
+    fn default() -> Self {
+        let slot = |i: usize| Slot::named(DEFAULTS[i].0, DEFAULTS[i].1);
+        Self {
+            memory: MemoryConfig::default(),
+            flux: FluxConfig::default(),
+            search: SearchConfig::default(),
+            limits: LimitsConfig::default(),
+            hot: slot(0),
+            cold: slot(1),
+            meta: slot(2),
+            codec: slot(3),
+            codec_then: None,
+            policy: slot(4),
+            origins: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file, then the overriding environment variables of this process.
+    ///
+    /// # Errors
+    /// `Config`, with file, line, key, what was expected, and how to mend it.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::read(read_source(path.as_ref())?, env_variables())
+    }
+
+    /// Reads TOML text; looks at no environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_toml(text: &str) -> Result<Self> {
+        Self::read(
+            Source {
+                file: None,
+                text: text.to_owned(),
+            },
+            Vec::new(),
+        )
+    }
+
+    /// Reads TOML text and the given `(name, value)` pairs as environment variables.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_toml_and_env(
+        text: &str,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self> {
+        Self::read(
+            Source {
+                file: None,
+                text: text.to_owned(),
+            },
+            env.into_iter().collect(),
+        )
+    }
+
+    /// The defaults, overridden by this process's environment variables.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_env() -> Result<Self> {
+        Self::read(Source::default(), env_variables())
+    }
+
+    fn read(source: Source, env: Vec<(String, String)>) -> Result<Self> {
+        let source = Arc::new(source);
+        let mut root = parse_document(&source)?;
+        let mut overridden: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in env {
+            let Some(path) = name.strip_prefix(ENV_PREFIX) else {
+                continue;
+            };
+            let path: Vec<String> = path.split("__").map(str::to_lowercase).collect();
+            override_key(&mut root, &path, &value)
+                .map_err(|e| Error::config(format!("environment variable {name}: {e}")))?;
+            overridden.insert(path.join("."), name);
+        }
+        let whole = RawConfig::new("", source.clone(), root, overridden);
+        Self::from_root(whole)
+    }
+
+    fn from_root(mut root: RawConfig) -> Result<Self> {
+        if let Some(key) = root.keys().find(|k| !TABLES.contains(k)) {
+            let hint = nearest(key, TABLES)
+                .map(|near| format!("; did you mean [{near}]?"))
+                .unwrap_or_default();
+            let message = format!("unknown table: expected one of {}{hint}", TABLES.join(", "));
+            return Err(root.error(key, message));
+        }
+        let mut origins = BTreeMap::new();
+        let mut take = |name: &'static str| -> Result<RawConfig> {
+            let table = root.take_table(name)?.map(|t| t.renamed(name));
+            let table = table.unwrap_or_else(|| RawConfig::empty(name));
+            origins.insert(name, table.clone());
+            Ok(table)
+        };
+        let memory: MemoryConfig = take("memory")?.parse()?;
+        let flux: FluxConfig = take("flux")?.parse()?;
+        let search: SearchConfig = take("search")?.parse()?;
+        let limits: LimitsConfig = take("limits")?.parse()?;
+        let mut slot = |i: usize| {
+            let (role, default) = DEFAULTS[i];
+            Slot::from_table(role, take(role.name())?, default)
+        };
+        let (hot, cold, meta, mut codec, policy) =
+            (slot(0)?, slot(1)?, slot(2)?, slot(3)?, slot(4)?);
+        let codec_then = match codec.raw.take_table("then")? {
+            None => None,
+            Some(table) => Some(Slot::from_table(Role::Codec, table, "zstd")?),
+        };
+        let config = Self {
+            memory,
+            flux,
+            search,
+            limits,
+            hot,
+            cold,
+            meta,
+            codec,
+            codec_then,
+            policy,
+            origins,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks the engine's own settings against each other.
+    ///
+    /// # Errors
+    /// `Config`, pointing at the key.
+    pub fn validate(&self) -> Result<()> {
+        let check = |table: &'static str, key: &str, ok: bool, expected: &str| {
+            if ok {
+                return Ok(());
+            }
+            let got = self.engine_value(table, key);
+            let message = format!("expected {expected}, got {got}");
+            Err(match self.origins.get(table) {
+                Some(raw) => raw.error(key, message),
+                None => Error::config(format!("[{table}] {key}: {message}")),
+            })
+        };
+        let (m, f, s, l) = (&self.memory, &self.flux, &self.search, &self.limits);
+        let finite_in = |x: f64, low: f64, high: f64| x.is_finite() && x >= low && x <= high;
+        check("memory", "dim", m.dim <= DIM_MAX, "0 to 65536")?;
+        check(
+            "memory",
+            "hot_budget",
+            m.hot_budget.0 >= 1 << 16,
+            "at least \"64KiB\"",
+        )?;
+        check("memory", "path", !m.path.as_os_str().is_empty(), "a folder")?;
+        check(
+            "flux",
+            "high_water",
+            finite_in(f.high_water, 0.05, 1.0),
+            "0.05 to 1.0",
+        )?;
+        check(
+            "flux",
+            "low_water",
+            finite_in(f.low_water, 0.01, f.high_water),
+            "0.01 to high_water",
+        )?;
+        check(
+            "flux",
+            "temperature_floor",
+            finite_in(f.temperature_floor, 0.0, 1e6),
+            "0 or more",
+        )?;
+        check(
+            "flux",
+            "temperature_ceiling",
+            finite_in(f.temperature_ceiling, f.temperature_floor, 1e6),
+            "temperature_floor or more",
+        )?;
+        check(
+            "flux",
+            "temperature_decay",
+            finite_in(f.temperature_decay, 0.0, 1.0),
+            "0.0 to 1.0",
+        )?;
+        check(
+            "flux",
+            "temperature_rise",
+            finite_in(f.temperature_rise, 1.0, 1e6),
+            "1.0 or more",
+        )?;
+        check(
+            "flux",
+            "steepness",
+            finite_in(f.steepness, 0.0, 1e6),
+            "0 or more",
+        )?;
+        check(
+            "flux",
+            "sample",
+            (1..=1_000_000).contains(&f.sample),
+            "1 to 1000000",
+        )?;
+        check(
+            "flux",
+            "batch_rows",
+            (1..=1_000_000).contains(&f.batch_rows),
+            "1 to 1000000",
+        )?;
+        check(
+            "flux",
+            "batch_bytes",
+            f.batch_bytes.0 >= 1 << 12,
+            "at least \"4KiB\"",
+        )?;
+        check("flux", "restore_queue", f.restore_queue > 0, "at least 1")?;
+        check("flux", "restore_tries", f.restore_tries > 0, "at least 1")?;
+        check("flux", "event_queue", f.event_queue > 0, "at least 1")?;
+        check(
+            "search",
+            "probe",
+            finite_in(s.probe, 0.0, 1.0),
+            "0.0 to 1.0",
+        )?;
+        check(
+            "search",
+            "partition_rows",
+            s.partition_rows >= 8,
+            "at least 8",
+        )?;
+        check("search", "reads", s.reads > 0, "at least 1")?;
+        check(
+            "search",
+            "deadline",
+            !s.deadline.0.is_zero(),
+            "more than \"0s\"",
+        )?;
+        check("limits", "k", l.k > 0, "at least 1")?;
+        check("limits", "batch_rows", l.batch_rows > 0, "at least 1")?;
+        check(
+            "limits",
+            "batch_bytes",
+            l.batch_bytes.0 >= 1 << 20,
+            "at least \"1MiB\"",
+        )?;
+        check("limits", "write_queue", l.write_queue > 0, "at least 1")
+    }
+
+    /// Looks every chosen plug-in up, without building any.
+    ///
+    /// # Errors
+    /// `Config` for an unknown one, or for a volatile cold store under a persistent metadata store.
+    pub fn check_plugins(&self, registry: &Registry) -> Result<()> {
+        for slot in self.slots() {
+            registry
+                .get(slot.role, &slot.backend)
+                .map_err(|e| slot.at_backend(e))?;
+        }
+        let cold = registry.get(Role::Cold, &self.cold.backend)?;
+        let meta = registry.get(Role::Meta, &self.meta.backend)?;
+        if meta.persistent && !cold.persistent {
+            return Err(self.cold.at_backend(Error::config(format!(
+                "cold store {:?} forgets everything when the process ends, but metadata store {:?} does not: \
+                 after a restart its rows would be missing; choose a persistent cold store, or meta \"memory\"",
+                cold.name, meta.name
+            ))));
+        }
+        Ok(())
+    }
+
+    /// All slots in use.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        [&self.hot, &self.cold, &self.meta, &self.codec, &self.policy]
+            .into_iter()
+            .chain(self.codec_then.as_ref())
+    }
+
+    /// Every effective setting and where it came from.
+    pub fn settings(&self, registry: &Registry) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        let empty = RawConfig::empty("");
+        for (table, options) in engine_tables() {
+            let raw = self.origins.get(table).unwrap_or(&empty);
+            settings.extend(options.iter().map(|o| Setting {
+                table: table.to_owned(),
+                key: o.name.to_owned(),
+                value: self.engine_value(table, o.name),
+                origin: raw.origin(o.name),
+            }));
+        }
+        for slot in self.slots() {
+            let table = slot.raw.path().to_owned();
+            settings.push(Setting {
+                table: table.clone(),
+                key: "backend".to_owned(),
+                value: format!("{:?}", slot.backend),
+                origin: slot.backend_origin(),
+            });
+            let options = registry
+                .get(slot.role, &slot.backend)
+                .map_or(&[][..], |p| p.options);
+            settings.extend(options.iter().map(|o| {
+                Setting {
+                    table: table.clone(),
+                    key: o.name.to_owned(),
+                    value: slot
+                        .raw
+                        .text(o.name)
+                        .unwrap_or_else(|| o.default.to_owned()),
+                    origin: slot.raw.origin(o.name),
+                }
+            }));
+        }
+        settings
+    }
+
+    fn engine_value(&self, table: &str, key: &str) -> String {
+        fn value<T: Serialize>(table: &T, key: &str) -> Option<String> {
+            let json = serde_json::to_value(table).ok()?;
+            json.get(key).map(ToString::to_string)
+        }
+        let found = match table {
+            "memory" => value(&self.memory, key),
+            "flux" => value(&self.flux, key),
+            "search" => value(&self.search, key),
+            _ => value(&self.limits, key),
+        };
+        found.unwrap_or_default()
+    }
+}
+
+/// The engine's own tables and their keys.
+pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 4] {
+    [
+        ("memory", MemoryConfig::OPTIONS),
+        ("flux", FluxConfig::OPTIONS),
+        ("search", SearchConfig::OPTIONS),
+        ("limits", LimitsConfig::OPTIONS),
+    ]
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where the environment is read"
+)]
+fn env_variables() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+        .collect()
+}
+
+/// Sets a dotted key; a value that is not TOML is taken as text, so that `AETHER__HOT__BACKEND=flat` needs no quotes.
+fn override_key(root: &mut Table, path: &[String], value: &str) -> std::result::Result<(), String> {
+    let Some((key, tables)) = path.split_last() else {
+        return Err("names no key".to_owned());
+    };
+    if tables.is_empty() || path.iter().any(String::is_empty) {
+        return Err("expected AETHER__TABLE__KEY".to_owned());
+    }
+    let mut table = root as &mut dyn toml_edit::TableLike;
+    for name in tables {
+        let item = table
+            .entry(name)
+            .or_insert_with(|| Item::Table(Table::new()));
+        table = item
+            .as_table_like_mut()
+            .ok_or_else(|| format!("{name} is not a table"))?;
+    }
+    let value = value
+        .parse::<Value>()
+        .unwrap_or_else(|_| Value::from(value));
+    table.insert(key, Item::Value(value));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

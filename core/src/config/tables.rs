@@ -1,0 +1,191 @@
+//! The tables that belong to the engine: every key with its type, default, unit and meaning in one place.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{ByteSize, Span};
+use crate::plugin::OptionSpec;
+use crate::vector::Metric;
+
+/// Declares a strict table: struct, defaults, and the list of its keys for people.
+macro_rules! table {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $help:literal])+ $field:ident: $type:ty = $default:literal, $unit:literal;)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $($(#[doc = $help])+ pub $field: $type,)*
+        }
+
+        impl $name {
+            /// Every key of the table.
+            pub const OPTIONS: &'static [OptionSpec] = &[$(OptionSpec {
+                name: stringify!($field),
+                default: $default,
+                unit: $unit,
+                help: concat!($($help),+),
+            },)*];
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: default_of($default),)* }
+            }
+        }
+    };
+}
+
+/// Reads a default as it stands in [`OptionSpec::default`]; a test reads every one.
+fn default_of<T: serde::de::DeserializeOwned>(toml: &str) -> T {
+    let parsed = toml.parse::<toml_edit::Value>().ok();
+    #[expect(
+        clippy::expect_used,
+        reason = "a constant of this file, read by the tests"
+    )]
+    parsed
+        .and_then(|v| T::deserialize(serde::de::IntoDeserializer::into_deserializer(v)).ok())
+        .expect("a default of this file")
+}
+
+/// When an acknowledgement may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// At once; a crash may lose what the metadata store had not yet made durable on its own.
+    None,
+    /// After the write survives a power cut.
+    Commit,
+}
+
+/// How far a search goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SearchMode {
+    /// The hot tier alone.
+    HotOnly,
+    /// The hot tier and the nearest partitions of the cold tier.
+    Bounded,
+    /// Every row, compared exactly.
+    Complete,
+}
+
+impl SearchMode {
+    /// All modes, from the quickest to the most thorough.
+    pub const ALL: [SearchMode; 3] = [
+        SearchMode::HotOnly,
+        SearchMode::Bounded,
+        SearchMode::Complete,
+    ];
+
+    /// The mode's name in configuration and output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HotOnly => "hot-only",
+            Self::Bounded => "bounded",
+            Self::Complete => "complete",
+        }
+    }
+}
+
+table! {
+    /// `[memory]`: what is kept, where, and in how much RAM.
+    MemoryConfig {
+        /// Folder of the memory; relative to the working directory.
+        path: PathBuf = "\"aether-data\"", "";
+        /// Dimension of every vector, 1 to 65,536; 0 takes it from the folder, or from the first vector of a new memory's import.
+        dim: usize = "0", "floats";
+        /// How near two vectors are: l2, inner-product or cosine.
+        metric: Metric = "\"cosine\"", "";
+        /// RAM for the hot tier: index, directory and the policy's books together never exceed it.
+        hot_budget: ByteSize = "\"512MiB\"", "bytes";
+        /// When a write is acknowledged: commit (survives a power cut) or none (may be lost in a crash).
+        durability: Durability = "\"commit\"", "";
+        /// Longest time an insert into a full hot tier waits for room before it lands cold.
+        insert_wait: Span = "\"2s\"", "duration";
+        /// How often access statistics, renewed times to live and the policy's books are written down.
+        flush_every: Span = "\"30s\"", "duration";
+        /// Longest time a closed memory is believed to have slept: a wall clock that jumped further counts as this much.
+        clock_jump_max: Span = "\"7d\"", "duration";
+        /// Seed of every random choice.
+        seed: u64 = "42", "";
+    }
+}
+
+table! {
+    /// `[flux]`: when and how much moves between the tiers.
+    FluxConfig {
+        /// Time between two turns of the scheduler; "0s" leaves turns to calls of `tick`.
+        tick: Span = "\"250ms\"", "duration";
+        /// Share of the budget above which chance ends and the worst rows leave.
+        high_water: f64 = "0.95", "share of hot_budget";
+        /// Share of the budget at which such an eviction stops, and above which rows begin to drift out.
+        low_water: f64 = "0.90", "share of hot_budget";
+        /// Lowest temperature.
+        temperature_floor: f64 = "0.05", "";
+        /// Highest temperature.
+        temperature_ceiling: f64 = "4.0", "";
+        /// Factor of the temperature each turn without pressure.
+        temperature_decay: f64 = "0.9", "per tick";
+        /// Factor of the temperature each turn under pressure.
+        temperature_rise: f64 = "1.5", "per tick";
+        /// Steepness of the sigmoid, in units of the sample's spread of keep-values.
+        steepness: f64 = "4.0", "";
+        /// Hot rows that are scored in one turn.
+        sample: usize = "256", "rows";
+        /// Most rows of one migration.
+        batch_rows: usize = "2048", "rows";
+        /// Most vector bytes of one migration.
+        batch_bytes: ByteSize = "\"8MiB\"", "bytes";
+        /// Cold rows that may wait for promotion; further ones are counted and forgotten.
+        restore_queue: usize = "1024", "rows";
+        /// Tries before a promotion is given up and shown in `stats`.
+        restore_tries: u32 = "6", "";
+        /// Wait before the second try; doubles with each, with jitter.
+        restore_backoff: Span = "\"100ms\"", "duration";
+        /// Accesses that may wait for the policy; further ones are counted and dropped.
+        event_queue: usize = "65536", "events";
+    }
+}
+
+table! {
+    /// `[search]`: how far and how long a search goes.
+    SearchConfig {
+        /// Mode of a search that names none: hot-only, bounded or complete.
+        mode: SearchMode = "\"bounded\"", "";
+        /// Searches that run at once; 0 is four for each processor.
+        concurrent: usize = "0", "searches";
+        /// Searches that may wait for a turn; a further one is refused at once.
+        queue: usize = "256", "searches";
+        /// Time a search may take when it names no deadline of its own; what is found by then is returned, marked partial.
+        deadline: Span = "\"10s\"", "duration";
+        /// Share of the cold rows that a bounded search looks at.
+        probe: f64 = "0.15", "share of cold rows";
+        /// Least number of partitions that a bounded search looks at.
+        probe_min: usize = "8", "partitions";
+        /// Rows that a partition should hold.
+        partition_rows: usize = "256", "rows";
+        /// RAM for blocks read from the cold store.
+        cache: ByteSize = "\"64MiB\"", "bytes";
+        /// Segments that one search reads at once.
+        reads: usize = "8", "requests";
+    }
+}
+
+table! {
+    /// `[limits]`: what a single call may ask for.
+    LimitsConfig {
+        /// Largest k of a search.
+        k: usize = "10000", "answers";
+        /// Most points of one upsert or ids of one delete.
+        batch_rows: usize = "10000", "points";
+        /// Most bytes of vectors and payloads of one upsert.
+        batch_bytes: ByteSize = "\"64MiB\"", "bytes";
+        /// Largest payload of one point, as JSON text.
+        payload_bytes: ByteSize = "\"256KiB\"", "bytes";
+        /// Writes that may wait for the committer; a further one waits for a place until its deadline.
+        write_queue: usize = "1024", "calls";
+        /// Time that a write may wait for its place in the queue.
+        write_wait: Span = "\"30s\"", "duration";
+    }
+}

@@ -1,0 +1,96 @@
+use super::*;
+
+fn message(text: &str) -> String {
+    Config::from_toml(text).unwrap_err().to_string()
+}
+
+#[test]
+fn every_default_is_valid() {
+    Config::default().validate().unwrap();
+    let read = Config::from_toml("").unwrap();
+    assert_eq!(read.memory, MemoryConfig::default());
+    assert_eq!(read.hot.backend, "hnsw");
+}
+
+#[test]
+fn each_kind_of_mistake_points_at_its_place() {
+    for (text, place, words) in [
+        (
+            "[memory]\nhot_budget = \"12 XB\"\n",
+            "2:14",
+            "expected a size",
+        ),
+        (
+            "[memory]\nhot_budget = 12\n",
+            "2:14",
+            "quoted value with a unit",
+        ),
+        (
+            "[memory]\nhot_budgt = \"1MiB\"\n",
+            "2:1",
+            "did you mean `hot_budget`?",
+        ),
+        ("[memori]\n", "1:1", "did you mean [memory]?"),
+        (
+            "[flux]\nhigh_water = 1.5\n",
+            "2:14",
+            "expected 0.05 to 1.0, got 1.5",
+        ),
+        (
+            "[flux]\nlow_water = 0.99\n",
+            "2:13",
+            "expected 0.01 to high_water",
+        ),
+        (
+            "[search]\nmode = \"bound\"\n",
+            "2:8",
+            "did you mean `bounded`?",
+        ),
+        ("[hot]\nbackend = 3\n", "2:11", "expected a quoted name"),
+        ("[hot\n", "1:5", ""),
+    ] {
+        let got = message(text);
+        assert!(
+            got.contains(place) && got.contains(words) && got.contains('^'),
+            "{text}\n{got}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_says_so() {
+    let env = |k: &str, v: &str| vec![(k.to_owned(), v.to_owned())];
+    let text = "[hot]\nbackend = \"hnsw\"\n";
+    let config = Config::from_toml_and_env(text, env("AETHER__HOT__BACKEND", "flat")).unwrap();
+    assert_eq!(config.hot.backend, "flat");
+    let settings = config.settings(&Registry::empty());
+    let hot = settings
+        .iter()
+        .find(|s| s.table == "hot" && s.key == "backend")
+        .unwrap();
+    assert_eq!(hot.origin, "environment variable AETHER__HOT__BACKEND");
+    let bad = Config::from_toml_and_env("", env("AETHER__MEMORY__DIMM", "3")).unwrap_err();
+    assert!(bad.to_string().contains("AETHER__MEMORY__DIMM"), "{bad}");
+    let bad = Config::from_toml_and_env("", env("AETHER__DIM", "3")).unwrap_err();
+    assert!(bad.to_string().contains("AETHER__TABLE__KEY"), "{bad}");
+}
+
+#[test]
+fn a_composed_codec_is_a_table_of_its_own() {
+    let text = "[codec]\nbackend = \"sq8\"\n[codec.then]\nbackend = \"lz4\"\n";
+    let config = Config::from_toml(text).unwrap();
+    assert_eq!(config.codec_then.unwrap().backend, "lz4");
+}
+
+#[test]
+fn an_unknown_plugin_lists_what_there_is_and_the_feature_that_adds_it() {
+    let config = Config::from_toml("[hot]\nbackend = \"flat\"\n").unwrap();
+    let text = config
+        .check_plugins(&Registry::empty())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("2:11") && text.contains("feature \"hot-flat\""),
+        "{text}"
+    );
+}

@@ -1,0 +1,22 @@
+//! Contracts and engine of Aether, a plug-in based tiered vector memory.
+//!
+//! Start with [`role`] for the five contracts, [`plugin`] for how an implementation announces itself, and
+//! [`config`] for how a TOML file picks among them.
+
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod id;
+pub mod plugin;
+pub mod registry;
+pub mod role;
+pub mod seal;
+pub mod vector;
+
+pub use clock::{Clock, ManualClock, SystemClock, Time};
+pub use config::Config;
+pub use error::{Error, ErrorKind, Result, Retry};
+pub use id::{BlobKey, PointId, Row, SegmentId};
+pub use plugin::{BuildContext, Factory, OptionSpec, Plugin, Role};
+pub use registry::Registry;
+pub use vector::Metric;

@@ -1,0 +1,6 @@
+//! Conformance suites, fakes and models for authors of Aether plug-ins.
+//!
+//! One dev-dependency and one macro call prove a plug-in; see [`conformance`].
+
+pub mod conformance;
+pub mod fake;
