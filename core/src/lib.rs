@@ -4,6 +4,7 @@
 //! [`config`] for how a TOML file picks among them.
 
 pub mod clock;
+pub mod codec;
 pub mod config;
 pub mod error;
 pub mod id;
@@ -11,6 +12,7 @@ pub mod plugin;
 pub mod registry;
 pub mod role;
 pub mod seal;
+pub mod shuffle;
 pub mod vector;
 
 pub use clock::{Clock, ManualClock, SystemClock, Time};
