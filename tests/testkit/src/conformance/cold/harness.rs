@@ -22,6 +22,7 @@ pub struct Harness {
     keys: Keys,
     leftovers: Option<Plant>,
     capacity: Option<u64>,
+    volatile: bool,
     root: TempDir,
     places: AtomicUsize,
 }
@@ -48,6 +49,7 @@ impl Harness {
             keys: Box::new(|_| String::new()),
             leftovers: None,
             capacity: None,
+            volatile: false,
             root: TempDir::new().expect("a temporary folder"),
             places: AtomicUsize::new(0),
         };
@@ -85,6 +87,18 @@ impl Harness {
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = Some(bytes);
         self
+    }
+
+    /// Says that with these keys a persistent plug-in keeps nothing.
+    #[must_use]
+    pub fn volatile(mut self) -> Self {
+        self.volatile = true;
+        self
+    }
+
+    /// Whether blobs survive a reopening.
+    pub(super) fn persistent(&self) -> bool {
+        self.plugin.persistent && !self.volatile
     }
 
     /// The plug-in under test.

@@ -116,7 +116,7 @@ async fn agree(
                 prop_assert_eq!(listed(&*store, prefix).await, expected);
             }
             Op::Reopen => {
-                if harness.plugin().persistent {
+                if harness.persistent() {
                     drop(store);
                     store = place.open();
                 }

@@ -8,8 +8,8 @@ use super::{Harness, key, listed, noise, skip, wait, whole};
 
 /// A persistent store has after a restart what it had before, and goes on from there.
 pub fn reopening_keeps_every_blob(harness: &Harness) {
-    if !harness.plugin().persistent {
-        return skip("reopening", "the plug-in is declared not persistent");
+    if !harness.persistent() {
+        return skip("reopening", "the store keeps nothing");
     }
     let place = harness.fresh();
     for round in 0..4_u64 {
@@ -54,7 +54,7 @@ pub fn leftovers_of_cut_puts_are_never_listed(harness: &Harness) {
         };
         wait(async {
             let mut expected = vec![("seg/1".to_owned(), 100)];
-            if !harness.plugin().persistent {
+            if !harness.persistent() {
                 expected.clear();
             }
             assert_eq!(listed(&*store, "").await, expected);
@@ -85,7 +85,7 @@ pub fn reading_only_writes_nothing(harness: &Harness) {
         }
     };
     wait(async {
-        if harness.plugin().persistent {
+        if harness.persistent() {
             let back = whole(&*store, &key("seg/1")).await.expect("read");
             assert!(back == Some(noise(1, 5000)));
             let expected = [("seg/1".to_owned(), 5000)];
