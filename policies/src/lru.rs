@@ -59,9 +59,9 @@ impl Rules for Lru {
         self.touch(books, slot, now);
     }
 
-    /// An unpinned row's place by age could be anywhere; it starts as if it was used last.
-    fn link(&mut self, books: &mut Books<Stamp>, slot: u32) {
-        books.push_back(RECENCY, slot);
+    /// Where an unpinned row would stand by its age is not known in O(1): unpinning counts as a use.
+    fn link(&mut self, books: &mut Books<Stamp>, slot: u32, now: Time) {
+        self.touch(books, slot, now);
     }
 
     fn leave(&self, _figures: Stamp) {}

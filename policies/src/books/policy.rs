@@ -48,7 +48,7 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     fn renew(&mut self, books: &mut Books<Self::Hot>, slot: u32, now: Time);
 
     /// Puts a row that just became hot, or was unpinned, in its list.
-    fn link(&mut self, books: &mut Books<Self::Hot>, slot: u32);
+    fn link(&mut self, books: &mut Books<Self::Hot>, slot: u32, now: Time);
 
     /// What to remember of a hot row that leaves.
     fn leave(&self, figures: Self::Hot) -> Self::Past;
@@ -138,7 +138,7 @@ impl<R: Rules> Policy<R> {
         let figures = self.rules.enter(item.restore_us, past, self.now);
         let slot = self.books.insert(item.row, item.bytes, figures)?;
         if !self.books.pinned(slot) {
-            self.rules.link(&mut self.books, slot);
+            self.rules.link(&mut self.books, slot, self.now);
         }
         self.history.fit(self.books.len());
         Some((slot, true))
@@ -211,7 +211,7 @@ impl<R: Rules> Policy<R> {
         if self.books.pinned(slot) != pinned {
             let slot = self.books.set_pinned(slot, pinned);
             if !pinned {
-                self.rules.link(&mut self.books, slot);
+                self.rules.link(&mut self.books, slot, self.now);
             }
         }
     }
