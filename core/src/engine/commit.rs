@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::directory::Entry;
+use super::directory::{Entry, extra_bytes};
 use super::driver::{Draft, Work, drive, stubs};
 use super::inner::{Inner, Why, Writer};
 use super::readers::Deferred;
@@ -194,10 +194,15 @@ impl Inner {
         writer.counters.next_row += 1;
         writer.counters.points = plan.points;
 
+        let extra = plan
+            .news
+            .iter()
+            .map(|n| extra_bytes(&n.point.id, n.expiry.is_some()))
+            .sum();
         let room = if plan.news.is_empty() {
             0
         } else {
-            self.fill().free as usize
+            self.fill_beside(extra).free as usize
         };
         let cold_rows = plan.news.split_off(plan.news.len().min(room));
         let mut batch = Batch::new(writer.epoch);
