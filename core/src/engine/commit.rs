@@ -67,6 +67,18 @@ impl Wish {
         }
     }
 
+    /// Bytes that it puts into the group's batch, about.
+    fn bytes(&self) -> usize {
+        const A_ROW: usize = 160;
+        match self {
+            Self::Upsert(points) => points
+                .iter()
+                .map(|p| A_ROW + p.vector.len() * 4 + p.payload.as_ref().map_or(0, Bytes::len))
+                .sum(),
+            other => other.weight() * A_ROW,
+        }
+    }
+
     fn ids(&self) -> Vec<&PointId> {
         match self {
             Self::Upsert(points) => points.iter().map(|p| &p.id).collect(),
@@ -97,12 +109,12 @@ pub(crate) async fn run(inner: Arc<Inner>, mut calls: mpsc::Receiver<Call>) {
                 None => return,
             },
         };
-        let mut points = first.wish.weight();
+        let (mut points, mut bytes) = (first.wish.weight(), first.wish.bytes());
         let mut group = vec![first];
-        while points < GROUP_POINTS {
-            let Ok(call) = calls.try_recv() else { break };
+        while let Ok(call) = calls.try_recv() {
             points += call.wish.weight();
-            if points > GROUP_POINTS {
+            bytes += call.wish.bytes();
+            if points > GROUP_POINTS || bytes > inner.meta_capability.batch_bytes_max / 2 {
                 held = Some(call);
                 break;
             }

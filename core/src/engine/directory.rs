@@ -323,7 +323,10 @@ impl Directory {
                 return now;
             }
             // A table that removals have littered may double although it is not full.
-            now.max(table_bytes((t.len() + additional).max(t.num_buckets() * 7 / 8 + 1), 4))
+            now.max(table_bytes(
+                (t.len() + additional).max(t.num_buckets() * 7 / 8 + 1),
+                4,
+            ))
         };
         (chunks * CHUNK * size_of::<Slot>()) as u64
             + self.text_bytes
