@@ -17,7 +17,7 @@ use crate::scratch::{Candidate, Scratch};
 
 /// Links that a row gets at most in place of one to a removed row: more than one, since the removed row may have been the way to
 /// several sides.
-const REPAIR_LINKS: usize = 3;
+const REPAIR_LINKS: usize = 4;
 
 /// Times that a row is linked anew when all of its neighbours were removed meanwhile.
 const LINK_TRIES: usize = 8;
