@@ -119,7 +119,8 @@ fn filters_of_every_share_are_answered_in_full() {
         0,
     ] {
         let spread = move |row: Row| {
-            (row.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * (n as u64) >> 32 < accepted as u64
+            let draw = row.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            (draw * n as u64) >> 32 < accepted as u64
         };
         let corner = |row: Row| base[row.0 as usize * dim] > 1.6;
         let filters: [(&str, &(dyn Fn(Row) -> bool + Sync)); 2] =
@@ -149,7 +150,7 @@ fn replacing_every_row_twice_costs_no_recall() {
     let (dim, n) = (64, 6_000usize);
     for metric in [Metric::L2, Metric::Cosine] {
         let mut rng = fastrand::Rng::with_seed(77);
-        let all = blobs(&mut rng, 3 * n + 200, dim, n);
+        let all = blobs(&mut rng, 3 * n + 1_000, dim, n);
         let (base, queries) = all.split_at(3 * n * dim);
         let vector = |i: usize| &base[i * dim..(i + 1) * dim];
         let churned = index(dim, metric);
@@ -179,7 +180,7 @@ fn replacing_every_row_twice_costs_no_recall() {
             let worn = recall(&churned, queries, dim, 10, &options);
             let new = recall(&fresh, queries, dim, 10, &options);
             println!("{metric} ef {ef}: churned {worn:.4}, fresh {new:.4}");
-            assert!(worn >= new - 0.10, "{metric} ef {ef}: {worn} {new}");
+            assert!(worn >= new - 0.01, "{metric} ef {ef}: {worn} {new}");
         }
     }
 }
@@ -192,7 +193,7 @@ fn removing_many_rows_leaves_the_others_reachable() {
     let base = blobs(&mut rng, n, dim, 90);
     let index = index(dim, Metric::L2);
     index.insert_batch(&rows(0..n as u64), &base).unwrap();
-    let gone = |i: usize| base[i * dim] > 0.4 || i % 10 == 0;
+    let gone = |i: usize| base[i * dim] > 0.4 || i.is_multiple_of(10);
     for i in (0..n).filter(|i| gone(*i)) {
         assert!(index.remove(Row(i as u64)).unwrap());
     }

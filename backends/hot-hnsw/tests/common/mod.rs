@@ -1,5 +1,6 @@
 //! Seeded vectors and the exact answer, shared by the test files.
 #![allow(dead_code, reason = "not every test file uses every helper")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use aether_core::role::{HotIndex, Neighbor, SearchOptions};
 use aether_core::{Metric, Row};
