@@ -204,6 +204,11 @@ impl Error {
             .map(|(name, value)| (*name, value.as_str()))
     }
 
+    /// A background thread that panicked or was stopped.
+    pub(crate) fn task(error: tokio::task::JoinError) -> Self {
+        Self::internal("a background thread ended early").with_source(error)
+    }
+
     /// A copy for a second receiver (a group's callers all get the group's error); the source becomes text.
     pub fn duplicate(&self) -> Self {
         Self(Box::new(Inner {

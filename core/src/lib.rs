@@ -4,17 +4,26 @@
 //! [`config`] for how a TOML file picks among them.
 
 pub mod clock;
+pub mod codec;
 pub mod config;
+pub mod engine;
 pub mod error;
+pub mod flux;
 pub mod id;
+pub mod migrate;
+mod partition;
 pub mod plugin;
 pub mod registry;
 pub mod role;
 pub mod seal;
+mod segment;
+pub mod shuffle;
 pub mod vector;
+mod wire;
 
 pub use clock::{Clock, ManualClock, SystemClock, Time};
 pub use config::Config;
+pub use engine::{BlockingMemory, Memory, MemoryBuilder, Point, SearchRequest};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use id::{BlobKey, PointId, Row, SegmentId};
 pub use plugin::{BuildContext, Factory, OptionSpec, Plugin, Role};

@@ -1,1 +1,16 @@
-//! Not written yet.
+//! Policies that decide what leaves Aether's hot tier and what enters it: one module and one feature each.
+//!
+//! | policy | keeps | choose it when |
+//! |---|---|---|
+//! | `flux` | what is used recently, often, judged useful and dear to read back | in doubt: it is the default |
+//! | `lru` | what was used last | uses of a row come close together |
+//! | `lfu` | what is used often of late | a stable set of rows is popular and scans pass by |
+//! | `age` | what was used within a set time | moves should follow the clock, not the budget |
+
+#![forbid(unsafe_code)]
+
+#[cfg(any(feature = "flux", feature = "lru", feature = "lfu", feature = "age"))]
+mod books;
+
+#[cfg(feature = "lru")]
+pub mod lru;

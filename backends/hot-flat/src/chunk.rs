@@ -1,0 +1,247 @@
+//! A block of rows in RAM: vectors side by side, which places are taken, and by whom.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aether_core::Metric;
+
+/// Floats that align the first vector to 64 bytes, wherever the allocator puts the block.
+const ALIGN_FLOATS: usize = 16;
+
+/// What the allocator adds to each of a chunk's allocations, and the chunk's own headers.
+const CHUNK_OVERHEAD: u64 = (size_of::<Chunk>() + 2 * 2 * size_of::<usize>() + 6 * 16) as u64;
+
+/// Bytes held by every chunk that is alive, also by copies that a snapshot or a running search still keeps.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) vectors: AtomicU64,
+    pub(crate) rows: AtomicU64,
+    pub(crate) chunks: AtomicU64,
+    /// Bytes of chunks that a running snapshot shares: each may have to be copied before it is written to.
+    pub(crate) pinned: AtomicU64,
+}
+
+/// Bytes of a chunk by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkBytes {
+    vectors: u64,
+    rows: u64,
+}
+
+impl ChunkBytes {
+    pub(crate) fn total(self) -> u64 {
+        self.vectors
+            .saturating_add(self.rows)
+            .saturating_add(CHUNK_OVERHEAD)
+    }
+}
+
+/// What all chunks of an index have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) dim: usize,
+    pub(crate) metric: Metric,
+    /// Places of the smallest and the largest chunk.
+    rows_min: usize,
+    rows_max: usize,
+}
+
+impl Layout {
+    pub(crate) fn new(dim: usize, metric: Metric, chunk_bytes: u64) -> Self {
+        let places = |bytes: u64| usize::try_from(bytes / (4 * dim as u64)).unwrap_or(usize::MAX);
+        let rows_max = places(chunk_bytes).clamp(1, 1 << 16);
+        // Small first chunks, so that a small index is small.
+        let rows_min = places(chunk_bytes.min(1 << 14)).clamp(1, rows_max);
+        Self {
+            dim,
+            metric,
+            rows_min,
+            rows_max,
+        }
+    }
+
+    /// Places of the next chunk of an index that has `capacity` in all: chunks grow by quarters, so at most a fifth of a large index
+    /// lies idle, up to the configured size.
+    pub(crate) fn next_capacity(&self, capacity: usize) -> usize {
+        (capacity / 4).clamp(self.rows_min, self.rows_max)
+    }
+
+    pub(crate) fn rows_max(&self) -> usize {
+        self.rows_max
+    }
+
+    fn scales(&self, capacity: usize) -> usize {
+        if self.metric == Metric::Cosine {
+            capacity
+        } else {
+            0
+        }
+    }
+
+    pub(crate) fn bytes(&self, capacity: usize) -> ChunkBytes {
+        let words = capacity.div_ceil(64);
+        ChunkBytes {
+            vectors: 4 * (capacity as u64 * self.dim as u64 + ALIGN_FLOATS as u64),
+            rows: 8 * (capacity as u64 + words as u64) + 4 * self.scales(capacity) as u64,
+        }
+    }
+}
+
+/// See the module. Invariants: `live` has just `count` bits set, all below `used`; a place below `used` whose bit is not set is
+/// that of a removed row.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    layout: Layout,
+    rows: Box<[u64]>,
+    live: Box<[u64]>,
+    /// 1/|v| under cosine, else empty.
+    scales: Box<[f32]>,
+    floats: Box<[f32]>,
+    /// Index in `floats` of the first vector.
+    start: usize,
+    used: usize,
+    count: usize,
+    held: Arc<Held>,
+}
+
+impl Chunk {
+    pub(crate) fn new(layout: Layout, capacity: usize, held: Arc<Held>) -> Self {
+        let floats = vec![0.0f32; capacity * layout.dim + ALIGN_FLOATS].into_boxed_slice();
+        let start = floats.as_ptr().align_offset(64).min(ALIGN_FLOATS);
+        let bytes = layout.bytes(capacity);
+        held.vectors.fetch_add(bytes.vectors, Ordering::Relaxed);
+        held.rows.fetch_add(bytes.rows, Ordering::Relaxed);
+        held.chunks.fetch_add(CHUNK_OVERHEAD, Ordering::Relaxed);
+        Self {
+            layout,
+            rows: vec![0; capacity].into_boxed_slice(),
+            live: vec![0; capacity.div_ceil(64)].into_boxed_slice(),
+            scales: vec![0.0; layout.scales(capacity)].into_boxed_slice(),
+            floats,
+            start,
+            used: 0,
+            count: 0,
+            held,
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn removed(&self) -> usize {
+        self.used - self.count
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.count == self.capacity()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.layout.bytes(self.capacity()).total()
+    }
+
+    pub(crate) fn held(&self) -> &Arc<Held> {
+        &self.held
+    }
+
+    pub(crate) fn vector(&self, place: usize) -> &[f32] {
+        let from = self.start + place * self.layout.dim;
+        &self.floats[from..from + self.layout.dim]
+    }
+
+    /// Puts a row into the first free place; `None` if there is none.
+    pub(crate) fn put(&mut self, row: u64, vector: &[f32]) -> Option<usize> {
+        if self.is_full() {
+            return None;
+        }
+        let place = if self.removed() == 0 {
+            self.used
+        } else {
+            let (word, bits) = self
+                .live
+                .iter()
+                .enumerate()
+                .find(|(_, bits)| **bits != u64::MAX)?;
+            word * 64 + bits.trailing_ones() as usize
+        };
+        self.used = self.used.max(place + 1);
+        self.count += 1;
+        self.live[place / 64] |= 1 << (place % 64);
+        self.rows[place] = row;
+        if let Some(scale) = self.scales.get_mut(place) {
+            *scale = self.layout.metric.scale(vector);
+        }
+        let from = self.start + place * self.layout.dim;
+        self.floats[from..from + self.layout.dim].copy_from_slice(vector);
+        Some(place)
+    }
+
+    pub(crate) fn clear(&mut self, place: usize) {
+        self.live[place / 64] &= !(1 << (place % 64));
+        self.count -= 1;
+        if self.count == 0 {
+            self.used = 0;
+        }
+    }
+
+    /// Places taken, rows, in order of places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.live.iter().enumerate().flat_map(move |(word, bits)| {
+            let mut bits = *bits;
+            std::iter::from_fn(move || {
+                let bit = bits.trailing_zeros() as usize;
+                if bit == 64 {
+                    return None;
+                }
+                bits &= bits - 1;
+                let place = word * 64 + bit;
+                Some((place, self.rows[place]))
+            })
+        })
+    }
+
+    /// Calls `visit(row, distance)` for each row. O(rows x dim).
+    pub(crate) fn distances(&self, query: &[f32], scale: f32, mut visit: impl FnMut(u64, f32)) {
+        let metric = self.layout.metric;
+        for (place, row) in self.iter() {
+            let own = self.scales.get(place).copied().unwrap_or(1.0);
+            visit(
+                row,
+                metric.distance_scaled(query, scale, self.vector(place), own),
+            );
+        }
+    }
+}
+
+impl Clone for Chunk {
+    fn clone(&self) -> Self {
+        let mut copy = Self::new(self.layout, self.capacity(), Arc::clone(&self.held));
+        copy.rows.copy_from_slice(&self.rows);
+        copy.live.copy_from_slice(&self.live);
+        copy.scales.copy_from_slice(&self.scales);
+        let floats = self.capacity() * self.layout.dim;
+        copy.floats[copy.start..copy.start + floats]
+            .copy_from_slice(&self.floats[self.start..self.start + floats]);
+        copy.used = self.used;
+        copy.count = self.count;
+        copy
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let bytes = self.layout.bytes(self.capacity());
+        self.held
+            .vectors
+            .fetch_sub(bytes.vectors, Ordering::Relaxed);
+        self.held.rows.fetch_sub(bytes.rows, Ordering::Relaxed);
+        self.held
+            .chunks
+            .fetch_sub(CHUNK_OVERHEAD, Ordering::Relaxed);
+    }
+}

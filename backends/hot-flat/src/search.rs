@@ -1,0 +1,78 @@
+//! The scan: one chunk after the other into a bounded heap.
+
+use std::collections::BinaryHeap;
+
+use aether_core::role::{Neighbor, RowFilter};
+use aether_core::{Metric, Row};
+
+use crate::arena::List;
+
+/// The `k` nearest so far, the farthest on top.
+struct TopK {
+    k: usize,
+    heap: BinaryHeap<Neighbor>,
+}
+
+impl TopK {
+    /// Whether a row at this distance could still enter.
+    fn wants(&self, candidate: &Neighbor) -> bool {
+        self.heap.len() < self.k || self.heap.peek().is_some_and(|worst| candidate < worst)
+    }
+
+    fn push(&mut self, candidate: Neighbor) {
+        if self.heap.len() < self.k {
+            self.heap.push(candidate);
+        } else if let Some(mut worst) = self.heap.peek_mut()
+            && candidate < *worst
+        {
+            *worst = candidate;
+        }
+    }
+}
+
+/// The nearest accepted rows of a list of chunks, nearest first. `rows` is about how many there are. O(n dim + n log k).
+///
+/// A chunk's lock is given up before the filter is asked, so that a filter may look into the index. The filter is asked only for rows
+/// that would enter the answer: on a scan a distance costs less than most filters.
+pub(crate) fn scan(
+    list: &List,
+    metric: Metric,
+    query: &[f32],
+    k: usize,
+    rows: usize,
+    filter: Option<&RowFilter<'_>>,
+) -> Vec<Neighbor> {
+    let scale = metric.scale(query);
+    let mut top = TopK {
+        k,
+        heap: BinaryHeap::with_capacity(k.min(rows)),
+    };
+    let mut candidates: Vec<Neighbor> = Vec::new();
+    for cell in list.iter().flatten() {
+        cell.read().distances(query, scale, |row, distance| {
+            let candidate = Neighbor {
+                row: Row(row),
+                distance,
+            };
+            if top.wants(&candidate) {
+                match filter {
+                    None => top.push(candidate),
+                    Some(_) => candidates.push(candidate),
+                }
+            }
+        });
+        for candidate in candidates.drain(..) {
+            if top.wants(&candidate) && filter.is_none_or(|accept| accept(candidate.row)) {
+                top.push(candidate);
+            }
+        }
+    }
+    top.heap.into_sorted_vec()
+}
+
+/// Whether a row stands twice in an answer.
+pub(crate) fn has_duplicates(found: &[Neighbor]) -> bool {
+    let mut rows: Vec<Row> = found.iter().map(|n| n.row).collect();
+    rows.sort_unstable();
+    rows.windows(2).any(|pair| pair[0] == pair[1])
+}

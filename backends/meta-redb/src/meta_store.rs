@@ -1,0 +1,211 @@
+//! The contract over `core` and `lanes`.
+
+use std::fs::{File, OpenOptions};
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use aether_core::config::RawConfig;
+use aether_core::role::{Batch, Epoch, KeyRange, MetaCapability, MetaStore, Op, Seq, Table};
+use aether_core::{BuildContext, Error, Result};
+use async_trait::async_trait;
+use bytes::Bytes;
+use redb::StorageBackend;
+use redb::backends::FileBackend;
+
+use crate::config::RedbConfig;
+use crate::core::{Core, Mode};
+use crate::error;
+use crate::lanes::{Lane, Lanes, contain};
+
+const CAPABILITY: MetaCapability = MetaCapability {
+    key_bytes_max: 1 << 10,
+    value_bytes_max: 16 << 20,
+    batch_bytes_max: 64 << 20,
+    persistent: true,
+};
+
+/// A [`MetaStore`] in one redb file.
+///
+/// **Durability**: `durable` and `close` return after two syncs of the file; `commit` alone promises nothing beyond the
+/// process. **Threads**: one that writes, some that read; see the README. **Complexity**: O(log n) pages for each key.
+/// **Drop** without `close` waits for what was begun and gives up the file.
+#[derive(Debug)]
+pub struct RedbMeta {
+    core: Arc<Core>,
+    lanes: Lanes,
+}
+
+/// The plug-in's factory.
+pub(crate) fn build(raw: &RawConfig, context: &BuildContext) -> Result<Arc<dyn MetaStore>> {
+    let config = RedbConfig::from_raw(raw)?;
+    let dir = context.data_dir.as_deref().ok_or_else(|| {
+        raw.error(
+            "file",
+            "this store keeps a file, but the memory has no folder: set `[memory] dir` or use `backend = \"memory\"`",
+        )
+    })?;
+    RedbMeta::open(dir, &config, context.read_only).map(|store| Arc::new(store) as _)
+}
+
+impl RedbMeta {
+    /// Opens the file of `config` in the folder `dir`, or begins it. With `read_only` the file must be there and is not
+    /// written: what recovery after a crash would change is kept in RAM, and every page's checksum is verified.
+    ///
+    /// # Errors
+    /// `Locked` when another handle has the file open, `Corrupt` for a file that is damaged or not ours, `Config` for one
+    /// that cannot be opened, `Unsupported` for a later format.
+    pub fn open(dir: &Path, config: &RedbConfig, read_only: bool) -> Result<Self> {
+        let open = || {
+            let path = dir.join(&config.file);
+            let file = open_file(dir, &path, read_only)?;
+            let mode = Mode {
+                cache_bytes: usize::try_from(config.cache.0).unwrap_or(usize::MAX),
+                read_only,
+                verify: config.verify,
+            };
+            Self::on(file, mode, config.readers).map_err(|e| e.with("file", path.display()))
+        };
+        open().map_err(|e| error::at(e, "open"))
+    }
+
+    /// Opens a store on any of redb's storage back ends.
+    pub(crate) fn on(file: Arc<dyn StorageBackend>, mode: Mode, readers: usize) -> Result<Self> {
+        let core = Arc::new(contain(|| Core::open(file, mode))?);
+        let lanes = Lanes::start(&core, readers)?;
+        Ok(Self { core, lanes })
+    }
+}
+
+fn open_file(dir: &Path, path: &Path, read_only: bool) -> Result<Arc<dyn StorageBackend>> {
+    let wrong = |e: std::io::Error| {
+        let what = "expected a file that can be opened";
+        let error = match e.kind() {
+            std::io::ErrorKind::NotFound => Error::config(if read_only {
+                "expected a metadata file: there is none, so there is no memory in this folder"
+            } else {
+                "expected a folder for the metadata file: create it first"
+            }),
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::IsADirectory => {
+                Error::config(what)
+            }
+            _ => return error::io(&e, what).with("file", path.display()),
+        };
+        error.with("file", path.display()).with_source(e)
+    };
+    if read_only {
+        let file = File::open(path).map_err(wrong)?;
+        let file = FileBackend::new(file).map_err(error::map)?;
+        // A writer locks the whole file. Asking takes no lock; a system that cannot answer has no lock to ask for.
+        let byte = (Bound::Included(0), Bound::Excluded(1));
+        if matches!(file.query_lock_range(byte.0, byte.1), Ok(true)) {
+            return Err(error::map(redb::Error::DatabaseAlreadyOpen));
+        }
+        return Ok(Arc::new(file));
+    }
+    let new = !path.exists();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .map_err(wrong)?;
+    if new {
+        sync_dir(dir).map_err(wrong)?;
+    }
+    Ok(Arc::new(FileBackend::new(file).map_err(error::map)?))
+}
+
+/// Makes a new file's name durable.
+#[cfg(unix)]
+fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Elsewhere a folder cannot be opened for syncing; the file system does it.
+#[cfg(not(unix))]
+fn sync_dir(_dir: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Refuses what is empty or beyond the declared limits, before it is queued.
+fn check(batch: &Batch) -> Result<()> {
+    let parts = batch.ops.iter().map(|op| match op {
+        Op::Put(table, key, value) => (*table, key, value.len()),
+        Op::Delete(table, key) => (*table, key, 0),
+    });
+    let required = batch.preconditions.iter().map(|p| (p.table, &p.key, 0));
+    for (table, key, value_len) in parts.chain(required) {
+        if key.is_empty() {
+            return Err(Error::invalid_input(format!(
+                "key: expected 1 to {} bytes, got none",
+                CAPABILITY.key_bytes_max
+            ))
+            .with("table", table.name()));
+        }
+        for (what, len, max) in [
+            ("key", key.len(), CAPABILITY.key_bytes_max),
+            ("value", value_len, CAPABILITY.value_bytes_max),
+        ] {
+            if len > max {
+                return Err(Error::capacity(format!(
+                    "{what}: expected at most {max} bytes, got {len}; split or shorten it"
+                ))
+                .with("table", table.name()));
+            }
+        }
+    }
+    let (len, max) = (batch.bytes(), CAPABILITY.batch_bytes_max);
+    if len > max {
+        return Err(Error::capacity(format!(
+            "batch: expected at most {max} bytes, got {len}; split it"
+        )));
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl MetaStore for RedbMeta {
+    async fn claim(&self) -> Result<Epoch> {
+        self.lanes.run(Lane::Write, "claim", Core::claim).await
+    }
+
+    async fn get(&self, table: Table, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        let keys = keys.to_vec();
+        let work = move |core: &Core| core.get(table, &keys);
+        self.lanes.run(Lane::Read, "get", work).await
+    }
+
+    async fn scan(
+        &self,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        let work = move |core: &Core| core.scan(table, &range, limit);
+        self.lanes.run(Lane::Read, "scan", work).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Seq> {
+        check(&batch).map_err(|e| error::at(e, "commit"))?;
+        let work = move |core: &Core| core.commit(&batch);
+        self.lanes.run(Lane::Write, "commit", work).await
+    }
+
+    async fn durable(&self, seq: Seq) -> Result<()> {
+        if self.core.is_settled(seq) {
+            return Ok(()); // a later sync covered it: no hop to the writer
+        }
+        let work = move |core: &Core| core.durable(seq);
+        self.lanes.run(Lane::Write, "durable", work).await
+    }
+
+    fn capability(&self) -> MetaCapability {
+        CAPABILITY
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.lanes.run(Lane::Write, "close", Core::close).await
+    }
+}

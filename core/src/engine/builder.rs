@@ -1,0 +1,796 @@
+//! Opens a memory: locks its folder, resolves what a crash left, rebuilds RAM from homes.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+
+use super::admission::Admission;
+use super::blocking::BlockingMemory;
+use super::cold::{BlockReader, ColdView, Segment};
+use super::commit;
+use super::directory::{Directory, Entry};
+use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Why, Writer};
+use super::lock::DirLock;
+use super::memory::Memory;
+use super::readers::Readers;
+use super::record::{
+    Counters, Expiry, Fresh, Home, Identity, Manifest, Stub, decode_clock, decode_dead_key,
+    decode_intent, key,
+};
+use super::restore::RestoreQueue;
+use super::stats::Counts;
+use super::timeline::Timeline;
+use super::turn::FluxState;
+use super::types::Mover;
+use crate::clock::{Clock, SystemClock};
+use crate::codec::{BlockCodec, Decoders};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::flux::Temperature;
+use crate::id::{BlobKey, Row, SegmentId};
+use crate::migrate::{Intent, IntentKind, Repair, plan_recovery};
+use crate::partition::Generation;
+use crate::plugin::BuildContext;
+use crate::registry::Registry;
+use crate::role::{Batch, ColdStore, Event, KeyRange, MetaStore, Table, Tier};
+
+/// File of the hot index's snapshot inside the memory's folder.
+const HOT_SNAPSHOT: &str = "hot.snapshot";
+/// Pairs read from the metadata store at a time.
+const PAGE: usize = 2048;
+/// Where blobs of segments live.
+pub(super) const BLOB_PREFIX: &str = "segments/";
+/// A blob that may still be on its way from a lost put is left alone for so long.
+const GARBAGE_GRACE_US: u64 = 600_000_000;
+
+/// Assembles a [`Memory`] from settings and components.
+#[derive(Debug)]
+pub struct MemoryBuilder {
+    config: Config,
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+    cold: Option<Arc<dyn ColdStore>>,
+    meta: Option<Arc<dyn MetaStore>>,
+}
+
+impl MemoryBuilder {
+    /// A builder with the machine's clock.
+    pub fn new(config: Config, registry: Arc<Registry>) -> Self {
+        Self {
+            config,
+            registry,
+            clock: Arc::new(SystemClock::new()),
+            cold: None,
+            meta: None,
+        }
+    }
+
+    /// Takes time from elsewhere.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Uses this cold store in place of the configured one; for wrappers and tests.
+    pub fn cold_store(mut self, store: Arc<dyn ColdStore>) -> Self {
+        self.cold = Some(store);
+        self
+    }
+
+    /// Uses this metadata store in place of the configured one; for wrappers and tests.
+    pub fn meta_store(mut self, store: Arc<dyn MetaStore>) -> Self {
+        self.meta = Some(store);
+        self
+    }
+
+    /// Opens the memory with a runtime of its own, for callers that are not async.
+    ///
+    /// # Errors
+    /// As [`MemoryBuilder::open`]; `Internal` when no runtime can be started.
+    pub fn open_blocking(self) -> Result<BlockingMemory> {
+        BlockingMemory::start(self)
+    }
+
+    /// Opens the memory, creating it if its folder is empty, and recovers from a crash. Must be called inside a tokio runtime with
+    /// time enabled; the memory's tasks run there.
+    ///
+    /// # Errors
+    /// `Config` for wrong settings, or settings that do not fit what is stored. `Locked` when another process holds the folder.
+    /// `Corrupt` when what is stored is damaged. `Unavailable` when a store does not answer.
+    pub async fn open(self) -> Result<Memory> {
+        let Parts { inner, receiver } = assemble(self).await?;
+        inner.load().await?;
+        Ok(Memory::start(inner, receiver))
+    }
+}
+
+struct Parts {
+    inner: Arc<Inner>,
+    receiver: mpsc::Receiver<commit::Call>,
+}
+
+/// Builds codec and decoders.
+pub(super) fn codecs(
+    config: &Config,
+    registry: &Arc<Registry>,
+    context: &BuildContext,
+) -> Result<(BlockCodec, Decoders)> {
+    let first = registry.codec(&config.codec, context)?;
+    let then = config
+        .codec_then
+        .as_ref()
+        .map(|slot| registry.codec(slot, context))
+        .transpose()?;
+    Ok((
+        BlockCodec::new(first, then)?,
+        Decoders::new(registry.clone(), context.clone()),
+    ))
+}
+
+/// Opens both stores on a blocking thread.
+pub(super) async fn open_stores(
+    config: &Config,
+    registry: &Arc<Registry>,
+    context: &BuildContext,
+) -> Result<(Arc<dyn MetaStore>, Arc<dyn ColdStore>)> {
+    let (config, registry, context) = (config.clone(), registry.clone(), context.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let meta = registry.meta(&config.meta, &context)?;
+        let cold = registry.cold(&config.cold, &context)?;
+        Ok::<_, Error>((meta, cold))
+    });
+    opened.await.map_err(Error::task)?
+}
+
+/// Whether anything of this memory outlives the process.
+pub(super) fn keeps_files(config: &Config, registry: &Registry) -> Result<bool> {
+    let meta = registry.get(crate::plugin::Role::Meta, &config.meta.backend)?;
+    let cold = registry.get(crate::plugin::Role::Cold, &config.cold.backend)?;
+    Ok(meta.persistent || cold.persistent)
+}
+
+async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
+    let MemoryBuilder {
+        config,
+        registry,
+        clock,
+        cold,
+        meta,
+    } = builder;
+    config.validate()?;
+    config.check_plugins(&registry)?;
+    let own_stores = meta.is_some() && cold.is_some();
+    let folder: Option<PathBuf> =
+        (!own_stores && keeps_files(&config, &registry)?).then(|| config.memory.path.clone());
+    let lock = folder.as_deref().map(DirLock::acquire).transpose()?;
+    let mut context = BuildContext {
+        dim: config.memory.dim,
+        metric: config.memory.metric,
+        data_dir: folder,
+        clock: clock.clone(),
+        seed: config.memory.seed,
+        read_only: false,
+        registry: registry.clone(),
+    };
+    let (meta, cold) = match (meta, cold) {
+        (Some(meta), Some(cold)) => (meta, cold),
+        (meta, cold) => {
+            let (own_meta, own_cold) = open_stores(&config, &registry, &context).await?;
+            (meta.unwrap_or(own_meta), cold.unwrap_or(own_cold))
+        }
+    };
+    let epoch = meta.claim().await?;
+    let capability = meta.capability();
+    let largest = config.limits.batch_bytes.0.saturating_mul(2) as usize;
+    if largest > capability.batch_bytes_max {
+        return Err(Error::config(format!(
+            "limits.batch_bytes {} is too large for metadata store {:?}, whose largest batch is {} bytes: lower it to half of that",
+            config.limits.batch_bytes, config.meta.backend, capability.batch_bytes_max
+        )));
+    }
+    let identity = identity(&config, &*meta, epoch).await?;
+    (context.dim, context.metric) = (identity.dim, identity.metric);
+    let saved_clock = state(&*meta, key::CLOCK)
+        .await?
+        .map(|v| decode_clock(&v))
+        .transpose()?;
+    let jump = u64::try_from(config.memory.clock_jump_max.0.as_micros()).unwrap_or(u64::MAX);
+    let timeline = Timeline::resume(clock, saved_clock, jump);
+    let counters = state(&*meta, key::COUNTERS)
+        .await?
+        .map(|v| Counters::decode(&v))
+        .transpose()?;
+    let counters = counters.unwrap_or_default();
+
+    let hot = registry.hot(&config.hot, &context)?;
+    let dim_max = hot.capability().dim_max;
+    if identity.dim > dim_max {
+        return Err(Error::config(format!(
+            "hot index {:?} takes up to {dim_max} dimensions, the memory has {}",
+            config.hot.backend, identity.dim
+        )));
+    }
+    let (codec, decoders) = codecs(&config, &registry, &context)?;
+    let policy = registry.policy(&config.policy, &context)?;
+    let counts = Arc::new(Counts::default());
+    let payload_max = config.limits.payload_bytes.0.max(1 << 24);
+    let blocks = BlockReader::new(
+        cold,
+        decoders,
+        identity.dim,
+        payload_max,
+        config.search.cache.0,
+        counts.clone(),
+    );
+    let (calls, receiver) = mpsc::channel(config.limits.write_queue);
+    let places = match config.search.concurrent {
+        0 => 4 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        n => n,
+    };
+    let flux = &config.flux;
+    let temperature = Temperature::new(flux);
+    let gauge = Gauge {
+        temperature: temperature.value(),
+        wanted: None,
+        midpoint: None,
+    };
+    let seed = config.memory.seed ^ epoch.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let flux_state = FluxState {
+        temperature,
+        rng: fastrand::Rng::with_seed(seed ^ 1),
+        flushed: timeline.now(),
+        flushes_until_policy: 1,
+        midpoint: None,
+    };
+    let inner = Arc::new(Inner {
+        dim: identity.dim,
+        metric: identity.metric,
+        hot,
+        meta_capability: capability,
+        meta,
+        codec,
+        blocks,
+        readers: Readers::default(),
+        visible: AtomicU64::new(counters.next_row),
+        directory: RwLock::new(Directory::default()),
+        kills: RwLock::new(Kills::default()),
+        cold: RwLock::new(Arc::new(ColdView::default())),
+        desk: Desk::new(policy, flux.event_queue, counts.clone()),
+        pins: RwLock::default(),
+        restore: Mutex::new(RestoreQueue::new(
+            flux.restore_queue,
+            flux.restore_tries,
+            flux.restore_backoff.0,
+        )),
+        renewals: Mutex::default(),
+        moves: Mutex::new(MoveLog::default()),
+        writer: AsyncMutex::new(Writer {
+            epoch,
+            counters,
+            rng: fastrand::Rng::with_seed(seed),
+        }),
+        flux: AsyncMutex::new(flux_state),
+        gauge: Mutex::new(gauge),
+        admission: Admission::new(places, config.search.queue),
+        counts,
+        points: AtomicU64::new(counters.points),
+        poisoned: RwLock::new(None),
+        closed: AtomicBool::new(false),
+        calls,
+        hot_search_us: AtomicU64::new(0),
+        reaping: Mutex::new(()),
+        lock: Mutex::new(lock),
+        timeline,
+        registry,
+        config,
+    });
+    Ok(Parts { inner, receiver })
+}
+
+/// One value of the state table.
+pub(super) async fn state(meta: &dyn MetaStore, name: &'static [u8]) -> Result<Option<Bytes>> {
+    let values = meta.get(Table::State, &[Bytes::from_static(name)]).await?;
+    Ok(values.into_iter().next().flatten())
+}
+
+/// Reads what the memory is, or makes it what the configuration says.
+async fn identity(
+    config: &Config,
+    meta: &dyn MetaStore,
+    epoch: crate::role::Epoch,
+) -> Result<Identity> {
+    let wanted = &config.memory;
+    if let Some(value) = state(meta, key::FORMAT).await? {
+        let stored = Identity::decode(&value)?;
+        if wanted.dim != 0 && wanted.dim != stored.dim {
+            return Err(Error::config(format!(
+                "memory.dim: the memory in {} has {} dimensions, the configuration says {}",
+                wanted.path.display(),
+                stored.dim,
+                wanted.dim
+            )));
+        }
+        if wanted.metric != stored.metric {
+            return Err(Error::config(format!(
+                "memory.metric: the memory in {} was made for {}, the configuration says {}",
+                wanted.path.display(),
+                stored.metric,
+                wanted.metric
+            )));
+        }
+        return Ok(stored);
+    }
+    if wanted.dim == 0 {
+        return Err(Error::config(
+            "memory.dim: a new memory needs the dimension of its vectors, such as dim = 384 under [memory]",
+        ));
+    }
+    let identity = Identity {
+        dim: wanted.dim,
+        metric: wanted.metric,
+        created: 0,
+    };
+    let mut batch = Batch::new(epoch);
+    batch.require(Table::State, Bytes::from_static(key::FORMAT), None);
+    batch.put(
+        Table::State,
+        Bytes::from_static(key::FORMAT),
+        identity.encode(),
+    );
+    let seq = meta.commit(batch).await?;
+    meta.durable(seq).await?;
+    Ok(identity)
+}
+
+/// Every pair of a table, page by page.
+pub(super) async fn scan_all(
+    meta: &dyn MetaStore,
+    table: Table,
+    mut visit: impl AsyncFnMut(Vec<(Bytes, Bytes)>) -> Result<()>,
+) -> Result<()> {
+    let mut range = KeyRange::all();
+    loop {
+        let page = meta.scan(table, range, PAGE).await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(());
+        };
+        let (last, done) = (last.clone(), page.len() < PAGE);
+        visit(page).await?;
+        if done {
+            return Ok(());
+        }
+        range = KeyRange::after(last);
+    }
+}
+
+/// Every pair of a small table.
+pub(super) async fn collect(meta: &dyn MetaStore, table: Table) -> Result<Vec<(Bytes, Bytes)>> {
+    let mut all = Vec::new();
+    scan_all(meta, table, async |page| {
+        all.extend(page);
+        Ok(())
+    })
+    .await?;
+    Ok(all)
+}
+
+/// The manifest.
+pub(super) async fn manifest(meta: &dyn MetaStore) -> Result<Vec<(SegmentId, Manifest)>> {
+    let entries = collect(meta, Table::Segments).await?;
+    let decode =
+        |(k, v): (Bytes, Bytes)| Ok((SegmentId(Row::decode(&k)?.0), Manifest::decode(&v)?));
+    entries.into_iter().map(decode).collect()
+}
+
+/// The generations of centroids, oldest first.
+pub(super) async fn generations(
+    meta: &dyn MetaStore,
+    identity: (usize, crate::vector::Metric),
+) -> Result<Vec<Arc<Generation>>> {
+    let (dim, metric) = identity;
+    let mut parts: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
+    let mut range = KeyRange::prefix(key::GENERATION);
+    loop {
+        let page = meta.scan(Table::State, range.clone(), 64).await?;
+        let Some((last, _)) = page.last() else { break };
+        range.start = std::ops::Bound::Excluded(last.clone());
+        for (k, v) in page {
+            let number = k.get(key::GENERATION.len()..key::GENERATION.len() + 10);
+            let number = number
+                .and_then(|n| std::str::from_utf8(n).ok())
+                .and_then(|n| n.parse().ok());
+            let number = number
+                .ok_or_else(|| Error::corrupt("partition centroids: a key is not a number"))?;
+            parts.entry(number).or_default().push(v);
+        }
+    }
+    parts
+        .into_iter()
+        .map(|(n, parts)| {
+            Generation::from_parts(n, metric, dim, parts.iter().map(|b| &b[..])).map(Arc::new)
+        })
+        .collect()
+}
+
+impl Inner {
+    /// Everything between stores and a running memory.
+    async fn load(self: &Arc<Self>) -> Result<()> {
+        let manifest = manifest(&*self.meta).await?;
+        self.recover(&manifest).await?;
+        self.load_cold(manifest).await?;
+        let overflow = self.load_hot().await?;
+        self.load_pins().await?;
+        self.load_policy().await?;
+        // Rows that a smaller budget has no room for must still be found: they go cold before anyone can ask.
+        if !overflow.is_empty() {
+            let why = Why {
+                by: Mover::NoRoom,
+                reason: "the budget was too small at open",
+                midpoint: None,
+            };
+            let rows: Vec<_> = overflow.into_iter().map(|r| (r, None)).collect();
+            self.demote(&rows, &why).await?;
+            self.reap_off_worker().await;
+        }
+        Ok(())
+    }
+
+    /// Resolves every intent and sweeps blobs that nothing names.
+    async fn recover(&self, manifest: &[(SegmentId, Manifest)]) -> Result<()> {
+        let now = self.now().0;
+        let mut intents: Vec<Intent> = Vec::new();
+        let mut patient: HashSet<BlobKey> = HashSet::new();
+        for (k, v) in collect(&*self.meta, Table::Intents).await? {
+            let (intent, since) = decode_intent(&k, &v)?;
+            // A put whose reply was lost may still arrive at a remote store: its note stays until the grace is over.
+            let fresh = now.saturating_sub(since) < GARBAGE_GRACE_US;
+            if intent.kind == IntentKind::Garbage && fresh {
+                patient.insert(intent.blob.clone());
+            } else {
+                intents.push(intent);
+            }
+        }
+        let named: Vec<(SegmentId, BlobKey)> =
+            manifest.iter().map(|(s, m)| (*s, m.blob.clone())).collect();
+        let store = self.blocks.store();
+        let listed = store.list(BLOB_PREFIX).await?;
+        let present: Vec<BlobKey> = listed
+            .into_iter()
+            .map(|b| b.key)
+            .filter(|k| !patient.contains(k))
+            .collect();
+        let mut done = Vec::new();
+        for repair in plan_recovery(&intents, &named, &present) {
+            match repair {
+                Repair::DeleteBlob(blob) => {
+                    tracing::info!(%blob, "recovery deletes a blob that nothing names");
+                    store.delete(&blob).await?;
+                }
+                Repair::DeleteIntent(number) => done.push(number),
+                Repair::Missing(segment, blob) => {
+                    if store.size(&blob).await?.is_none() {
+                        return Err(Error::corrupt(
+                            "the blob of a segment is missing from the cold store: its rows cannot be read; restore the blob from a \
+                             backup, and run `aether check` for the list",
+                        )
+                        .with("segment", segment)
+                        .with("blob", blob));
+                    }
+                }
+            }
+        }
+        if !done.is_empty() {
+            let writer = self.writer.lock().await;
+            let mut batch = Batch::new(writer.epoch);
+            done.iter()
+                .for_each(|n| batch.delete(Table::Intents, n.to_be_bytes().to_vec()));
+            self.commit_durably(&writer, batch).await?;
+            tracing::info!(
+                intents = done.len(),
+                "recovery rolled back unfinished migrations"
+            );
+        }
+        Ok(())
+    }
+
+    /// Reads centroids, footers and dead rows.
+    async fn load_cold(&self, manifest: Vec<(SegmentId, Manifest)>) -> Result<()> {
+        let mut view = ColdView::default();
+        for generation in generations(&*self.meta, (self.dim, self.metric)).await? {
+            view = view.with_generation(generation);
+        }
+        let reads = manifest.iter().map(|(id, m)| self.blocks.footer(*id, m));
+        let mut footers = futures::stream::iter(reads).buffered(self.config.search.reads.max(8));
+        let mut segments: Vec<Segment> = Vec::with_capacity(manifest.len());
+        let known = view.generations.last().map_or(0, |g| g.end_partition());
+        while let Some(segment) = footers.next().await {
+            let segment = segment?;
+            if segment
+                .directory
+                .blocks
+                .iter()
+                .any(|b| b.partition >= known)
+            {
+                return Err(Error::corrupt(
+                    "segment footer: names a partition that has no centroid",
+                )
+                .with("segment", segment.id));
+            }
+            segments.push(segment);
+        }
+        drop(footers);
+        view = view.with_segments(segments.into_iter().map(Arc::new));
+        scan_all(&*self.meta, Table::Dead, async |page| {
+            for (k, _) in page {
+                let (segment, ordinal) = decode_dead_key(&k)?;
+                if let Some(segment) = view.segments.get(&segment) {
+                    segment.mark_dead(ordinal);
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        *self.cold.write() = Arc::new(view);
+        Ok(())
+    }
+
+    /// Fills the hot index from its snapshot where that is whole, and from the rows' homes. Answers the rows that are in the
+    /// directory but did not fit into the index.
+    async fn load_hot(self: &Arc<Self>) -> Result<Vec<Row>> {
+        self.load_snapshot().await;
+        let mut wanted: HashSet<Row> = HashSet::new();
+        let mut overflow = Vec::new();
+        scan_all(&*self.meta, Table::Fresh, async |page| {
+            let (mut rows, mut vectors, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+            let mut mortal = Vec::new();
+            for (k, v) in page {
+                let row = Row::decode(&k)?;
+                let fresh = Fresh::decode(&v, self.dim)?;
+                if fresh.ttl {
+                    mortal.push(row);
+                }
+                entries.push(Entry::new(
+                    fresh.id,
+                    row,
+                    Home::Fresh,
+                    fresh.payload.is_some(),
+                ));
+                rows.push(row);
+                vectors.push(fresh.vector);
+            }
+            self.admit_at_open(&rows, &vectors, entries, mortal, &mut overflow)
+                .await?;
+            wanted.extend(rows);
+            Ok(())
+        })
+        .await?;
+        let mut dropped = Vec::new();
+        scan_all(&*self.meta, Table::Resident, async |page| {
+            let rows: Result<Vec<Row>> = page.iter().map(|(k, _)| Row::decode(k)).collect();
+            for chunk in rows?.chunks(256) {
+                let fetched = self.fetch_cold(chunk).await?;
+                let known: HashSet<Row> = fetched.iter().map(|f| f.0).collect();
+                dropped.extend(chunk.iter().filter(|r| !known.contains(r)));
+                let (mut rows, mut vectors, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+                let mut mortal = Vec::new();
+                for (row, stub, vector, _) in fetched {
+                    let Stub {
+                        id,
+                        segment,
+                        ordinal,
+                        ttl,
+                        payload,
+                    } = stub;
+                    if ttl {
+                        mortal.push(row);
+                    }
+                    entries.push(Entry::new(
+                        id,
+                        row,
+                        Home::Segment(segment, ordinal),
+                        payload,
+                    ));
+                    rows.push(row);
+                    vectors.push(vector);
+                }
+                let mut left_out = Vec::new();
+                self.admit_at_open(&rows, &vectors, entries, mortal, &mut left_out)
+                    .await?;
+                wanted.extend(rows.iter().filter(|r| !left_out.contains(r)));
+                // Their segment holds them, so leaving RAM costs nothing.
+                for row in left_out {
+                    self.directory.write().remove(row);
+                    dropped.push(row);
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        for row in self.hot.rows() {
+            if !wanted.contains(&row) {
+                self.hot.remove(row)?;
+            }
+        }
+        if !dropped.is_empty() {
+            let writer = self.writer.lock().await;
+            let mut batch = Batch::new(writer.epoch);
+            dropped
+                .iter()
+                .for_each(|r| batch.delete(Table::Resident, r.key().to_vec()));
+            self.commit_durably(&writer, batch).await?;
+        }
+        Ok(overflow)
+    }
+
+    /// Takes rows into directory and index, as far as the budget goes; the others only into the directory.
+    async fn admit_at_open(
+        self: &Arc<Self>,
+        rows: &[Row],
+        vectors: &[Vec<f32>],
+        entries: Vec<Entry>,
+        mortal: Vec<Row>,
+        overflow: &mut Vec<Row>,
+    ) -> Result<()> {
+        let expiries = self.expiries(&mortal).await?;
+        // A renewal that was not written down before a crash must not cost a point: renewing ones get one flush interval more.
+        let grace = u64::try_from(self.config.memory.flush_every.0.as_micros()).unwrap_or(u64::MAX);
+        let (mut missing, mut data) = (Vec::new(), Vec::new());
+        let mut fits = self.fill().free as usize;
+        for ((row, vector), entry) in rows.iter().zip(vectors).zip(entries) {
+            if self.hot.contains(*row) {
+                // From the snapshot: its place is counted already.
+            } else if fits > 0 {
+                fits -= 1;
+                missing.push(*row);
+                data.extend_from_slice(vector);
+            } else {
+                overflow.push(*row);
+            }
+            let mut directory = self.directory.write();
+            directory.insert(entry);
+            if let Some(e) = expiries.get(row) {
+                let at = if e.renew {
+                    e.at.saturating_add(grace)
+                } else {
+                    e.at
+                };
+                directory.set_expiry(*row, Expiry { at, ..*e });
+            }
+        }
+        self.insert_hot(missing, data).await
+    }
+
+    async fn load_pins(&self) -> Result<()> {
+        let mut range = KeyRange::prefix(key::PIN);
+        loop {
+            let page = self.meta.scan(Table::State, range.clone(), PAGE).await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
+            range.start = std::ops::Bound::Excluded(last.clone());
+            let ids: Vec<Bytes> = page
+                .iter()
+                .map(|(k, _)| k.slice(key::PIN.len()..))
+                .collect();
+            for value in self
+                .get_chunked(Table::Points, &ids)
+                .await?
+                .into_iter()
+                .flatten()
+            {
+                self.pins.write().insert(Row::decode(&value)?);
+            }
+        }
+    }
+
+    /// Gives the policy its books back, and tells it of what they do not know.
+    async fn load_policy(&self) -> Result<()> {
+        let books = self.saved_books().await?;
+        let now = self.now();
+        let fill = self.fill();
+        let context = self.context(fill);
+        let items: Vec<_> = self
+            .directory
+            .read()
+            .settled()
+            .map(|e| e.row)
+            .collect::<Vec<_>>();
+        let unknown: Vec<Row> = self.desk.with(|policy| {
+            if let Some(books) = books
+                && let Err(error) = policy.load(&books)
+            {
+                tracing::warn!(%error, "the policy begins with empty books");
+            }
+            let known = !policy.is_empty();
+            items
+                .into_iter()
+                .filter(|r| !known || !policy.explain(*r, &context).known)
+                .collect()
+        });
+        let events: Vec<Event> = unknown
+            .into_iter()
+            .map(|row| Event::Inserted {
+                item: self.item(row),
+                tier: Tier::Hot,
+            })
+            .collect();
+        self.desk.tell(events, now);
+        let pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        self.desk.tell(
+            pins.into_iter()
+                .map(|row| Event::Pinned { row, pinned: true }),
+            now,
+        );
+        Ok(())
+    }
+
+    fn snapshot_path(&self) -> Option<PathBuf> {
+        self.lock.lock().as_ref()?;
+        Some(self.config.memory.path.join(HOT_SNAPSHOT))
+    }
+
+    /// Loads the hot index's snapshot; a missing or damaged one only costs time.
+    async fn load_snapshot(self: &Arc<Self>) {
+        let Some(path) = self.snapshot_path() else {
+            return;
+        };
+        if !self.hot.capability().snapshot {
+            return;
+        }
+        let inner = self.clone();
+        let loaded = tokio::task::spawn_blocking(move || inner.load_snapshot_from(&path));
+        match loaded.await.map_err(Error::task) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) | Err(error) => {
+                tracing::warn!(%error, "the hot snapshot cannot be used; the index is rebuilt from its rows' homes");
+            }
+        }
+    }
+
+    fn load_snapshot_from(&self, path: &Path) -> Result<()> {
+        let failed =
+            |e: std::io::Error| Error::unavailable(format!("{}", path.display())).with_source(e);
+        let file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(failed(e)),
+        };
+        self.hot
+            .load(&mut std::io::BufReader::with_capacity(1 << 20, file))?;
+        // A snapshot larger than the budget would break it before anything could be demoted.
+        if self.hot.bytes() > self.config.memory.hot_budget.0 {
+            for row in self.hot.rows() {
+                self.hot.remove(row)?;
+            }
+            self.hot.compact()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the hot index's snapshot: temporary file, sync, rename.
+    pub(super) fn save_snapshot(&self) -> Result<()> {
+        let Some(path) = self.snapshot_path() else {
+            return Ok(());
+        };
+        if !self.hot.capability().snapshot {
+            return Ok(());
+        }
+        let temporary = path.with_extension("snapshot.new");
+        let failed = |e: std::io::Error| {
+            Error::unavailable(format!("cannot write the hot snapshot {}", path.display()))
+                .with_source(e)
+        };
+        let file = std::fs::File::create(&temporary).map_err(failed)?;
+        let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
+        self.hot.save(&mut out)?;
+        let file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        std::fs::rename(&temporary, &path).map_err(failed)
+    }
+}

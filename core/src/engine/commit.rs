@@ -1,0 +1,729 @@
+//! How writes become durable: callers queue, the committer takes what waits, writes it as one batch, and answers them all.
+//!
+//! For a group, under the writer's lock: find each id's current row; insert the rows that will be hot into the index (no search
+//! sees them yet, since their numbers lie above `visible`); write the rows that found no room into a segment; commit one batch;
+//! then publish: cold view, directory, kills, `visible`. A failure before the commit leaves no trace. The group commit is what
+//! makes writes fast: a sync costs the same for one point as for a thousand.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::directory::Entry;
+use super::driver::{Draft, Work, drive, stubs};
+use super::inner::{Inner, Why, Writer};
+use super::readers::Deferred;
+use super::record::{Expiry, Fresh, Home, Stub, dead_key, key};
+use super::types::{Mover, Ttl, Written};
+use crate::error::{Error, Result};
+use crate::id::{BlobKey, PointId, Row, SegmentId};
+use crate::migrate::{Effect, IntentKind, Machine, Outcome};
+use crate::role::{Batch, Event, Table, Tier};
+use crate::segment::SegmentRow;
+
+/// A point that was checked and is ready to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub(crate) id: PointId,
+    pub(crate) vector: Vec<f32>,
+    pub(crate) payload: Option<Bytes>,
+    pub(crate) ttl: Option<Ttl>,
+}
+
+/// What a caller wants.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    Upsert(Vec<Prepared>),
+    Delete(Vec<PointId>),
+    /// Rows found to have expired: each goes only if it is still its point's current row.
+    Expire(Vec<(PointId, Row)>),
+    Pin(Vec<PointId>, bool),
+}
+
+/// What a caller gets.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Written(Written),
+    Count(usize),
+}
+
+/// A caller's place in the queue.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) wish: Wish,
+    pub(crate) reply: oneshot::Sender<Result<Reply>>,
+}
+
+impl Wish {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Upsert(points) => points.len(),
+            Self::Delete(ids) | Self::Pin(ids, _) => ids.len(),
+            Self::Expire(rows) => rows.len(),
+        }
+    }
+
+    fn ids(&self) -> Vec<&PointId> {
+        match self {
+            Self::Upsert(points) => points.iter().map(|p| &p.id).collect(),
+            Self::Delete(ids) | Self::Pin(ids, _) => ids.iter().collect(),
+            Self::Expire(rows) => rows.iter().map(|(id, _)| id).collect(),
+        }
+    }
+
+    fn inserts(&self) -> usize {
+        match self {
+            Self::Upsert(points) => points.len(),
+            Self::Delete(_) | Self::Expire(_) | Self::Pin(..) => 0,
+        }
+    }
+}
+
+/// Points of one group, about: enough to hide a sync, few enough not to delay the first caller.
+const GROUP_POINTS: usize = 4096;
+
+/// Takes groups from the queue until all senders are gone.
+pub(crate) async fn run(inner: Arc<Inner>, mut calls: mpsc::Receiver<Call>) {
+    let mut held: Option<Call> = None;
+    loop {
+        let first = match held.take() {
+            Some(call) => call,
+            None => match calls.recv().await {
+                Some(call) => call,
+                None => return,
+            },
+        };
+        let mut points = first.wish.weight();
+        let mut group = vec![first];
+        while points < GROUP_POINTS {
+            let Ok(call) = calls.try_recv() else { break };
+            points += call.wish.weight();
+            if points > GROUP_POINTS {
+                held = Some(call);
+                break;
+            }
+            group.push(call);
+        }
+        let (wishes, replies): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|c| (c.wish, c.reply)).unzip();
+        let begun = Instant::now();
+        let result = inner.commit_group(wishes).await;
+        metrics::histogram!("aether_commit_seconds").record(begun.elapsed().as_secs_f64());
+        match result {
+            Ok(answers) => {
+                for (reply, answer) in replies.into_iter().zip(answers) {
+                    // A caller that gave up waiting has nobody to answer to.
+                    drop(reply.send(Ok(answer)));
+                }
+            }
+            Err(error) => {
+                for reply in replies {
+                    drop(reply.send(Err(error.duplicate())));
+                }
+            }
+        }
+        inner.reap_off_worker().await;
+    }
+}
+
+/// The row that a point has now.
+#[derive(Clone, Debug)]
+struct Current {
+    row: Row,
+    home: Home,
+    /// Whether the row is in the directory, and so its removal waits for readers there.
+    resident: bool,
+}
+
+/// A new row of the group.
+struct NewRow {
+    row: Row,
+    point: Prepared,
+    expiry: Option<Expiry>,
+    /// The row that it takes the place of.
+    replaces: Option<Row>,
+}
+
+/// What the group does, gathered before anything is written.
+#[derive(Default)]
+struct Plan {
+    news: Vec<NewRow>,
+    kills: Vec<Current>,
+    /// Kills that no new row follows.
+    removed: Vec<Row>,
+    pins: Vec<(PointId, Row, bool)>,
+    unpinned_by_delete: Vec<PointId>,
+    answers: Vec<Reply>,
+    points: u64,
+}
+
+impl Inner {
+    async fn commit_group(self: &Arc<Self>, wishes: Vec<Wish>) -> Result<Vec<Reply>> {
+        self.check_writable()?;
+        let inserts: usize = wishes.iter().map(Wish::inserts).sum();
+        if inserts > 0 {
+            self.make_room(inserts).await;
+        }
+        let mut guard = self.writer.lock().await;
+        let before = guard.counters;
+        let result = self.commit_locked(&mut guard, wishes).await;
+        if result.is_err() {
+            // Nothing was committed under these numbers (or writing has ended); a segment's number is never given out again.
+            let spent = guard.counters;
+            guard.counters = before;
+            guard.counters.next_segment = spent.next_segment;
+            guard.counters.next_intent = spent.next_intent;
+            guard.counters.next_row = spent.next_row;
+        }
+        result
+    }
+
+    async fn commit_locked(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        wishes: Vec<Wish>,
+    ) -> Result<Vec<Reply>> {
+        let mut current = self.current_rows(wishes.iter().flat_map(Wish::ids)).await?;
+        let mut plan = self.plan(writer, wishes, &mut current);
+        // The last number of the group marks its moment.
+        let mark = writer.counters.next_row;
+        writer.counters.next_row += 1;
+        writer.counters.points = plan.points;
+
+        let room = if plan.news.is_empty() {
+            0
+        } else {
+            self.fill().free as usize
+        };
+        let cold_rows = plan.news.split_off(plan.news.len().min(room));
+        let mut batch = Batch::new(writer.epoch);
+        self.fill_batch(&mut batch, &plan, &cold_rows);
+
+        let hot_rows: Vec<Row> = plan.news.iter().map(|n| n.row).collect();
+        let vectors: Vec<f32> = plan
+            .news
+            .iter()
+            .flat_map(|n| &n.point.vector)
+            .copied()
+            .collect();
+        self.insert_hot(hot_rows.clone(), vectors).await?;
+        let committed = if cold_rows.is_empty() {
+            self.commit_durably(writer, batch)
+                .await
+                .map(|()| Vec::new())
+        } else {
+            self.write_cold(writer, batch, &cold_rows).await
+        };
+        let cold_stubs = match committed {
+            Ok(stubs) => stubs,
+            Err(error) => {
+                // Above `visible`, no search has seen them. After an unknown outcome they stay invisible and writing has ended.
+                for row in hot_rows {
+                    self.hot.remove(row)?;
+                }
+                return Err(error);
+            }
+        };
+        self.publish(mark, &plan, &cold_rows, &cold_stubs);
+        self.counts.commits.fetch_add(1, Ordering::Relaxed);
+        if !cold_stubs.is_empty() {
+            let landed: HashSet<Row> = cold_stubs.iter().map(|(row, _)| *row).collect();
+            for answer in &mut plan.answers {
+                if let Reply::Written(written) = answer {
+                    written.cold = written.rows.iter().filter(|r| landed.contains(r)).count();
+                }
+            }
+        }
+        Ok(plan.answers)
+    }
+
+    /// The current row of each id, from the directory or the metadata store.
+    async fn current_rows<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a PointId>,
+    ) -> Result<HashMap<PointId, Current>> {
+        let mut current = HashMap::new();
+        let mut unknown: Vec<&PointId> = Vec::new();
+        {
+            let directory = self.directory.read();
+            for id in ids {
+                match directory.id(id) {
+                    Some(e) => {
+                        let known = Current {
+                            row: e.row,
+                            home: e.home(),
+                            resident: true,
+                        };
+                        current.insert(id.clone(), known);
+                    }
+                    None => unknown.push(id),
+                }
+            }
+        }
+        unknown.sort_unstable();
+        unknown.dedup();
+        let keys: Vec<Bytes> = unknown.iter().map(|id| Bytes::from(id.key())).collect();
+        let mut cold: Vec<(&PointId, Row)> = Vec::new();
+        for (id, value) in unknown
+            .into_iter()
+            .zip(self.get_chunked(Table::Points, &keys).await?)
+        {
+            if let Some(value) = value {
+                cold.push((id, Row::decode(&value)?));
+            }
+        }
+        let keys: Vec<Bytes> = cold
+            .iter()
+            .map(|(_, r)| Bytes::copy_from_slice(&r.key()))
+            .collect();
+        for ((id, row), value) in cold
+            .into_iter()
+            .zip(self.get_chunked(Table::Cold, &keys).await?)
+        {
+            let Some(value) = value else {
+                return Err(Error::corrupt(
+                    "the metadata store names a row of this point that it does not hold; run `aether check`",
+                )
+                .with("id", Self::brief(id))
+                .with("row", row));
+            };
+            let stub = Stub::decode(&value)?;
+            let home = Home::Segment(stub.segment, stub.ordinal);
+            current.insert(
+                id.clone(),
+                Current {
+                    row,
+                    home,
+                    resident: false,
+                },
+            );
+        }
+        Ok(current)
+    }
+
+    /// [`MetaStore::get`](crate::role::MetaStore::get) of any number of keys.
+    pub(crate) async fn get_chunked(
+        &self,
+        table: Table,
+        keys: &[Bytes],
+    ) -> Result<Vec<Option<Bytes>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(4096) {
+            values.extend(self.meta.get(table, chunk).await?);
+        }
+        Ok(values)
+    }
+
+    /// Goes through the wishes in order, as if each were alone.
+    fn plan(
+        &self,
+        writer: &mut Writer,
+        wishes: Vec<Wish>,
+        current: &mut HashMap<PointId, Current>,
+    ) -> Plan {
+        let now = self.now();
+        let mut plan = Plan {
+            points: writer.counters.points,
+            ..Plan::default()
+        };
+        // Rows of this very group that a later wish replaced: they are never written.
+        let mut index_of: HashMap<Row, usize> = HashMap::new();
+        let mut gone: Vec<usize> = Vec::new();
+        let mut room_for_answers = Vec::new();
+        for wish in wishes {
+            let answer = match wish {
+                Wish::Upsert(points) => {
+                    let mut rows = Vec::with_capacity(points.len());
+                    for point in points {
+                        let row = Row(writer.counters.next_row);
+                        writer.counters.next_row += 1;
+                        rows.push(row);
+                        let expiry = point.ttl.map(|ttl| {
+                            let lifetime =
+                                u64::try_from(ttl.lifetime.as_micros()).unwrap_or(u64::MAX);
+                            Expiry {
+                                at: now.after(ttl.lifetime).0,
+                                lifetime,
+                                renew: ttl.renew,
+                            }
+                        });
+                        let next = Current {
+                            row,
+                            home: Home::Fresh,
+                            resident: false,
+                        };
+                        let mut replaces = None;
+                        match current.insert(point.id.clone(), next) {
+                            None => plan.points += 1,
+                            Some(old) => {
+                                replaces = Some(old.row);
+                                match index_of.get(&old.row) {
+                                    Some(place) => {
+                                        replaces = plan.news[*place].replaces;
+                                        gone.push(*place);
+                                    }
+                                    None => plan.kills.push(old),
+                                }
+                            }
+                        }
+                        index_of.insert(row, plan.news.len());
+                        plan.news.push(NewRow {
+                            row,
+                            point,
+                            expiry,
+                            replaces,
+                        });
+                    }
+                    Reply::Written(Written { rows, cold: 0 })
+                }
+                Wish::Delete(ids) => {
+                    let mut count = 0;
+                    for id in &ids {
+                        count +=
+                            usize::from(plan_removal(&mut plan, current, &index_of, &mut gone, id));
+                    }
+                    Reply::Count(count)
+                }
+                Wish::Expire(rows) => {
+                    let mut count = 0;
+                    for (id, row) in &rows {
+                        if current.get(id).is_some_and(|c| c.row == *row) {
+                            let removed =
+                                plan_removal(&mut plan, current, &index_of, &mut gone, id);
+                            count += usize::from(removed);
+                        }
+                    }
+                    Reply::Count(count)
+                }
+                Wish::Pin(ids, pinned) => {
+                    let mut count = 0;
+                    for id in ids {
+                        if let Some(c) = current.get(&id) {
+                            count += 1;
+                            let row = c.row;
+                            plan.pins.push((id, row, pinned));
+                        }
+                    }
+                    Reply::Count(count)
+                }
+            };
+            room_for_answers.push(answer);
+        }
+        plan.answers = room_for_answers;
+        gone.sort_unstable();
+        for place in gone.into_iter().rev() {
+            plan.news.remove(place);
+        }
+        // A pin holds for what its point is at the end of the group.
+        for (id, row, _) in &mut plan.pins {
+            if let Some(c) = current.get(id) {
+                *row = c.row;
+            }
+        }
+        plan
+    }
+}
+
+fn plan_removal(
+    plan: &mut Plan,
+    current: &mut HashMap<PointId, Current>,
+    index_of: &HashMap<Row, usize>,
+    gone: &mut Vec<usize>,
+    id: &PointId,
+) -> bool {
+    let Some(old) = current.remove(id) else {
+        return false;
+    };
+    plan.points = plan.points.saturating_sub(1);
+    match index_of.get(&old.row) {
+        Some(place) => {
+            gone.push(*place);
+            plan.removed.extend(plan.news[*place].replaces);
+        }
+        None => {
+            plan.removed.push(old.row);
+            plan.kills.push(old);
+        }
+    }
+    plan.pins.retain(|(pinned, ..)| pinned != id);
+    plan.unpinned_by_delete.push(id.clone());
+    true
+}
+
+impl Inner {
+    /// Puts all that does not depend on where new rows land, and the rows that land hot, into the batch.
+    fn fill_batch(&self, batch: &mut Batch, plan: &Plan, cold_rows: &[NewRow]) {
+        for kill in &plan.kills {
+            let row = kill.row.key().to_vec();
+            match kill.home {
+                Home::Fresh => batch.delete(Table::Fresh, row.clone()),
+                Home::Segment(segment, ordinal) => {
+                    batch.delete(Table::Cold, row.clone());
+                    batch.delete(Table::Resident, row.clone());
+                    batch.put(Table::Dead, dead_key(segment, ordinal), row.clone());
+                }
+            }
+            batch.delete(Table::State, key::expiry(kill.row));
+        }
+        for id in &plan.unpinned_by_delete {
+            batch.delete(Table::Points, id.key());
+            batch.delete(Table::State, key::pin(id));
+        }
+        for new in plan.news.iter().chain(cold_rows) {
+            batch.put(Table::Points, new.point.id.key(), new.row.key().to_vec());
+            if let Some(expiry) = new.expiry {
+                batch.put(Table::State, key::expiry(new.row), expiry.encode());
+                batch.put(
+                    Table::State,
+                    key::due(expiry.at, new.row),
+                    new.point.id.key(),
+                );
+            }
+        }
+        for new in &plan.news {
+            let NewRow {
+                point, expiry, row, ..
+            } = new;
+            let payload = point.payload.as_deref();
+            let value = Fresh::encode(&point.id, expiry.is_some(), &point.vector, payload);
+            batch.put(Table::Fresh, row.key().to_vec(), value);
+        }
+        for (id, _, pinned) in &plan.pins {
+            if *pinned {
+                batch.put(Table::State, key::pin(id), Bytes::new());
+            } else {
+                batch.delete(Table::State, key::pin(id));
+            }
+        }
+    }
+
+    /// Writes rows that found no room straight into a segment; the group's batch is its commit.
+    async fn write_cold(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        batch: Batch,
+        rows: &[NewRow],
+    ) -> Result<Vec<(Row, Stub)>> {
+        let draft = self.draft(writer)?;
+        let mut machine = Machine::write(draft.segment, draft.blob.clone());
+        let mut work = ColdWrite {
+            inner: self,
+            writer,
+            draft,
+            rows,
+            batch: Some(batch),
+            stubs: Vec::new(),
+        };
+        let (outcome, error) = drive(&mut machine, &mut work).await?;
+        match outcome {
+            Outcome::Completed => Ok(work.stubs),
+            Outcome::RolledBack | Outcome::Abandoned => {
+                self.counts
+                    .migrations_failed
+                    .fetch_add(1, Ordering::Relaxed);
+                Err(error.unwrap_or_else(|| Error::internal("a write failed without a reason")))
+            }
+        }
+    }
+
+    /// Makes a committed group visible, all at once.
+    fn publish(
+        self: &Arc<Self>,
+        mark: u64,
+        plan: &Plan,
+        cold_rows: &[NewRow],
+        cold_stubs: &[(Row, Stub)],
+    ) {
+        {
+            // A pin belongs to the point: a new version takes it over.
+            let mut pins = self.pins.write();
+            for new in plan.news.iter().chain(cold_rows) {
+                if let Some(old) = new.replaces
+                    && pins.remove(&old)
+                {
+                    pins.insert(new.row);
+                }
+            }
+            for row in &plan.removed {
+                pins.remove(row);
+            }
+            for (_, row, pinned) in &plan.pins {
+                if *pinned {
+                    pins.insert(*row);
+                } else {
+                    pins.remove(row);
+                }
+            }
+        }
+        let mut killed = Vec::with_capacity(plan.kills.len());
+        {
+            // Kills first: a search that begins after `visible` moves must not see an old version.
+            let mut kills = self.kills.write();
+            let mut restore = self.restore.lock();
+            for kill in &plan.kills {
+                kills.insert(kill.row, mark);
+                restore.forget(kill.row);
+            }
+        }
+        {
+            let mut directory = self.directory.write();
+            for kill in &plan.kills {
+                // Its home may have changed since it was looked up only under the lock that we hold, so it has not.
+                let place = match kill.home {
+                    Home::Fresh => None,
+                    Home::Segment(segment, ordinal) => Some((segment, ordinal)),
+                };
+                if kill.resident {
+                    directory.kill(kill.row);
+                }
+                killed.push((kill.row, place));
+            }
+            for new in &plan.news {
+                let payload = new.point.payload.is_some();
+                directory.insert(Entry::new(
+                    new.point.id.clone(),
+                    new.row,
+                    Home::Fresh,
+                    payload,
+                ));
+                if let Some(expiry) = new.expiry {
+                    directory.set_expiry(new.row, expiry);
+                }
+            }
+        }
+        self.points.store(plan.points, Ordering::Release);
+        self.visible.store(mark, Ordering::Release);
+        if !killed.is_empty() {
+            self.readers.defer(Deferred::Killed(killed));
+        }
+        self.announce(plan, cold_rows, cold_stubs);
+    }
+
+    /// Tells counters and policy.
+    fn announce(&self, plan: &Plan, cold_rows: &[NewRow], cold_stubs: &[(Row, Stub)]) {
+        let now = self.now();
+        let (news, colds) = (plan.news.len() as u64, cold_stubs.len() as u64);
+        self.counts
+            .upserts
+            .fetch_add(news + colds, Ordering::Relaxed);
+        self.counts.landed_cold.fetch_add(colds, Ordering::Relaxed);
+        metrics::counter!("aether_writes_total", "kind" => "upsert").increment(news + colds);
+        metrics::counter!("aether_writes_total", "kind" => "delete")
+            .increment(plan.removed.len() as u64);
+        let entered = |new: &NewRow, tier: Tier| {
+            let item = self.item(new.row);
+            match new.replaces {
+                None => Event::Inserted { item, tier },
+                Some(old) => Event::Replaced { old, item, tier },
+            }
+        };
+        let events: Vec<Event> = (plan.news.iter().map(|n| entered(n, Tier::Hot)))
+            .chain(cold_rows.iter().map(|n| entered(n, Tier::Cold)))
+            .chain(plan.removed.iter().map(|row| Event::Removed { row: *row }))
+            .chain(plan.pins.iter().map(|(_, row, pinned)| Event::Pinned {
+                row: *row,
+                pinned: *pinned,
+            }))
+            .collect();
+        self.desk.tell(events, now);
+        if !cold_stubs.is_empty() {
+            let rows: Vec<_> = cold_stubs.iter().map(|(row, _)| (*row, None)).collect();
+            let why = Why {
+                by: Mover::NoRoom,
+                reason: "the hot tier was full",
+                midpoint: None,
+            };
+            self.remember(&rows, Tier::Cold, &why);
+        }
+    }
+
+    /// Reads expiries of rows from the metadata store.
+    pub(crate) async fn expiries(&self, rows: &[Row]) -> Result<BTreeMap<Row, Expiry>> {
+        let keys: Vec<Bytes> = rows.iter().map(|r| key::expiry(*r)).collect();
+        let mut found = BTreeMap::new();
+        for (row, value) in rows
+            .iter()
+            .zip(self.get_chunked(Table::State, &keys).await?)
+        {
+            if let Some(value) = value {
+                found.insert(*row, Expiry::decode(&value)?);
+            }
+        }
+        let renewals = self.renewals.lock();
+        for (row, expiry) in &mut found {
+            if let Some(renewed) = renewals.get(row) {
+                *expiry = *renewed;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// New rows on their way straight into a segment.
+struct ColdWrite<'a> {
+    inner: &'a Arc<Inner>,
+    writer: &'a Writer,
+    draft: Draft,
+    rows: &'a [NewRow],
+    batch: Option<Batch>,
+    stubs: Vec<(Row, Stub)>,
+}
+
+impl Work for ColdWrite<'_> {
+    async fn perform(&mut self, effect: &Effect) -> Result<()> {
+        let inner = self.inner;
+        match effect {
+            Effect::CommitIntent(..) => {
+                let ttl: BTreeMap<Row, bool> = self
+                    .rows
+                    .iter()
+                    .map(|n| (n.row, n.expiry.is_some()))
+                    .collect();
+                let rows = self.rows.iter().map(|n| SegmentRow {
+                    row: n.row,
+                    id: n.point.id.clone(),
+                    vector: n.point.vector.clone(),
+                    payload: n.point.payload.clone(),
+                    partition: 0,
+                });
+                let packed = inner
+                    .pack(Some(self.writer), &mut self.draft, rows.collect())
+                    .await?;
+                let segment: SegmentId = self.draft.segment;
+                self.stubs = stubs(segment, &packed, |row| {
+                    ttl.get(&row).copied().unwrap_or(false)
+                });
+                inner
+                    .commit_intent(self.writer, &self.draft, IntentKind::Started)
+                    .await
+            }
+            Effect::PutBlob(_) => inner.put_blob(&self.draft).await,
+            Effect::CommitMove => {
+                let mut batch = self
+                    .batch
+                    .take()
+                    .ok_or_else(|| Error::internal("a group was committed twice"))?;
+                for (row, stub) in &self.stubs {
+                    batch.put(Table::Cold, row.key().to_vec(), stub.encode());
+                }
+                self.draft.commit_into(&mut batch)?;
+                inner.commit_durably(self.writer, batch).await
+            }
+            Effect::IndexCold => inner.index_segment(&mut self.draft),
+            Effect::CommitGarbage(..) => {
+                inner
+                    .commit_intent(self.writer, &self.draft, IntentKind::Garbage)
+                    .await
+            }
+            other => Err(Error::internal(format!("a cold write cannot do {other:?}"))),
+        }
+    }
+
+    async fn look(&mut self, _: &BlobKey) -> Result<bool> {
+        self.inner.look_blob(&self.draft).await
+    }
+}

@@ -1,0 +1,331 @@
+//! Which points are hot: id to row, row to what the engine must know of it without asking a store.
+//!
+//! RAM counts against the budget, so entries are compact and live in fixed chunks, and the two tables hold four bytes a row.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+
+use super::record::{Expiry, Home};
+use crate::id::{PointId, Row, SegmentId};
+
+const CHUNK: usize = 1024;
+
+/// What the engine knows of a hot row.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: PointId,
+    pub(crate) row: Row,
+    /// `u64::MAX`: home is the metadata store.
+    segment: u64,
+    ordinal: u32,
+    pub(crate) payload: bool,
+    /// Demoted, and only waiting for readers to be taken out.
+    pub(crate) leaving: bool,
+    /// Replaced or deleted, and only waiting for readers to be taken out.
+    pub(crate) killed: bool,
+}
+
+impl Entry {
+    pub(crate) fn new(id: PointId, row: Row, home: Home, payload: bool) -> Self {
+        let mut entry = Self {
+            id,
+            row,
+            segment: 0,
+            ordinal: 0,
+            payload,
+            leaving: false,
+            killed: false,
+        };
+        entry.set_home(home);
+        entry
+    }
+
+    pub(crate) fn home(&self) -> Home {
+        match self.segment {
+            u64::MAX => Home::Fresh,
+            segment => Home::Segment(SegmentId(segment), self.ordinal),
+        }
+    }
+
+    pub(crate) fn set_home(&mut self, home: Home) {
+        (self.segment, self.ordinal) = match home {
+            Home::Fresh => (u64::MAX, 0),
+            Home::Segment(segment, ordinal) => (segment.0, ordinal),
+        };
+    }
+
+    /// Whether it lives and stays.
+    pub(crate) fn settled(&self) -> bool {
+        !self.leaving && !self.killed
+    }
+}
+
+/// The hot points. O(1) for everything but iteration.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    chunks: Vec<Box<[Option<Entry>]>>,
+    free: Vec<u32>,
+    by_row: HashTable<u32>,
+    by_id: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    expiries: HashMap<Row, Expiry>,
+    text_bytes: u64,
+    /// Rows that are neither killed nor leaving.
+    settled: usize,
+}
+
+fn text_bytes(id: &PointId) -> u64 {
+    match id {
+        PointId::Int(_) | PointId::Uuid(_) => 0,
+        // The allocator's own share is about 16 bytes.
+        PointId::Text(t) => t.len() as u64 + 16,
+    }
+}
+
+fn slot_of(chunks: &[Box<[Option<Entry>]>], slot: u32) -> Option<&Entry> {
+    chunks
+        .get(slot as usize / CHUNK)?
+        .get(slot as usize % CHUNK)?
+        .as_ref()
+}
+
+impl Directory {
+    fn entry(&self, slot: u32) -> Option<&Entry> {
+        slot_of(&self.chunks, slot)
+    }
+
+    fn row_slot(&self, row: Row) -> Option<u32> {
+        let hash = self.hasher.hash_one(row);
+        self.by_row
+            .find(hash, |s| self.entry(*s).is_some_and(|e| e.row == row))
+            .copied()
+    }
+
+    fn id_slot(&self, id: &PointId) -> Option<u32> {
+        let hash = self.hasher.hash_one(id);
+        self.by_id
+            .find(hash, |s| self.entry(*s).is_some_and(|e| e.id == *id))
+            .copied()
+    }
+
+    /// The entry of a row, also if it is on its way out.
+    pub(crate) fn row(&self, row: Row) -> Option<&Entry> {
+        self.entry(self.row_slot(row)?)
+    }
+
+    /// The current hot row of a point; it may be leaving, but it lives.
+    pub(crate) fn id(&self, id: &PointId) -> Option<&Entry> {
+        self.entry(self.id_slot(id)?)
+    }
+
+    /// Adds a row and makes it its point's current one.
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        let (row_hash, id_hash) = (
+            self.hasher.hash_one(entry.row),
+            self.hasher.hash_one(&entry.id),
+        );
+        self.text_bytes += text_bytes(&entry.id);
+        self.settled += usize::from(entry.settled());
+        let old = self.id_slot(&entry.id);
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = self.chunks.len() * CHUNK;
+                self.chunks.push((0..CHUNK).map(|_| None).collect());
+                self.free
+                    .extend((slot as u32 + 1..(slot + CHUNK) as u32).rev());
+                slot as u32
+            }
+        };
+        if let Some(place) = self
+            .chunks
+            .get_mut(slot as usize / CHUNK)
+            .and_then(|c| c.get_mut(slot as usize % CHUNK))
+        {
+            *place = Some(entry);
+        }
+        let (chunks, hasher) = (&self.chunks, &self.hasher);
+        if let Some(old) = old
+            && let Ok(found) = self.by_id.find_entry(id_hash, |s| *s == old)
+        {
+            found.remove();
+        }
+        self.by_id.insert_unique(id_hash, slot, |s| {
+            slot_of(chunks, *s).map_or(0, |e| hasher.hash_one(&e.id))
+        });
+        self.by_row.insert_unique(row_hash, slot, |s| {
+            slot_of(chunks, *s).map_or(0, |e| hasher.hash_one(e.row))
+        });
+    }
+
+    fn modify<T>(&mut self, row: Row, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let slot = self.row_slot(row)? as usize;
+        let entry = self
+            .chunks
+            .get_mut(slot / CHUNK)?
+            .get_mut(slot % CHUNK)?
+            .as_mut()?;
+        let before = entry.settled();
+        let out = change(entry);
+        let after = entry.settled();
+        self.settled = self.settled + usize::from(after) - usize::from(before);
+        Some(out)
+    }
+
+    /// Notes that a row was replaced or deleted: its point no longer leads to it.
+    pub(crate) fn kill(&mut self, row: Row) {
+        let Some(slot) = self.row_slot(row) else {
+            return;
+        };
+        let id_hash = self.entry(slot).map(|e| self.hasher.hash_one(&e.id));
+        if let Some(Ok(found)) = id_hash.map(|hash| self.by_id.find_entry(hash, |s| *s == slot)) {
+            found.remove();
+        }
+        self.modify(row, |e| e.killed = true);
+    }
+
+    /// Notes that a row's home is now a segment, and that it will leave.
+    pub(crate) fn leave(&mut self, row: Row, home: Option<Home>) {
+        self.modify(row, |e| {
+            e.leaving = true;
+            if let Some(home) = home {
+                e.set_home(home);
+            }
+        });
+    }
+
+    /// Takes a row out.
+    pub(crate) fn remove(&mut self, row: Row) -> Option<Entry> {
+        let slot = self.row_slot(row)?;
+        let (row_hash, id_hash) = (
+            self.hasher.hash_one(row),
+            self.hasher.hash_one(&self.entry(slot)?.id),
+        );
+        if let Ok(found) = self.by_row.find_entry(row_hash, |s| *s == slot) {
+            found.remove();
+        }
+        if let Ok(found) = self.by_id.find_entry(id_hash, |s| *s == slot) {
+            found.remove();
+        }
+        let place = self
+            .chunks
+            .get_mut(slot as usize / CHUNK)?
+            .get_mut(slot as usize % CHUNK)?;
+        let entry = place.take()?;
+        self.free.push(slot);
+        self.text_bytes -= text_bytes(&entry.id);
+        self.settled -= usize::from(entry.settled());
+        self.expiries.remove(&row);
+        Some(entry)
+    }
+
+    /// A hot row's time to live.
+    pub(crate) fn expiry(&self, row: Row) -> Option<Expiry> {
+        if self.expiries.is_empty() {
+            None
+        } else {
+            self.expiries.get(&row).copied()
+        }
+    }
+
+    pub(crate) fn set_expiry(&mut self, row: Row, expiry: Expiry) {
+        self.expiries.insert(row, expiry);
+    }
+
+    /// Rows that live and stay.
+    pub(crate) fn len(&self) -> usize {
+        self.settled
+    }
+
+    /// Rows present, those on their way out included.
+    pub(crate) fn present(&self) -> usize {
+        self.by_row.len()
+    }
+
+    /// Every row that lives and stays.
+    pub(crate) fn settled(&self) -> impl Iterator<Item = &Entry> {
+        self.chunks
+            .iter()
+            .flat_map(|c| c.iter().flatten())
+            .filter(|e| e.settled())
+    }
+
+    /// RAM held.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes_after(0)
+    }
+
+    /// Upper bound of the RAM held after so many more rows with integer ids or UUIDs; texts add their own length.
+    pub(crate) fn bytes_after(&self, additional: usize) -> u64 {
+        let grown = additional.saturating_sub(self.free.len());
+        let chunks = self.chunks.len() + grown.div_ceil(CHUNK);
+        let slots = chunks * CHUNK;
+        let table = |t: &HashTable<u32>| table_bytes(t.capacity().max(t.len() + additional), 4);
+        (slots * size_of::<Option<Entry>>()) as u64
+            + self.text_bytes
+            + (self.free.capacity().max(if grown > 0 { slots } else { 0 }) * 4) as u64
+            + table(&self.by_row)
+            + table(&self.by_id)
+            + table_bytes(self.expiries.capacity(), size_of::<(Row, Expiry)>())
+    }
+}
+
+/// RAM of a hash table with room for so many: hashbrown keeps a power of two of buckets, at most 7/8 full, one control byte each.
+fn table_bytes(capacity: usize, item: usize) -> u64 {
+    if capacity == 0 {
+        return 0;
+    }
+    let buckets = (capacity * 8 / 7 + 1).next_power_of_two().max(4);
+    (buckets * (item + 1) + 16) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: u64, row: u64) -> Entry {
+        Entry::new(PointId::Int(id), Row(row), Home::Fresh, false)
+    }
+
+    #[test]
+    fn an_update_keeps_the_old_row_until_it_is_removed() {
+        let mut d = Directory::default();
+        d.insert(entry(1, 10));
+        d.kill(Row(10));
+        d.insert(entry(1, 11));
+        assert_eq!(d.id(&PointId::Int(1)).unwrap().row, Row(11));
+        assert!(d.row(Row(10)).unwrap().killed);
+        assert_eq!((d.len(), d.present()), (1, 2));
+        assert!(d.remove(Row(10)).is_some());
+        assert_eq!(d.id(&PointId::Int(1)).unwrap().row, Row(11));
+        assert!(d.remove(Row(10)).is_none());
+        d.leave(Row(11), Some(Home::Segment(SegmentId(3), 4)));
+        assert_eq!(
+            d.row(Row(11)).unwrap().home(),
+            Home::Segment(SegmentId(3), 4)
+        );
+        assert_eq!(d.len(), 0);
+    }
+
+    #[test]
+    fn the_bound_on_bytes_holds_at_every_step_and_a_row_is_cheap() {
+        let mut d = Directory::default();
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut next = 0;
+        while d.present() < 100_000 {
+            let n = rng.usize(1..3000);
+            let bound = d.bytes_after(n);
+            for _ in 0..n {
+                d.insert(entry(next, next));
+                next += 1;
+            }
+            assert!(d.bytes() <= bound, "{} > {bound}", d.bytes());
+            for _ in 0..n / 3 {
+                d.remove(Row(rng.u64(..next)));
+            }
+        }
+        let a_row = d.bytes() as f64 / d.present() as f64;
+        assert!(a_row < 100.0, "{a_row} bytes a row");
+    }
+}

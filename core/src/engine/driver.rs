@@ -1,0 +1,728 @@
+//! Runs migrations: does what the machine asks for, and tells it what came of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use tokio::sync::MutexGuard;
+
+use super::directory::Entry;
+use super::inner::{Inner, Why, Writer};
+use super::readers::Deferred;
+use super::record::{Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::id::{BlobKey, PointId, Row, SegmentId};
+use crate::migrate::{Effect, Event, Failure, IntentKind, Machine, Outcome};
+use crate::partition::{Generation, outgrown, plan};
+use crate::role::{Batch, Table, Tier};
+use crate::segment::{SegmentRow, WrittenSegment, blob_key, write_segment};
+
+/// Rows of one partition that are packed together: at 384 dimensions about 96 KiB of vectors.
+const BLOCK_ROWS: usize = 64;
+
+/// One kind of migration's hands.
+pub(super) trait Work {
+    /// Does one effect.
+    async fn perform(&mut self, effect: &Effect) -> Result<()>;
+
+    /// Whether the blob is in the store, whole.
+    async fn look(&mut self, blob: &BlobKey) -> Result<bool>;
+}
+
+/// Drives a machine to its end. The second half is the first error met, if any.
+pub(super) async fn drive(
+    machine: &mut Machine,
+    work: &mut impl Work,
+) -> Result<(Outcome, Option<Error>)> {
+    let mut event = Event::Begin;
+    let mut first_error = None;
+    loop {
+        let effect = machine.step(event)?;
+        tracing::trace!(kind = ?machine.kind(), ?effect, "migration step");
+        event = match &effect {
+            Effect::Finish(outcome) => return Ok((*outcome, first_error)),
+            Effect::LookBlob(blob) => match work.look(blob).await {
+                Ok(true) => Event::Present,
+                Ok(false) | Err(_) => Event::Absent,
+            },
+            other => match work.perform(other).await {
+                Ok(()) => Event::Done,
+                Err(error) => {
+                    let failure = failure_of(&error);
+                    tracing::warn!(kind = ?machine.kind(), ?effect, %error, "migration step failed");
+                    first_error.get_or_insert(error);
+                    Event::Failed(failure)
+                }
+            },
+        };
+    }
+}
+
+fn failure_of(error: &Error) -> Failure {
+    match (error.kind(), error.retry()) {
+        (ErrorKind::Fenced | ErrorKind::Poisoned | ErrorKind::Closed, _) => Failure::Final,
+        (_, Retry::Unknown) => Failure::Unknown,
+        (_, Retry::Never | Retry::Later) => Failure::Nothing,
+    }
+}
+
+/// A segment being written.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) segment: SegmentId,
+    pub(super) blob: BlobKey,
+    intent: u64,
+    pub(super) written: Option<WrittenSegment>,
+}
+
+impl Draft {
+    /// What a row of the draft is once it is committed.
+    pub(super) fn manifest(&self) -> Result<Manifest> {
+        let w = self
+            .written
+            .as_ref()
+            .ok_or_else(|| Error::internal("a segment was committed before it was written"))?;
+        Ok(Manifest {
+            blob: self.blob.clone(),
+            bytes: w.data.len() as u64,
+            footer_offset: w.footer_offset,
+            footer_bytes: w.footer_bytes,
+            rows: w.directory.rows,
+            generation: w.directory.generation,
+        })
+    }
+
+    /// Adds manifest entry and the intent's end to the batch that makes the segment real.
+    pub(super) fn commit_into(&self, batch: &mut Batch) -> Result<()> {
+        batch.put(
+            Table::Segments,
+            self.segment.key().to_vec(),
+            self.manifest()?.encode(),
+        );
+        batch.delete(Table::Intents, self.intent.to_be_bytes().to_vec());
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Reserves numbers for a new segment. The blob's name is unique for all time.
+    pub(super) fn draft(&self, writer: &mut Writer) -> Result<Draft> {
+        let segment = SegmentId(writer.counters.next_segment);
+        let intent = writer.counters.next_intent;
+        writer.counters.next_segment += 1;
+        writer.counters.next_intent += 1;
+        let unique = writer.rng.u64(..) ^ self.timeline.save().1;
+        Ok(Draft {
+            segment,
+            blob: blob_key(segment, writer.epoch, unique)?,
+            intent,
+            written: None,
+        })
+    }
+
+    /// Commits a batch together with the counters, and waits until it is durable.
+    pub(super) async fn commit_durably(&self, writer: &Writer, mut batch: Batch) -> Result<()> {
+        batch.put(Table::State, key::COUNTERS, writer.counters.encode());
+        let done = async {
+            let seq = self.meta.commit(batch).await?;
+            self.meta.durable(seq).await.map_err(|e| {
+                // The commit is visible; whether it survives is unknown.
+                if e.retry() == Retry::Later {
+                    e.with_retry(Retry::Unknown)
+                } else {
+                    e
+                }
+            })
+        };
+        let result: Result<()> = done.await;
+        if let Err(error) = &result {
+            self.poison_if_unsure(error);
+        }
+        result
+    }
+
+    pub(super) async fn commit_intent(
+        &self,
+        writer: &Writer,
+        draft: &Draft,
+        kind: IntentKind,
+    ) -> Result<()> {
+        let mut batch = Batch::new(writer.epoch);
+        let value = encode_intent(kind, draft.segment, self.now().0, &draft.blob);
+        batch.put(Table::Intents, draft.intent.to_be_bytes().to_vec(), value);
+        self.commit_durably(writer, batch).await
+    }
+
+    pub(super) async fn put_blob(&self, draft: &Draft) -> Result<()> {
+        let data = draft.written.as_ref().map(|w| w.data.clone());
+        let data =
+            data.ok_or_else(|| Error::internal("a segment was put before it was written"))?;
+        let bytes = data.len() as u64;
+        self.blocks.store().put(&draft.blob, data).await?;
+        self.counts.segments_written.fetch_add(1, Relaxed);
+        self.counts.cold_written_bytes.fetch_add(bytes, Relaxed);
+        Ok(())
+    }
+
+    pub(super) async fn look_blob(&self, draft: &Draft) -> Result<bool> {
+        let size = self.blocks.store().size(&draft.blob).await?;
+        let expected = draft.written.as_ref().map(|w| w.data.len() as u64);
+        Ok(size.is_some() && size == expected)
+    }
+
+    /// Shows a committed segment to searches.
+    pub(super) fn index_segment(&self, draft: &mut Draft) -> Result<()> {
+        let manifest = draft.manifest()?;
+        if let Some(written) = draft.written.take() {
+            let (directory, fidelity) = (written.directory, self.codec.fidelity());
+            let segment = super::cold::Segment::new(draft.segment, &manifest, directory, fidelity);
+            let mut cold = self.cold.write();
+            *cold = Arc::new(cold.with_segment(Arc::new(segment)));
+        }
+        Ok(())
+    }
+
+    /// The centroids that new rows are sorted by; trains them when there are none or when the cold tier has outgrown them.
+    /// `batch` are vectors at hand, `[rows, dim]`; `writer` is the lock where the caller holds it already.
+    async fn generation(
+        self: &Arc<Self>,
+        writer: Option<&Writer>,
+        batch: &[f32],
+    ) -> Result<Arc<Generation>> {
+        let view = self.view();
+        let rows = self.config.search.partition_rows;
+        if let Some(newest) = view.generations.last()
+            && !outgrown(newest, view.live_rows(), rows)
+        {
+            return Ok(newest.clone());
+        }
+        let number = view.generations.last().map_or(0, |g| g.number + 1);
+        let first = view.generations.last().map_or(0, |g| g.end_partition());
+        let points = self
+            .points
+            .load(Relaxed)
+            .max((batch.len() / self.dim) as u64);
+        let (partitions, wanted) = plan(points, rows);
+        let (inner, batch) = (self.clone(), batch.to_vec());
+        let trained = tokio::task::spawn_blocking(move || {
+            let seed = inner.config.memory.seed ^ u64::from(number);
+            let sample = inner.sample(batch, wanted, seed)?;
+            let (metric, dim) = (inner.metric, inner.dim);
+            Ok::<_, Error>(Generation::train(
+                number, first, metric, dim, &sample, partitions, seed,
+            ))
+        });
+        let generation = Arc::new(trained.await.map_err(Error::task)??);
+        match writer {
+            Some(writer) => self.publish_generation(writer, generation).await,
+            None => {
+                self.publish_generation(&*self.writer.lock().await, generation)
+                    .await
+            }
+        }
+    }
+
+    /// `batch` and as many random hot rows as are missing to `wanted`.
+    fn sample(&self, mut batch: Vec<f32>, wanted: usize, seed: u64) -> Result<Vec<f32>> {
+        let mut hot = self.hot.rows();
+        hot.sort_unstable();
+        fastrand::Rng::with_seed(seed).shuffle(&mut hot);
+        let missing = wanted.saturating_sub(batch.len() / self.dim);
+        let mut vector = vec![0.0; self.dim];
+        for row in hot.into_iter().take(missing) {
+            if self.hot.read(row, &mut vector)? {
+                batch.extend_from_slice(&vector);
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Makes a generation durable and the newest, unless another came first; answers the newest.
+    async fn publish_generation(
+        &self,
+        writer: &Writer,
+        generation: Arc<Generation>,
+    ) -> Result<Arc<Generation>> {
+        if let Some(newest) = self.view().generations.last()
+            && newest.number >= generation.number
+        {
+            return Ok(newest.clone());
+        }
+        let mut batch = Batch::new(writer.epoch);
+        let part_bytes = self.meta_capability.value_bytes_max.min(512 << 10);
+        for (i, part) in generation.to_parts(part_bytes).into_iter().enumerate() {
+            batch.put(Table::State, key::generation(generation.number, i), part);
+        }
+        self.commit_durably(writer, batch).await?;
+        let mut cold = self.cold.write();
+        *cold = Arc::new(cold.with_generation(generation.clone()));
+        Ok(generation)
+    }
+
+    /// Sorts rows by partition and packs them. CPU on a blocking thread.
+    pub(super) async fn pack(
+        self: &Arc<Self>,
+        writer: Option<&Writer>,
+        draft: &mut Draft,
+        mut rows: Vec<SegmentRow>,
+    ) -> Result<Vec<SegmentRow>> {
+        let vectors: Vec<f32> = rows.iter().flat_map(|r| &r.vector).copied().collect();
+        let generation = self.generation(writer, &vectors).await?;
+        drop(vectors);
+        let (inner, segment) = (self.clone(), draft.segment);
+        let packed = tokio::task::spawn_blocking(move || {
+            rows.iter_mut()
+                .for_each(|r| r.partition = generation.assign(&r.vector));
+            rows.sort_by_key(|r| (r.partition, r.row));
+            let number = generation.number;
+            let written =
+                write_segment(segment, number, inner.dim, &rows, BLOCK_ROWS, &inner.codec)?;
+            Ok::<_, Error>((written, rows))
+        });
+        let (written, rows) = packed.await.map_err(Error::task)??;
+        draft.written = Some(written);
+        Ok(rows)
+    }
+
+    /// Demotes hot rows: those with a segment as home are released, the others go into a new segment. Rows that are not hot,
+    /// pinned or on their way out are passed over. Answers how many moved.
+    pub(super) async fn demote(
+        self: &Arc<Self>,
+        rows: &[(Row, Option<f64>)],
+        why: &Why,
+    ) -> Result<usize> {
+        self.check_writable()?;
+        let keeps: BTreeMap<Row, Option<f64>> = rows.iter().copied().collect();
+        let (mut fresh, mut released) = (Vec::new(), Vec::new());
+        {
+            let directory = self.directory.read();
+            for row in keeps.keys() {
+                let Some(entry) = directory.row(*row).filter(|e| e.settled()) else {
+                    continue;
+                };
+                if self.pinned(*row) {
+                    continue;
+                }
+                match entry.home() {
+                    Home::Fresh => fresh.push(*row),
+                    Home::Segment(..) => released.push(*row),
+                }
+            }
+        }
+        let mut moved = 0;
+        if !released.is_empty() {
+            let mut work = Release {
+                inner: self,
+                rows: released,
+                moved: Vec::new(),
+            };
+            let ended = drive(&mut Machine::release(), &mut work).await?;
+            moved += self.demotion_ended(ended, &work.moved, &keeps, why)?;
+            self.counts
+                .released
+                .fetch_add(work.moved.len() as u64, Relaxed);
+        }
+        let most = (self.config.flux.batch_bytes.0 / (self.dim as u64 * 4)).max(1) as usize;
+        for chunk in fresh.chunks(most.min(self.config.flux.batch_rows)) {
+            let draft = self.draft(&mut *self.writer.lock().await)?;
+            let mut machine = Machine::demote(draft.segment, draft.blob.clone());
+            let mut work = Demotion::new(self, draft, chunk.to_vec());
+            let ended = drive(&mut machine, &mut work).await?;
+            moved += self.demotion_ended(ended, &work.moved, &keeps, why)?;
+        }
+        Ok(moved)
+    }
+
+    fn demotion_ended(
+        &self,
+        (outcome, error): (Outcome, Option<Error>),
+        moved: &[Row],
+        keeps: &BTreeMap<Row, Option<f64>>,
+        why: &Why,
+    ) -> Result<usize> {
+        if outcome != Outcome::Completed {
+            self.counts.migrations_failed.fetch_add(1, Relaxed);
+            metrics::counter!("aether_migrations_failed_total").increment(1);
+            return Err(
+                error.unwrap_or_else(|| Error::internal("a migration failed without a reason"))
+            );
+        }
+        let rows: Vec<_> = moved
+            .iter()
+            .map(|r| (*r, keeps.get(r).copied().flatten()))
+            .collect();
+        self.counts.demoted.fetch_add(rows.len() as u64, Relaxed);
+        self.moved(&rows, Tier::Cold, why);
+        Ok(rows.len())
+    }
+
+    /// Promotes cold rows as far as the budget allows. Answers those that moved, and those for which there was no room.
+    pub(super) async fn promote(
+        self: &Arc<Self>,
+        rows: &[Row],
+        why: &Why,
+    ) -> Result<(Vec<Row>, Vec<Row>)> {
+        self.check_writable()?;
+        let mut work = Promotion::new(self, rows.to_vec());
+        let (outcome, error) = drive(&mut Machine::promote(), &mut work).await?;
+        if outcome != Outcome::Completed {
+            self.counts.migrations_failed.fetch_add(1, Relaxed);
+            metrics::counter!("aether_migrations_failed_total").increment(1);
+            return Err(
+                error.unwrap_or_else(|| Error::internal("a promotion failed without a reason"))
+            );
+        }
+        let promoted: Vec<Row> = work.inserted.iter().map(|e| e.row).collect();
+        let no_room = std::mem::take(&mut work.no_room);
+        drop(work);
+        self.counts
+            .promoted
+            .fetch_add(promoted.len() as u64, Relaxed);
+        let moved: Vec<_> = promoted.iter().map(|r| (*r, None)).collect();
+        self.moved(&moved, Tier::Hot, why);
+        Ok((promoted, no_room))
+    }
+}
+
+/// Hot rows whose segment already holds them.
+struct Release<'a> {
+    inner: &'a Arc<Inner>,
+    rows: Vec<Row>,
+    moved: Vec<Row>,
+}
+
+impl Work for Release<'_> {
+    async fn perform(&mut self, effect: &Effect) -> Result<()> {
+        let inner = self.inner;
+        match effect {
+            Effect::CommitResidency => {
+                let writer = inner.writer.lock().await;
+                let mut batch = Batch::new(writer.epoch);
+                self.moved = {
+                    let directory = inner.directory.read();
+                    let stays = |r: &Row| directory.row(*r).is_some_and(Entry::settled);
+                    self.rows.iter().copied().filter(stays).collect()
+                };
+                for row in &self.moved {
+                    batch.delete(Table::Resident, row.key().to_vec());
+                }
+                inner.commit_durably(&writer, batch).await?;
+                // Still under the writer's lock, so that nothing promotes or kills them in between.
+                let mut directory = inner.directory.write();
+                self.moved
+                    .iter()
+                    .for_each(|row| directory.leave(*row, None));
+                Ok(())
+            }
+            Effect::DropHot => {
+                inner.readers.defer(Deferred::Demoted(self.moved.clone()));
+                inner.reap_off_worker().await;
+                Ok(())
+            }
+            other => Err(Error::internal(format!("a release cannot do {other:?}"))),
+        }
+    }
+
+    async fn look(&mut self, _: &BlobKey) -> Result<bool> {
+        Err(Error::internal("a release has no blob"))
+    }
+}
+
+/// Hot rows on their way into a new segment.
+struct Demotion<'a> {
+    inner: &'a Arc<Inner>,
+    draft: Draft,
+    /// Held from the commit until searches find the segment and every row knows its new home.
+    writer: Option<MutexGuard<'a, Writer>>,
+    rows: Vec<Row>,
+    /// In order of ordinals, once packed. Vectors and payloads are given up then.
+    packed: Vec<(Row, Stub)>,
+    moved: Vec<Row>,
+    /// Ordinals of rows that were killed while the blob was put.
+    dead: Vec<u32>,
+}
+
+impl<'a> Demotion<'a> {
+    fn new(inner: &'a Arc<Inner>, draft: Draft, rows: Vec<Row>) -> Self {
+        Self {
+            inner,
+            draft,
+            writer: None,
+            rows,
+            packed: Vec::new(),
+            moved: Vec::new(),
+            dead: Vec::new(),
+        }
+    }
+
+    /// Reads the rows' records and packs them.
+    async fn pack(&mut self) -> Result<()> {
+        let inner = self.inner;
+        let keys: Vec<Bytes> = self
+            .rows
+            .iter()
+            .map(|r| Bytes::copy_from_slice(&r.key()))
+            .collect();
+        let values = inner.meta.get(Table::Fresh, &keys).await?;
+        let mut rows = Vec::with_capacity(keys.len());
+        let mut ttl = BTreeMap::new();
+        for (row, value) in self.rows.iter().zip(values) {
+            // Gone: replaced or deleted since it was chosen.
+            let Some(value) = value else { continue };
+            let Fresh {
+                id,
+                ttl: has_ttl,
+                vector,
+                payload,
+            } = Fresh::decode(&value, inner.dim)?;
+            ttl.insert(*row, has_ttl);
+            rows.push(SegmentRow {
+                row: *row,
+                id,
+                vector,
+                payload,
+                partition: 0,
+            });
+        }
+        if rows.is_empty() {
+            return Err(Error::conflict(
+                "every row of the batch was deleted or replaced meanwhile",
+            ));
+        }
+        let rows = inner.pack(None, &mut self.draft, rows).await?;
+        self.packed = stubs(self.draft.segment, &rows, |row| {
+            ttl.get(&row).copied().unwrap_or(false)
+        });
+        Ok(())
+    }
+}
+
+/// The stubs of rows packed into a segment.
+pub(super) fn stubs(
+    segment: SegmentId,
+    rows: &[SegmentRow],
+    ttl: impl Fn(Row) -> bool,
+) -> Vec<(Row, Stub)> {
+    (0u32..)
+        .zip(rows)
+        .map(|(ordinal, r)| {
+            let (id, payload) = (r.id.clone(), r.payload.is_some());
+            (
+                r.row,
+                Stub {
+                    id,
+                    segment,
+                    ordinal,
+                    ttl: ttl(r.row),
+                    payload,
+                },
+            )
+        })
+        .collect()
+}
+
+impl Work for Demotion<'_> {
+    async fn perform(&mut self, effect: &Effect) -> Result<()> {
+        let inner = self.inner;
+        match effect {
+            Effect::CommitIntent(..) => {
+                self.pack().await?;
+                let writer = inner.writer.lock().await;
+                inner
+                    .commit_intent(&writer, &self.draft, IntentKind::Started)
+                    .await
+            }
+            Effect::PutBlob(_) => inner.put_blob(&self.draft).await,
+            Effect::CommitMove => {
+                let writer = self.writer.insert(inner.writer.lock().await);
+                let mut batch = Batch::new(writer.epoch);
+                {
+                    let directory = inner.directory.read();
+                    for (row, stub) in &self.packed {
+                        if directory.row(*row).is_some_and(Entry::settled) {
+                            batch.put(Table::Cold, row.key().to_vec(), stub.encode());
+                            batch.delete(Table::Fresh, row.key().to_vec());
+                            self.moved.push(*row);
+                        } else {
+                            let key = dead_key(self.draft.segment, stub.ordinal);
+                            batch.put(Table::Dead, key, row.key().to_vec());
+                            self.dead.push(stub.ordinal);
+                        }
+                    }
+                }
+                self.draft.commit_into(&mut batch)?;
+                let committed = inner.commit_durably(writer, batch).await;
+                if committed.is_err() {
+                    self.writer = None;
+                }
+                committed
+            }
+            Effect::IndexCold => {
+                inner.index_segment(&mut self.draft)?;
+                if let Some(segment) = inner.view().segments.get(&self.draft.segment) {
+                    self.dead
+                        .drain(..)
+                        .for_each(|ordinal| segment.mark_dead(ordinal));
+                }
+                let mut directory = inner.directory.write();
+                for (row, stub) in &self.packed {
+                    directory.leave(*row, Some(Home::Segment(stub.segment, stub.ordinal)));
+                }
+                drop(directory);
+                self.writer = None;
+                Ok(())
+            }
+            Effect::DropHot => {
+                inner.readers.defer(Deferred::Demoted(self.moved.clone()));
+                inner.reap_off_worker().await;
+                Ok(())
+            }
+            Effect::CommitGarbage(..) => {
+                let writer = inner.writer.lock().await;
+                inner
+                    .commit_intent(&writer, &self.draft, IntentKind::Garbage)
+                    .await
+            }
+            other => Err(Error::internal(format!("a demotion cannot do {other:?}"))),
+        }
+    }
+
+    async fn look(&mut self, _: &BlobKey) -> Result<bool> {
+        self.inner.look_blob(&self.draft).await
+    }
+}
+
+/// Cold rows on their way into RAM.
+struct Promotion<'a> {
+    inner: &'a Arc<Inner>,
+    rows: Vec<Row>,
+    /// Held from the first look to the last step, so that nothing else moves or kills the rows.
+    writer: Option<MutexGuard<'a, Writer>>,
+    inserted: Vec<Entry>,
+    expiries: Vec<(Row, super::record::Expiry)>,
+    no_room: Vec<Row>,
+}
+
+impl<'a> Promotion<'a> {
+    fn new(inner: &'a Arc<Inner>, rows: Vec<Row>) -> Self {
+        let (inserted, expiries, no_room) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            inner,
+            rows,
+            writer: None,
+            inserted,
+            expiries,
+            no_room,
+        }
+    }
+
+    async fn insert(&mut self) -> Result<()> {
+        let inner = self.inner;
+        self.writer = Some(inner.writer.lock().await);
+        let mut rows: Vec<Row> = {
+            let directory = inner.directory.read();
+            self.rows
+                .iter()
+                .copied()
+                .filter(|r| directory.row(*r).is_none())
+                .collect()
+        };
+        let free = inner.fill().free as usize;
+        if rows.len() > free {
+            self.no_room = rows.split_off(free);
+        }
+        let found = inner.fetch_cold(&rows).await?;
+        let mut vectors = Vec::with_capacity(found.len() * inner.dim);
+        let mut resident = Vec::with_capacity(found.len());
+        for (row, stub, vector, expiry) in found {
+            vectors.extend_from_slice(&vector);
+            resident.push(row);
+            self.expiries.extend(expiry.map(|e| (row, e)));
+            let home = Home::Segment(stub.segment, stub.ordinal);
+            self.inserted
+                .push(Entry::new(stub.id, row, home, stub.payload));
+        }
+        inner.insert_hot(resident, vectors).await
+    }
+}
+
+impl Work for Promotion<'_> {
+    async fn perform(&mut self, effect: &Effect) -> Result<()> {
+        let inner = self.inner;
+        match effect {
+            Effect::InsertHot => self.insert().await,
+            Effect::CommitResidency => {
+                let Some(writer) = &self.writer else {
+                    return Err(Error::internal("a promotion without the writer's lock"));
+                };
+                if self.inserted.is_empty() {
+                    return Ok(());
+                }
+                let mut batch = Batch::new(writer.epoch);
+                for entry in &self.inserted {
+                    batch.put(Table::Resident, entry.row.key().to_vec(), Bytes::new());
+                }
+                inner.commit_durably(writer, batch).await
+            }
+            Effect::ShowHot => {
+                let mut directory = inner.directory.write();
+                for entry in &self.inserted {
+                    directory.insert(entry.clone());
+                }
+                self.expiries
+                    .iter()
+                    .for_each(|(row, expiry)| directory.set_expiry(*row, *expiry));
+                drop(directory);
+                self.writer = None;
+                Ok(())
+            }
+            Effect::UndoHot => {
+                for entry in self.inserted.drain(..) {
+                    inner.hot.remove(entry.row)?;
+                }
+                self.writer = None;
+                Ok(())
+            }
+            other => Err(Error::internal(format!("a promotion cannot do {other:?}"))),
+        }
+    }
+
+    async fn look(&mut self, _: &BlobKey) -> Result<bool> {
+        Err(Error::internal("a promotion has no blob"))
+    }
+}
+
+impl Inner {
+    /// Inserts rows into the hot index on a blocking thread; on an error none of them stays.
+    pub(super) async fn insert_hot(
+        self: &Arc<Self>,
+        rows: Vec<Row>,
+        vectors: Vec<f32>,
+    ) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let inner = self.clone();
+        let inserted = tokio::task::spawn_blocking(move || {
+            inner.hot.insert_batch(&rows, &vectors).inspect_err(|_| {
+                for row in &rows {
+                    if let Err(error) = inner.hot.remove(*row) {
+                        tracing::error!(%error, row = row.0, "the hot index refused to remove a row");
+                    }
+                }
+            })
+        });
+        inserted.await.map_err(Error::task)?
+    }
+
+    /// A point's id as it stands in messages, cut when it is long.
+    pub(super) fn brief(id: &PointId) -> String {
+        let text = id.to_string();
+        if text.len() <= 64 {
+            text
+        } else {
+            format!("{}…", &text[..text.floor_char_boundary(60)])
+        }
+    }
+}

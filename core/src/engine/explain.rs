@@ -1,0 +1,123 @@
+//! Why a point is where it is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::inner::Inner;
+use super::record::{Home, Stub};
+use super::types::Explained;
+use crate::error::Result;
+use crate::id::{PointId, Row};
+use crate::role::{Table, Tier};
+
+impl Inner {
+    /// The whole story of one point; `None` if there is no such point. Counts as no access.
+    pub(super) async fn explain(self: &Arc<Self>, id: &PointId) -> Result<Option<Explained>> {
+        self.check_open()?;
+        id.validate()?;
+        let resident = self
+            .directory
+            .read()
+            .id(id)
+            .map(|e| (e.row, e.home(), e.leaving));
+        let (row, home, tier) = match resident {
+            Some((row, home, leaving)) => (row, home, if leaving { Tier::Cold } else { Tier::Hot }),
+            None => match self.find_cold(id).await? {
+                Some((row, home)) => (row, home, Tier::Cold),
+                None => return Ok(None),
+            },
+        };
+        let fill = self.fill();
+        let context = self.context(fill);
+        let gauge = *self.gauge.lock();
+        let standing = self.desk.with(|policy| policy.explain(row, &context));
+        let pinned = self.pinned(row);
+        let home = match home {
+            Home::Fresh => "metadata store".to_owned(),
+            Home::Segment(segment, ordinal) => {
+                let view = self.view();
+                let found = view.segments.get(&segment);
+                let block = found.and_then(|s| {
+                    let (block, _) = s.directory.locate(ordinal)?;
+                    s.directory.blocks.get(block).map(|b| b.partition)
+                });
+                match block {
+                    Some(partition) => format!("segment {segment}, partition {partition}"),
+                    None => format!("segment {segment}"),
+                }
+            }
+        };
+        let config = &self.config.flux;
+        let next = match (tier, pinned, gauge.midpoint, standing.keep) {
+            (Tier::Hot, true, ..) => "nothing, until it is unpinned.".to_owned(),
+            (Tier::Hot, false, Some(m), Some(k)) => format!(
+                "it leaves RAM when its worth ({k:.3}) falls toward the midpoint ({m:.3}) while the hot tier is over {:.0} % full (it \
+                 is {:.0} % full), or at once as one of the worst over {:.0} %.",
+                config.low_water * 100.0,
+                fill.share() * 100.0,
+                config.high_water * 100.0
+            ),
+            (Tier::Hot, false, ..) => format!(
+                "it stays while the hot tier is under {:.0} % full (it is {:.0} % full).",
+                config.low_water * 100.0,
+                fill.share() * 100.0
+            ),
+            (Tier::Cold, ..) if self.restore.lock().len() > 0 && fill.free == 0 => {
+                "it comes back when it is used again and the policy finds it worth more than what is hot; the hot tier is full."
+                    .to_owned()
+            }
+            (Tier::Cold, _, Some(m), _) => format!(
+                "it comes back when it is used again and its worth then is near or above the midpoint ({m:.3})."
+            ),
+            (Tier::Cold, ..) => "it comes back when it is used again.".to_owned(),
+        };
+        let last_move = self.moves.lock().get(row);
+        Ok(Some(Explained {
+            id: id.clone(),
+            row,
+            tier,
+            home,
+            pinned,
+            last_move,
+            policy: self.config.policy.backend.clone(),
+            standing,
+            midpoint: gauge.midpoint,
+            temperature: gauge.temperature,
+            pressure: fill.share(),
+            next,
+        }))
+    }
+
+    /// The row and home of a point that is not resident.
+    pub(super) async fn find_cold(&self, id: &PointId) -> Result<Option<(Row, Home)>> {
+        for _ in 0..8 {
+            let points = self
+                .meta
+                .get(Table::Points, &[Bytes::from(id.key())])
+                .await?;
+            let Some(value) = points.into_iter().next().flatten() else {
+                return Ok(None);
+            };
+            let row = Row::decode(&value)?;
+            let key = Bytes::copy_from_slice(&row.key());
+            if let Some(value) = self
+                .meta
+                .get(Table::Cold, &[key])
+                .await?
+                .into_iter()
+                .next()
+                .flatten()
+            {
+                let stub = Stub::decode(&value)?;
+                return Ok(Some((row, Home::Segment(stub.segment, stub.ordinal))));
+            }
+            // It was moved or replaced between the two looks; whoever did holds this lock until it can be seen.
+            drop(self.writer.lock().await);
+            if let Some(e) = self.directory.read().id(id) {
+                return Ok(Some((e.row, e.home())));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,479 @@
+//! What all parts of the engine share.
+//!
+//! Lock order, outermost first: `flux`, `writer`, then the small locks (`desk`, `directory`, `kills`, `cold`, `pins`, `restore`,
+//! `moves`), of which none is held across an await and at most two at once, in the order named here.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+
+use super::admission::Admission;
+use super::cold::{BlockReader, ColdView};
+use super::commit::Call;
+use super::directory::Directory;
+use super::lock::DirLock;
+use super::readers::{Deferred, Readers};
+use super::record::{Counters, Expiry};
+use super::restore::RestoreQueue;
+use super::stats::{Counts, Stats};
+use super::timeline::Timeline;
+use super::turn::FluxState;
+use super::types::{Move, Mover};
+use crate::clock::Time;
+use crate::codec::BlockCodec;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::flux::Fill;
+use crate::id::{Row, SegmentId};
+use crate::registry::Registry;
+use crate::role::{
+    Context, Epoch, Event, EvictionPolicy, HotIndex, Item, MetaCapability, MetaStore, Tier,
+};
+use crate::vector::Metric;
+
+/// What only the writer may touch.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) epoch: Epoch,
+    pub(crate) counters: Counters,
+    pub(crate) rng: fastrand::Rng,
+}
+
+/// Rows killed so recently that a search may still see them alive.
+#[derive(Debug, Default)]
+pub(crate) struct Kills {
+    marks: HashMap<Row, u64>,
+}
+
+impl Kills {
+    pub(crate) fn insert(&mut self, row: Row, mark: u64) {
+        self.marks.insert(row, mark);
+    }
+
+    fn remove(&mut self, row: Row) {
+        self.marks.remove(&row);
+    }
+
+    /// Whether a search that began at `high` sees the row as dead.
+    pub(crate) fn is_dead(&self, row: Row, high: u64) -> bool {
+        !self.marks.is_empty() && self.marks.get(&row).is_some_and(|mark| *mark <= high)
+    }
+}
+
+/// The policy, and the queue of what it has not heard yet.
+pub(crate) struct Desk {
+    queue: Mutex<VecDeque<(Event, Time)>>,
+    limit: usize,
+    live: Mutex<Box<dyn EvictionPolicy>>,
+    /// Cold rows that were used since the last turn.
+    missed: Mutex<BTreeMap<Row, Item>>,
+    counts: Arc<Counts>,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk")
+            .field("queued", &self.queue.lock().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(policy: Box<dyn EvictionPolicy>, limit: usize, counts: Arc<Counts>) -> Self {
+        let live = Mutex::new(policy);
+        Self {
+            queue: Mutex::default(),
+            limit,
+            live,
+            missed: Mutex::default(),
+            counts,
+        }
+    }
+
+    /// Notes an access; dropped, and counted, when the queue is full.
+    pub(crate) fn access(&self, events: impl IntoIterator<Item = Event>, now: Time) {
+        let mut queue = self.queue.lock();
+        for event in events {
+            if queue.len() >= self.limit {
+                self.counts.events_dropped.fetch_add(1, Ordering::Relaxed);
+                metrics::counter!("aether_events_dropped_total").increment(1);
+            } else {
+                queue.push_back((event, now));
+            }
+        }
+    }
+
+    /// Notes what must not be lost; when the queue is full, the policy hears everything now.
+    pub(crate) fn tell(&self, events: impl IntoIterator<Item = Event>, now: Time) {
+        let full = {
+            let mut queue = self.queue.lock();
+            queue.extend(events.into_iter().map(|e| (e, now)));
+            queue.len() >= self.limit
+        };
+        if full {
+            self.with(|_| ());
+        }
+    }
+
+    /// Gives the policy all that is queued, then asks it.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut dyn EvictionPolicy) -> T) -> T {
+        let mut live = self.live.lock();
+        // Taken under the policy's lock, so that events stay in order.
+        let queued = std::mem::take(&mut *self.queue.lock());
+        for (event, at) in queued {
+            if let Event::Missed { item } = &event {
+                let mut missed = self.missed.lock();
+                if missed.len() < self.limit {
+                    missed.insert(item.row, *item);
+                }
+            }
+            live.on_event(&event, at);
+        }
+        ask(&mut **live)
+    }
+
+    /// Takes the cold rows that were used since the last call.
+    pub(crate) fn take_missed(&self) -> Vec<Item> {
+        std::mem::take(&mut *self.missed.lock())
+            .into_values()
+            .collect()
+    }
+}
+
+/// The most recent moves, for `explain`.
+#[derive(Debug, Default)]
+pub(crate) struct MoveLog {
+    last: HashMap<Row, (u64, Move)>,
+    order: VecDeque<(u64, Row)>,
+    next: u64,
+}
+
+/// Moves remembered: about two megabytes.
+const MOVES_REMEMBERED: usize = 16_384;
+
+impl MoveLog {
+    pub(crate) fn push(&mut self, row: Row, made: Move) {
+        self.next += 1;
+        self.last.insert(row, (self.next, made));
+        self.order.push_back((self.next, row));
+        while self.order.len() > MOVES_REMEMBERED {
+            if let Some((number, row)) = self.order.pop_front()
+                && self.last.get(&row).is_some_and(|(n, _)| *n == number)
+            {
+                self.last.remove(&row);
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, row: Row) -> Option<Move> {
+        self.last.get(&row).map(|(_, m)| m.clone())
+    }
+}
+
+/// Why rows are being moved.
+#[derive(Clone, Debug)]
+pub(crate) struct Why {
+    pub(crate) by: Mover,
+    pub(crate) reason: &'static str,
+    pub(crate) midpoint: Option<f64>,
+}
+
+/// Everything that the parts of the engine share.
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) dim: usize,
+    pub(crate) metric: Metric,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) hot: Arc<dyn HotIndex>,
+    pub(crate) meta: Arc<dyn MetaStore>,
+    pub(crate) meta_capability: MetaCapability,
+    pub(crate) codec: BlockCodec,
+    pub(crate) blocks: BlockReader,
+    pub(crate) timeline: Timeline,
+    pub(crate) readers: Readers,
+    /// The last commit that searches see: rows above it are not there yet.
+    pub(crate) visible: AtomicU64,
+    pub(crate) directory: RwLock<Directory>,
+    pub(crate) kills: RwLock<Kills>,
+    pub(crate) cold: RwLock<Arc<ColdView>>,
+    pub(crate) desk: Desk,
+    pub(crate) pins: RwLock<HashSet<Row>>,
+    pub(crate) restore: Mutex<RestoreQueue>,
+    pub(crate) renewals: Mutex<BTreeMap<Row, Expiry>>,
+    pub(crate) moves: Mutex<MoveLog>,
+    pub(crate) writer: AsyncMutex<Writer>,
+    pub(crate) flux: AsyncMutex<FluxState>,
+    /// Temperature and midpoint for those who only look.
+    pub(crate) gauge: Mutex<Gauge>,
+    pub(crate) admission: Admission,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) points: AtomicU64,
+    pub(crate) poisoned: RwLock<Option<Error>>,
+    pub(crate) closed: AtomicBool,
+    pub(crate) calls: mpsc::Sender<Call>,
+    pub(crate) hot_search_us: AtomicU64,
+    pub(crate) reaping: Mutex<()>,
+    pub(crate) lock: Mutex<Option<DirLock>>,
+}
+
+/// What the last turn of the scheduler saw.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Gauge {
+    pub(crate) temperature: f64,
+    /// Set by hand since the last turn.
+    pub(crate) wanted: Option<f64>,
+    pub(crate) midpoint: Option<f64>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory")
+            .field("dim", &self.dim)
+            .field("metric", &self.metric)
+            .field("hot", &self.hot)
+            .field("meta", &self.meta)
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Time {
+        self.timeline.now()
+    }
+
+    /// Refuses work on a closed memory.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed("the memory was closed: open it again"));
+        }
+        Ok(())
+    }
+
+    /// Refuses writes on a closed or poisoned memory.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        match &*self.poisoned.read() {
+            None => Ok(()),
+            Some(e) => Err(Error::poisoned(format!(
+                "writes are refused since an earlier one failed with its outcome unknown; reads go on; reopen the memory \
+                 to write again. It said: {e}"
+            ))),
+        }
+    }
+
+    /// After a failure that leaves the outcome unknown, or that says another has taken over, this process writes no more.
+    pub(crate) fn poison_if_unsure(&self, error: &Error) {
+        let taken_over = matches!(
+            error.kind(),
+            ErrorKind::Fenced | ErrorKind::Poisoned | ErrorKind::Closed
+        );
+        if taken_over || error.retry() == Retry::Unknown {
+            let mut poisoned = self.poisoned.write();
+            if poisoned.is_none() {
+                tracing::error!(%error, "writes are refused from now on");
+                *poisoned = Some(error.duplicate());
+            }
+        }
+    }
+
+    pub(crate) fn view(&self) -> Arc<ColdView> {
+        self.cold.read().clone()
+    }
+
+    pub(crate) fn pinned(&self, row: Row) -> bool {
+        let pins = self.pins.read();
+        !pins.is_empty() && pins.contains(&row)
+    }
+
+    /// What a hot row costs in RAM, as policies are told: vector, links and directory, about.
+    pub(crate) fn row_bytes(&self) -> u32 {
+        u32::try_from(self.dim * 4 + 192).unwrap_or(u32::MAX)
+    }
+
+    /// What a policy is told of a row.
+    pub(crate) fn item(&self, row: Row) -> Item {
+        Item {
+            row,
+            bytes: self.row_bytes(),
+            restore_us: self.blocks.read_us(),
+        }
+    }
+
+    /// How full the hot tier is. The policy hears all events first, since its books count.
+    pub(crate) fn fill(&self) -> Fill {
+        self.desk.with(|policy| {
+            let directory = self.directory.read();
+            let after = |n: usize| {
+                self.hot.bytes_after(n) + directory.bytes_after(n) + policy.bytes_after(n)
+            };
+            Fill::measure(
+                directory.present() as u64,
+                self.config.memory.hot_budget.0,
+                after,
+            )
+        })
+    }
+
+    /// The hot tier's bytes by part.
+    pub(crate) fn hot_parts(&self) -> BTreeMap<String, u64> {
+        let mut parts: BTreeMap<String, u64> = self
+            .hot
+            .stats()
+            .parts
+            .into_iter()
+            .map(|(k, v)| (format!("index.{k}"), v))
+            .collect();
+        parts.insert("directory".to_owned(), self.directory.read().bytes());
+        parts.insert("policy".to_owned(), self.desk.with(|p| p.bytes()));
+        parts
+    }
+
+    pub(crate) fn context(&self, fill: Fill) -> Context {
+        let budget = self.config.memory.hot_budget.0;
+        Context {
+            now: self.now(),
+            temperature: self.gauge.lock().temperature,
+            hot_bytes: (budget as f64 * fill.share()) as u64,
+            budget_bytes: budget,
+        }
+    }
+
+    /// Remembers moves and tells the policy.
+    pub(crate) fn moved(&self, rows: &[(Row, Option<f64>)], to: Tier, why: &Why) {
+        self.remember(rows, to, why);
+        let events = rows.iter().map(|(row, _)| Event::Moved {
+            item: self.item(*row),
+            to,
+        });
+        self.desk.tell(events, self.now());
+    }
+
+    /// Remembers moves for `explain`.
+    pub(crate) fn remember(&self, rows: &[(Row, Option<f64>)], to: Tier, why: &Why) {
+        let (at, temperature) = (self.now(), self.gauge.lock().temperature);
+        let mut log = self.moves.lock();
+        for (row, keep) in rows {
+            let (by, reason) = (why.by.clone(), why.reason.to_owned());
+            let policy = self.config.policy.backend.clone();
+            let midpoint = why.midpoint;
+            log.push(
+                *row,
+                Move {
+                    at,
+                    to,
+                    by,
+                    policy,
+                    reason,
+                    keep: *keep,
+                    midpoint,
+                    temperature,
+                },
+            );
+        }
+        let to = if to == Tier::Hot { "hot" } else { "cold" };
+        metrics::counter!("aether_moves_total", "to" => to).increment(rows.len() as u64);
+    }
+
+    /// Does the deferred work whose readers are gone. CPU only; may take a while, so not for an async worker's hot path.
+    pub(crate) fn reap(&self) {
+        // One at a time: a ticket counts as done only when all before it are.
+        let _one = self.reaping.lock();
+        while let Some((ticket, work)) = self.readers.next() {
+            match work {
+                Deferred::Killed(rows) => self.reap_killed(&rows),
+                Deferred::Demoted(rows) => {
+                    for row in rows {
+                        self.drop_hot(row);
+                    }
+                }
+            }
+            self.readers.finished(ticket);
+        }
+    }
+
+    fn drop_hot(&self, row: Row) {
+        // First the index, then the directory: a row that a search can still find has an entry.
+        if let Err(error) = self.hot.remove(row) {
+            tracing::error!(%error, row = row.0, "the hot index refused to remove a row");
+        }
+        self.directory.write().remove(row);
+    }
+
+    fn reap_killed(&self, rows: &[(Row, Option<(SegmentId, u32)>)]) {
+        let view = self.view();
+        for (row, place) in rows {
+            if let Some((segment, ordinal)) = place
+                && let Some(segment) = view.segments.get(segment)
+            {
+                segment.mark_dead(*ordinal);
+            }
+            if self.directory.read().row(*row).is_some() {
+                self.drop_hot(*row);
+            }
+            self.kills.write().remove(*row);
+        }
+    }
+
+    /// Waits until the work of a ticket is done, doing it where nobody else does.
+    pub(crate) async fn reaped(self: &Arc<Self>, ticket: u64) {
+        loop {
+            let changed = self.readers.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            self.reap_off_worker().await;
+            if self.readers.is_done(ticket) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// [`Inner::reap`] on a blocking thread, if there is anything to do.
+    pub(crate) async fn reap_off_worker(self: &Arc<Self>) {
+        if self.readers.has_work() {
+            let inner = self.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || inner.reap()).await {
+                tracing::error!(%error, "removing rows from RAM failed");
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let fill = self.fill();
+        let view = self.view();
+        let gauge = *self.gauge.lock();
+        let (restore_queue, restore_failures) = {
+            let queue = self.restore.lock();
+            (queue.len() as u64, queue.failures())
+        };
+        let hot_parts = self.hot_parts();
+        Stats {
+            points: self.points.load(Ordering::Acquire),
+            hot_rows: self.directory.read().len() as u64,
+            cold_rows: view.live_rows(),
+            hot_bytes: hot_parts.values().sum(),
+            hot_parts,
+            budget_bytes: self.config.memory.hot_budget.0,
+            hot_capacity_rows: fill.capacity(),
+            cold_bytes: view.blob_bytes(),
+            cold_index_bytes: view.ram_bytes(),
+            segments: view.segments.len() as u64,
+            partitions: view.partitions() as u64,
+            cache_bytes: self.blocks.cache_bytes(),
+            pinned: self.pins.read().len() as u64,
+            restore_queue,
+            restore_failures,
+            temperature: gauge.temperature,
+            pressure: fill.share(),
+            midpoint: gauge.midpoint,
+            policy: self.config.policy.backend.clone(),
+            poisoned: self.poisoned.read().as_ref().map(ToString::to_string),
+            counted: self.counts.read(),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The memory itself: one handle over hot index, cold store, metadata store, codec and policy.
+//!
+//! Where to look: [`types`](self) what goes in and out, `commit` how writes become durable, `query` how a search travels,
+//! `driver` how rows move, `turn` what a tick does, `builder` how a memory opens and recovers.
+
+mod admission;
+mod blocking;
+mod builder;
+mod check;
+mod cold;
+mod commit;
+mod directory;
+mod driver;
+mod explain;
+mod inner;
+mod lock;
+mod memory;
+mod query;
+mod readers;
+mod record;
+mod restore;
+mod snapshot;
+mod stats;
+mod timeline;
+mod turn;
+mod types;
+
+pub use blocking::BlockingMemory;
+pub use builder::MemoryBuilder;
+pub use check::{CheckReport, Problem, check};
+pub use memory::Memory;
+pub use snapshot::SnapshotReport;
+pub use stats::{Counted, RestoreFailure, Stats};
+pub use types::{
+    Answer, Coverage, Cut, Explained, Hit, Move, Mover, Parts, Point, Record, RowPredicate,
+    SearchRequest, TickReport, Ttl, Written,
+};

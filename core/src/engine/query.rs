@@ -1,0 +1,937 @@
+//! How a search travels, and how a point is got.
+//!
+//! A search takes a ticket, then looks at `visible` and the cold view: from then on it sees that moment. It asks the hot index,
+//! reads the chosen partitions, merges by row, and names the answers. If a row it found was deleted or replaced meanwhile so that its
+//! name is gone, it begins again.
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use super::cold::{ColdView, ReadCost, Segment};
+use super::directory::Entry;
+use super::inner::Inner;
+use super::record::{Expiry, Fresh, Home, Stub};
+use super::types::{Answer, Coverage, Cut, Hit, Parts, Record, SearchRequest};
+use crate::clock::Time;
+use crate::config::SearchMode;
+use crate::error::{Error, Result};
+use crate::id::{PointId, Row};
+use crate::role::{Event, Fidelity, Neighbor, SearchOptions, Table, Tier};
+
+/// Cold candidates kept beyond `k`, so that a few that turn out to have expired cost nothing.
+const SLACK: usize = 16;
+/// A search that was overtaken by writes begins again at most so often.
+const REPEATS: usize = 8;
+/// Floats that are scored on the caller's own thread: about 50 microseconds of work.
+const INLINE_FLOATS: usize = 64 * 1024;
+/// A hot search that takes longer than this on average goes to a blocking thread, in microseconds.
+const INLINE_HOT_US: u64 = 1_000;
+
+/// A cold row with what is known of it.
+pub(super) type Fetched = (Row, Stub, Vec<f32>, Option<Expiry>);
+
+/// One moment of the memory, as a search sees it.
+struct Moment<'a> {
+    inner: &'a Arc<Inner>,
+    high: u64,
+    view: Arc<ColdView>,
+    now: Time,
+}
+
+impl Moment<'_> {
+    /// Whether a resident row is an answer at this moment.
+    fn sees_hot(&self, row: Row) -> bool {
+        if row.0 > self.high || self.inner.kills.read().is_dead(row, self.high) {
+            return false;
+        }
+        let directory = self.inner.directory.read();
+        directory.row(row).is_some() && directory.expiry(row).is_none_or(|e| e.at > self.now.0)
+    }
+}
+
+/// A candidate: where it was found decides how its name is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    neighbor: Neighbor,
+    cold: bool,
+}
+
+/// The best so far of a cold scan.
+#[derive(Debug)]
+struct Best {
+    heap: BinaryHeap<Neighbor>,
+    most: usize,
+}
+
+impl Best {
+    fn offer(&mut self, n: Neighbor) {
+        if self.heap.len() < self.most {
+            self.heap.push(n);
+        } else if self.heap.peek().is_some_and(|worst| n < *worst) {
+            self.heap.pop();
+            self.heap.push(n);
+        }
+    }
+}
+
+/// What the cold scan found and looked at.
+struct ColdScan {
+    found: Vec<Neighbor>,
+    /// Whether candidates were left out for want of places.
+    full: bool,
+    scored: u64,
+    probed: usize,
+    cost: ReadCost,
+    cuts: Vec<Cut>,
+}
+
+/// What a scan of one segment gives: neighbours, rows scored, cost.
+type SegmentScan = (Vec<Neighbor>, u64, ReadCost);
+
+impl Inner {
+    fn check_request(&self, r: &SearchRequest) -> Result<()> {
+        self.metric
+            .check(&r.vector, self.dim)
+            .map_err(|e| e.prefixed("query"))?;
+        let most = self.config.limits.k;
+        if r.k == 0 || r.k > most {
+            return Err(Error::invalid_input(format!(
+                "k: expected 1 to {most} (limits.k), got {}",
+                r.k
+            )));
+        }
+        if let Some(p) = r.probe
+            && !(0.0..=1.0).contains(&p)
+        {
+            return Err(Error::invalid_input(format!(
+                "probe: expected 0.0 to 1.0, got {p}"
+            )));
+        }
+        if r.ef == Some(0) {
+            return Err(Error::invalid_input("ef: expected at least 1, got 0"));
+        }
+        Ok(())
+    }
+
+    /// Searches the hot and the cold tier.
+    pub(super) async fn search(self: &Arc<Self>, request: SearchRequest) -> Result<Answer> {
+        self.check_open()?;
+        self.check_request(&request)?;
+        let begun = Instant::now();
+        let allowed = request.deadline.unwrap_or(self.config.search.deadline.0);
+        let deadline = begun + allowed.min(Duration::from_secs(30 * 86_400));
+        let _place = self.admission.enter(deadline).await.inspect_err(|_| {
+            self.counts.overloaded.fetch_add(1, Ordering::Relaxed);
+        })?;
+        let mode = request.mode.unwrap_or(self.config.search.mode);
+        let request = Arc::new(request);
+        for _ in 0..REPEATS {
+            if let Some(answer) = self.search_once(&request, mode, deadline).await? {
+                self.note_search(&answer, &request, begun);
+                return Ok(answer);
+            }
+            self.counts
+                .searches_repeated
+                .fetch_add(1, Ordering::Relaxed);
+        }
+        Err(Error::unavailable(
+            "search: the points found were replaced faster than they could be read; try again",
+        ))
+    }
+
+    fn note_search(&self, answer: &Answer, request: &SearchRequest, begun: Instant) {
+        let hot = answer.hits.iter().filter(|h| h.tier == Tier::Hot).count() as u64;
+        let cold = answer.hits.len() as u64 - hot;
+        let mode = answer.coverage.mode.name();
+        self.counts.searches.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("aether_searches_total", "mode" => mode).increment(1);
+        metrics::histogram!("aether_search_seconds", "mode" => mode)
+            .record(begun.elapsed().as_secs_f64());
+        if !answer.coverage.is_whole() {
+            self.counts.searches_partial.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("aether_searches_partial_total").increment(1);
+        }
+        if request.touch {
+            self.counts.hits_hot.fetch_add(hot, Ordering::Relaxed);
+            self.counts.hits_cold.fetch_add(cold, Ordering::Relaxed);
+            metrics::counter!("aether_hits_total", "tier" => "hot").increment(hot);
+            metrics::counter!("aether_hits_total", "tier" => "cold").increment(cold);
+            let touched = |h: &Hit| match h.tier {
+                Tier::Hot => Event::Accessed { row: h.row },
+                Tier::Cold => Event::Missed {
+                    item: self.item(h.row),
+                },
+            };
+            self.desk
+                .access(answer.hits.iter().map(touched), self.now());
+        }
+    }
+
+    /// One try; `None` when what it found was changed under it.
+    async fn search_once(
+        self: &Arc<Self>,
+        request: &Arc<SearchRequest>,
+        mode: SearchMode,
+        deadline: Instant,
+    ) -> Result<Option<Answer>> {
+        let _ticket = self.readers.enter();
+        let high = self.visible.load(Ordering::Acquire);
+        let moment = Moment {
+            inner: self,
+            high,
+            view: self.view(),
+            now: self.now(),
+        };
+        let hot_rows = self.directory.read().len() as u64;
+        let mut wanted = request.k + SLACK;
+        loop {
+            let hot = self.search_hot(&moment, request, mode).await?;
+            let scan = match mode {
+                SearchMode::HotOnly => None,
+                SearchMode::Bounded | SearchMode::Complete => Some(
+                    self.scan_cold(&moment, request, mode, deadline, wanted)
+                        .await?,
+                ),
+            };
+            let cold = scan.as_ref().map_or(&[][..], |s| &s.found[..]);
+            let merged = merge(&hot, cold);
+            let Some((hits, expired)) = self.name_hits(&moment, request, merged).await? else {
+                return Ok(None);
+            };
+            let full = scan.as_ref().is_some_and(|s| s.full);
+            if hits.len() < request.k && expired > 0 && full {
+                // Too many candidates had expired: look again with more places.
+                wanted = wanted.saturating_mul(4);
+                continue;
+            }
+            let coverage = Coverage {
+                mode,
+                hot_rows,
+                cold_rows: moment.view.live_rows(),
+                cold_rows_scored: scan.as_ref().map_or(0, |s| s.scored),
+                partitions: moment.view.partitions(),
+                partitions_probed: scan.as_ref().map_or(0, |s| s.probed),
+                requests: scan.as_ref().map_or(0, |s| s.cost.requests),
+                bytes: scan.as_ref().map_or(0, |s| s.cost.bytes),
+                cuts: scan.map_or_else(Vec::new, |s| s.cuts),
+            };
+            return Ok(Some(Answer { hits, coverage }));
+        }
+    }
+
+    async fn search_hot(
+        self: &Arc<Self>,
+        moment: &Moment<'_>,
+        request: &Arc<SearchRequest>,
+        mode: SearchMode,
+    ) -> Result<Vec<Neighbor>> {
+        let slow = self.hot_search_us.load(Ordering::Relaxed) > INLINE_HOT_US
+            || (mode == SearchMode::Complete && self.hot.len() * self.dim > INLINE_FLOATS * 8);
+        let (high, now) = (moment.high, moment.now);
+        let begun = Instant::now();
+        let found = if slow {
+            let (inner, request, view) = (self.clone(), request.clone(), moment.view.clone());
+            tokio::task::spawn_blocking(move || {
+                let moment = Moment {
+                    inner: &inner,
+                    high,
+                    view,
+                    now,
+                };
+                inner.search_hot_here(&moment, &request, mode)
+            })
+            .await
+            .map_err(Error::task)?
+        } else {
+            self.search_hot_here(moment, request, mode)
+        }?;
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let before = self.hot_search_us.load(Ordering::Relaxed);
+        self.hot_search_us
+            .store(before - before / 8 + took / 8, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    fn search_hot_here(
+        &self,
+        moment: &Moment<'_>,
+        request: &SearchRequest,
+        mode: SearchMode,
+    ) -> Result<Vec<Neighbor>> {
+        let exact = mode == SearchMode::Complete;
+        let accept =
+            |row: Row| request.filter.as_ref().is_none_or(|f| f(row)) && moment.sees_hot(row);
+        if request.filter.is_none() {
+            // Nearly always every row that is found is an answer, so the filter's cost is paid only when one is not.
+            let options = SearchOptions {
+                ef: request.ef,
+                exact,
+                filter: None,
+            };
+            let found = self.hot.search(&request.vector, request.k, &options)?;
+            if found.iter().all(|n| moment.sees_hot(n.row)) {
+                return Ok(found);
+            }
+        }
+        let options = SearchOptions {
+            ef: request.ef,
+            exact,
+            filter: Some(&accept),
+        };
+        self.hot.search(&request.vector, request.k, &options)
+    }
+
+    async fn scan_cold(
+        self: &Arc<Self>,
+        moment: &Moment<'_>,
+        request: &Arc<SearchRequest>,
+        mode: SearchMode,
+        deadline: Instant,
+        most: usize,
+    ) -> Result<ColdScan> {
+        let view = &moment.view;
+        let config = &self.config.search;
+        let chosen: Arc<BTreeSet<u32>> = Arc::new(match mode {
+            SearchMode::Complete => view.all_partitions(),
+            SearchMode::HotOnly | SearchMode::Bounded => {
+                let share = request.probe.unwrap_or(config.probe);
+                view.nearest_partitions(&request.vector, share, config.probe_min)
+            }
+        });
+        let work: Vec<(Arc<Segment>, Vec<usize>)> = view
+            .segments
+            .values()
+            .filter(|s| s.live() > 0)
+            .map(|s| {
+                let wanted =
+                    |(_, b): &(usize, &crate::segment::Block)| chosen.contains(&b.partition);
+                let blocks = s.directory.blocks.iter().enumerate().filter(wanted);
+                (s.clone(), blocks.map(|(i, _)| i).collect::<Vec<_>>())
+            })
+            .filter(|(_, blocks)| !blocks.is_empty())
+            .collect();
+        let mut pending: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+        for (segment, blocks) in &work {
+            let partitions = blocks
+                .iter()
+                .filter_map(|b| segment.directory.blocks.get(*b));
+            pending.insert(segment.id.0, partitions.map(|b| b.partition).collect());
+        }
+
+        let high = moment.high;
+        let jobs = work.into_iter().map(|(segment, blocks)| {
+            let (inner, request) = (self.clone(), request.clone());
+            async move {
+                let id = segment.id.0;
+                (
+                    id,
+                    inner
+                        .scan_segment(segment, blocks, request, high, most)
+                        .await,
+                )
+            }
+        });
+        let mut running = futures::stream::iter(jobs).buffer_unordered(config.reads);
+        let mut best = Best {
+            heap: BinaryHeap::new(),
+            most,
+        };
+        let (mut scored, mut cost, mut cuts) = (0, ReadCost::default(), Vec::new());
+        loop {
+            match tokio::time::timeout_at(deadline, running.next()).await {
+                Ok(None) => break,
+                Ok(Some((id, Ok((found, rows, spent))))) => {
+                    pending.remove(&id);
+                    scored += rows;
+                    cost.requests += spent.requests;
+                    cost.bytes += spent.bytes;
+                    found.into_iter().for_each(|n| best.offer(n));
+                }
+                Ok(Some((id, Err(error)))) => {
+                    tracing::warn!(segment = id, %error, "a segment could not be searched");
+                    cuts.push(Cut::Unreachable {
+                        segment: id,
+                        error: error.to_string(),
+                    });
+                }
+                Err(_) => {
+                    let missed: BTreeSet<&u32> = pending.values().flatten().collect();
+                    cuts.push(Cut::Deadline {
+                        partitions: missed.len(),
+                    });
+                    break;
+                }
+            }
+        }
+        let unread: BTreeSet<u32> = pending.values().flatten().copied().collect();
+        let full = best.heap.len() >= most;
+        Ok(ColdScan {
+            found: best.heap.into_vec(),
+            full,
+            scored,
+            probed: chosen.difference(&unread).count(),
+            cost,
+            cuts,
+        })
+    }
+
+    /// Reads and scores some blocks of one segment.
+    async fn scan_segment(
+        self: Arc<Self>,
+        segment: Arc<Segment>,
+        blocks: Vec<usize>,
+        request: Arc<SearchRequest>,
+        high: u64,
+        most: usize,
+    ) -> Result<SegmentScan> {
+        let mut cost = ReadCost::default();
+        let packed = self.blocks.read_scan(&segment, &blocks, &mut cost).await?;
+        let rows: usize = blocks
+            .iter()
+            .filter_map(|b| segment.directory.blocks.get(*b))
+            .map(|b| b.rows as usize)
+            .sum();
+        let floats = rows * self.dim;
+        let score = move || -> Result<(Vec<Neighbor>, u64)> {
+            let mut best = Best {
+                heap: BinaryHeap::new(),
+                most,
+            };
+            let mut scored = 0;
+            let scale = self.metric.scale(&request.vector);
+            for (index, bytes) in blocks.iter().zip(&packed) {
+                let scanned = self.blocks.unpack_scan(&segment, *index, bytes)?;
+                let first = segment
+                    .directory
+                    .blocks
+                    .get(*index)
+                    .map_or(0, |b| b.first_ordinal);
+                let dead = segment.dead_in(first, scanned.rows.len() as u32);
+                let rows = scanned
+                    .rows
+                    .iter()
+                    .zip(scanned.vectors.chunks_exact(self.dim))
+                    .zip(dead);
+                for ((row, vector), dead) in rows {
+                    let hidden = dead || row.0 > high || self.kills.read().is_dead(*row, high);
+                    if hidden || request.filter.as_ref().is_some_and(|f| !f(*row)) {
+                        continue;
+                    }
+                    scored += 1;
+                    let own = self.metric.scale(vector);
+                    let distance = self
+                        .metric
+                        .distance_scaled(&request.vector, scale, vector, own);
+                    best.offer(Neighbor {
+                        row: *row,
+                        distance,
+                    });
+                }
+            }
+            Ok((best.heap.into_vec(), scored))
+        };
+        let (found, scored) = if floats <= INLINE_FLOATS {
+            score()?
+        } else {
+            tokio::task::spawn_blocking(score)
+                .await
+                .map_err(Error::task)??
+        };
+        Ok((found, scored, cost))
+    }
+
+    /// Turns candidates into answers: ids, times to live, and the parts asked for. The second half counts expired candidates. `None`
+    /// when a candidate's name is gone.
+    async fn name_hits(
+        self: &Arc<Self>,
+        moment: &Moment<'_>,
+        request: &SearchRequest,
+        candidates: Vec<Candidate>,
+    ) -> Result<Option<(Vec<Hit>, usize)>> {
+        let mut hits: Vec<Hit> = Vec::with_capacity(request.k.min(candidates.len()));
+        let mut named_rows: Vec<(Row, Named)> = Vec::with_capacity(hits.capacity());
+        let mut expired = 0;
+        let mut rest = candidates.as_slice();
+        while hits.len() < request.k && !rest.is_empty() {
+            let (page, later) = rest.split_at(rest.len().min(request.k - hits.len()));
+            rest = later;
+            let Some(named) = self.name_rows(moment, page).await? else {
+                return Ok(None);
+            };
+            for (candidate, named) in page.iter().zip(named) {
+                let Some(named) = named else {
+                    expired += 1;
+                    continue;
+                };
+                hits.push(Hit {
+                    id: named.id.clone(),
+                    row: candidate.neighbor.row,
+                    distance: candidate.neighbor.distance,
+                    tier: named.tier,
+                    vector: None,
+                    fidelity: Fidelity::Exact,
+                    payload: None,
+                });
+                named_rows.push((candidate.neighbor.row, named));
+            }
+        }
+        let Some(parts) = self.read_parts(&named_rows, request.parts).await? else {
+            return Ok(None);
+        };
+        for (hit, (vector, fidelity, payload)) in hits.iter_mut().zip(parts) {
+            hit.vector = vector;
+            hit.fidelity = fidelity;
+            hit.payload = payload;
+        }
+        if request.touch {
+            self.renew(&named_rows, moment.now);
+        }
+        Ok(Some((hits, expired)))
+    }
+
+    /// Names candidates; an inner `None` has expired, an outer one says that a candidate's name is gone.
+    async fn name_rows(
+        &self,
+        moment: &Moment<'_>,
+        page: &[Candidate],
+    ) -> Result<Option<Vec<Option<Named>>>> {
+        let mut named: Vec<Option<(Row, Named)>> = vec![None; page.len()];
+        let mut cold = Vec::new();
+        {
+            let directory = self.directory.read();
+            for (i, c) in page.iter().enumerate() {
+                // A row found cold may be resident by now or all along: then its name is at hand.
+                match directory.row(c.neighbor.row) {
+                    Some(e) => {
+                        named[i] = Some((e.row, Named::hot(e, directory.expiry(e.row), c.cold)))
+                    }
+                    None => cold.push((i, c.neighbor.row)),
+                }
+            }
+        }
+        if !self.name_cold(cold, &mut named).await? {
+            return Ok(None);
+        }
+        let alive = |n: Option<(Row, Named)>| n.map(|(_, n)| n).filter(|n| n.lives(moment.now));
+        Ok(Some(named.into_iter().map(alive).collect()))
+    }
+
+    /// Names cold rows, each for its place in `named`; `false` when one is gone.
+    async fn name_cold(
+        &self,
+        cold: Vec<(usize, Row)>,
+        named: &mut [Option<(Row, Named)>],
+    ) -> Result<bool> {
+        if cold.is_empty() {
+            return Ok(true);
+        }
+        let keys: Vec<Bytes> = cold
+            .iter()
+            .map(|(_, r)| Bytes::copy_from_slice(&r.key()))
+            .collect();
+        let mut mortal = Vec::new();
+        for ((i, row), value) in cold
+            .into_iter()
+            .zip(self.get_chunked(Table::Cold, &keys).await?)
+        {
+            let Some(value) = value else { return Ok(false) };
+            let stub = Stub::decode(&value)?;
+            if stub.ttl {
+                mortal.push((i, row));
+            }
+            named[i] = Some((row, Named::cold(stub)));
+        }
+        if !mortal.is_empty() {
+            let rows: Vec<Row> = mortal.iter().map(|(_, row)| *row).collect();
+            let expiries = self.expiries(&rows).await?;
+            for (i, row) in mortal {
+                if let Some((_, name)) = &mut named[i] {
+                    name.expiry = expiries.get(&row).copied();
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads vectors and payloads of named rows, in order. `None` when a row was changed meanwhile.
+    async fn read_parts(
+        self: &Arc<Self>,
+        wants: &[(Row, Named)],
+        parts: Parts,
+    ) -> Result<Option<Vec<PartsRead>>> {
+        let mut read: Vec<PartsRead> = vec![(None, Fidelity::Exact, None); wants.len()];
+        let view = self.view();
+        // Blocks to read, by segment and block: (place in `wants`, place in the block).
+        let mut vectors: BTreeMap<(u64, usize), Vec<(usize, usize)>> = BTreeMap::new();
+        let mut payloads: BTreeMap<(u64, usize), Vec<(usize, usize)>> = BTreeMap::new();
+        let mut fresh = Vec::new();
+        for (i, (row, named)) in wants.iter().enumerate() {
+            let place = match named.home {
+                Home::Fresh => {
+                    if parts.payload && named.payload {
+                        fresh.push(i);
+                    }
+                    None
+                }
+                Home::Segment(segment, ordinal) => {
+                    let Some(found) = view
+                        .segments
+                        .get(&segment)
+                        .and_then(|s| s.directory.locate(ordinal))
+                    else {
+                        return Ok(None);
+                    };
+                    read[i].1 = view
+                        .segments
+                        .get(&segment)
+                        .map_or(Fidelity::Exact, |s| s.fidelity);
+                    Some((segment.0, found))
+                }
+            };
+            if parts.vector {
+                let mut vector = vec![0.0; self.dim];
+                if named.resident && self.hot.read(*row, &mut vector)? {
+                    read[i].0 = Some(vector);
+                } else if let Some((segment, (block, at))) = place {
+                    vectors.entry((segment, block)).or_default().push((i, at));
+                } else {
+                    return Ok(None);
+                }
+            }
+            if parts.payload
+                && named.payload
+                && let Some((segment, (block, at))) = place
+            {
+                payloads.entry((segment, block)).or_default().push((i, at));
+            }
+        }
+        let mut cost = ReadCost::default();
+        for ((segment, block), places) in vectors {
+            let Some(segment) = view.segments.get(&crate::id::SegmentId(segment)) else {
+                return Ok(None);
+            };
+            let scan = self.blocks.read_scan(segment, &[block], &mut cost).await?;
+            let Some(bytes) = scan.first() else {
+                return Ok(None);
+            };
+            let scanned = self.blocks.unpack_scan(segment, block, bytes)?;
+            for (i, at) in places {
+                check_row(segment, &scanned.rows, at, wants[i].0)?;
+                read[i].0 = scanned
+                    .vectors
+                    .chunks_exact(self.dim)
+                    .nth(at)
+                    .map(<[f32]>::to_vec);
+            }
+        }
+        for ((segment, block), places) in payloads {
+            let Some(segment) = view.segments.get(&crate::id::SegmentId(segment)) else {
+                return Ok(None);
+            };
+            let unpacked = self.blocks.payloads(segment, &[block], &mut cost).await?;
+            for (i, at) in places {
+                let bytes = unpacked.first().and_then(|p| p.get(at));
+                read[i].2 = bytes.map(|b| parse_payload(&b)).transpose()?;
+            }
+        }
+        if !fresh.is_empty() {
+            let keys: Vec<Bytes> = fresh
+                .iter()
+                .map(|i| Bytes::copy_from_slice(&wants[*i].0.key()))
+                .collect();
+            for (i, value) in fresh
+                .into_iter()
+                .zip(self.get_chunked(Table::Fresh, &keys).await?)
+            {
+                let Some(value) = value else { return Ok(None) };
+                let record = Fresh::decode(&value, self.dim)?;
+                read[i].2 = record.payload.map(|b| parse_payload(&b)).transpose()?;
+            }
+        }
+        Ok(Some(read))
+    }
+
+    /// Gets points by id. An access for the policy, and renews times to live.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        ids: &[PointId],
+        parts: Parts,
+    ) -> Result<Vec<Option<Record>>> {
+        self.check_open()?;
+        ids.iter().try_for_each(PointId::validate)?;
+        self.counts
+            .gets
+            .fetch_add(ids.len() as u64, Ordering::Relaxed);
+        for _ in 0..REPEATS {
+            if let Some(records) = self.get_once(ids, parts).await? {
+                let now = self.now();
+                let events = records.iter().flatten().map(|r| match r.tier {
+                    Tier::Hot => Event::Accessed { row: r.row },
+                    Tier::Cold => Event::Missed {
+                        item: self.item(r.row),
+                    },
+                });
+                self.desk.access(events, now);
+                return Ok(records);
+            }
+            // Whoever is moving or replacing the row holds this lock until everyone can see where it is.
+            drop(self.writer.lock().await);
+        }
+        Err(Error::unavailable(
+            "get: the point was replaced faster than it could be read; try again",
+        ))
+    }
+
+    async fn get_once(
+        self: &Arc<Self>,
+        ids: &[PointId],
+        parts: Parts,
+    ) -> Result<Option<Vec<Option<Record>>>> {
+        let _ticket = self.readers.enter();
+        let now = self.now();
+        let mut named: Vec<Option<(Row, Named)>> = vec![None; ids.len()];
+        let mut missing = Vec::new();
+        {
+            let directory = self.directory.read();
+            for (i, id) in ids.iter().enumerate() {
+                match directory.id(id) {
+                    Some(e) => {
+                        named[i] = Some((e.row, Named::hot(e, directory.expiry(e.row), false)))
+                    }
+                    None => missing.push(i),
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let keys: Vec<Bytes> = missing.iter().map(|i| Bytes::from(ids[*i].key())).collect();
+            let mut cold = Vec::new();
+            for (i, value) in missing
+                .into_iter()
+                .zip(self.get_chunked(Table::Points, &keys).await?)
+            {
+                if let Some(value) = value {
+                    cold.push((i, Row::decode(&value)?));
+                }
+            }
+            if !self.name_cold(cold, &mut named).await? {
+                return Ok(None);
+            }
+        }
+        named
+            .iter_mut()
+            .for_each(|slot| drop(slot.take_if(|(_, n)| !n.lives(now))));
+        let wants: Vec<(Row, Named)> = named.iter().flatten().cloned().collect();
+        let Some(read) = self.read_parts(&wants, parts).await? else {
+            return Ok(None);
+        };
+        self.renew(&wants, now);
+        let mut read = read.into_iter();
+        let record = |slot: Option<(Row, Named)>| {
+            let (row, n) = slot?;
+            let (vector, fidelity, payload) = read.next()?;
+            let expires_in = n.expiry.map(|e| Time(e.at).since(now));
+            Some(Record {
+                id: n.id,
+                row,
+                tier: n.tier,
+                vector,
+                fidelity,
+                payload,
+                expires_in,
+            })
+        };
+        Ok(Some(named.into_iter().map(record).collect()))
+    }
+
+    /// Starts the times to live of rows anew, where their points ask for it. In RAM; written down with the next flush.
+    fn renew(&self, rows: &[(Row, Named)], now: Time) {
+        let renewing = |(row, n): &(Row, Named)| {
+            let e = n.expiry.filter(|e| e.renew)?;
+            Some((
+                *row,
+                n.resident,
+                Expiry {
+                    at: now.0.saturating_add(e.lifetime),
+                    ..e
+                },
+            ))
+        };
+        let renewed: Vec<_> = rows.iter().filter_map(renewing).collect();
+        if renewed.is_empty() {
+            return;
+        }
+        let mut directory = self.directory.write();
+        for (row, resident, expiry) in &renewed {
+            if *resident && directory.expiry(*row).is_some() {
+                directory.set_expiry(*row, *expiry);
+            }
+        }
+        drop(directory);
+        self.renewals
+            .lock()
+            .extend(renewed.into_iter().map(|(row, _, expiry)| (row, expiry)));
+    }
+
+    /// Reads cold rows for promotion: those that still live and whose home is a segment.
+    pub(super) async fn fetch_cold(self: &Arc<Self>, rows: &[Row]) -> Result<Vec<Fetched>> {
+        let keys: Vec<Bytes> = rows
+            .iter()
+            .map(|r| Bytes::copy_from_slice(&r.key()))
+            .collect();
+        let mut wants = Vec::new();
+        let mut found = Vec::new();
+        for (row, value) in rows.iter().zip(self.get_chunked(Table::Cold, &keys).await?) {
+            if let Some(value) = value {
+                let stub = Stub::decode(&value)?;
+                wants.push((*row, Named::cold(stub.clone())));
+                found.push((*row, stub));
+            }
+        }
+        let mortal: Vec<Row> = found
+            .iter()
+            .filter(|(_, s)| s.ttl)
+            .map(|(r, _)| *r)
+            .collect();
+        let expiries = self.expiries(&mortal).await?;
+        let parts = Parts {
+            vector: true,
+            payload: false,
+        };
+        let Some(read) = self.read_parts(&wants, parts).await? else {
+            return Err(Error::unavailable(
+                "a row was moved while it was read; it will be tried again",
+            ));
+        };
+        let mut fetched = Vec::with_capacity(found.len());
+        for ((row, stub), (vector, _, _)) in found.into_iter().zip(read) {
+            let vector =
+                vector.ok_or_else(|| Error::internal("a cold row came without its vector"))?;
+            fetched.push((row, stub, vector, expiries.get(&row).copied()));
+        }
+        Ok(fetched)
+    }
+}
+
+/// Vector, fidelity and payload of a row.
+type PartsRead = (Option<Vec<f32>>, Fidelity, Option<serde_json::Value>);
+
+/// What must be known of a row to read the rest of it.
+#[derive(Clone, Debug)]
+struct Named {
+    id: PointId,
+    tier: Tier,
+    home: Home,
+    resident: bool,
+    payload: bool,
+    expiry: Option<Expiry>,
+}
+
+impl Named {
+    fn hot(e: &Entry, expiry: Option<Expiry>, found_cold: bool) -> Self {
+        // A row that has left but for its readers counts as cold already.
+        let tier = if e.leaving || (found_cold && e.killed) {
+            Tier::Cold
+        } else {
+            Tier::Hot
+        };
+        Self {
+            id: e.id.clone(),
+            tier,
+            home: e.home(),
+            resident: true,
+            payload: e.payload,
+            expiry,
+        }
+    }
+
+    fn cold(stub: Stub) -> Self {
+        Self {
+            id: stub.id,
+            tier: Tier::Cold,
+            home: Home::Segment(stub.segment, stub.ordinal),
+            resident: false,
+            payload: stub.payload,
+            expiry: None,
+        }
+    }
+
+    fn lives(&self, now: Time) -> bool {
+        self.expiry.is_none_or(|e| e.at > now.0)
+    }
+}
+
+/// Nearest first, each row once; a row found in both tiers counts as found hot.
+fn merge(hot: &[Neighbor], cold: &[Neighbor]) -> Vec<Candidate> {
+    let mut all: Vec<Candidate> = (hot.iter().map(|n| Candidate {
+        neighbor: *n,
+        cold: false,
+    }))
+    .chain(cold.iter().map(|n| Candidate {
+        neighbor: *n,
+        cold: true,
+    }))
+    .collect();
+    all.sort_unstable_by(|a, b| {
+        a.neighbor
+            .row
+            .cmp(&b.neighbor.row)
+            .then(a.cold.cmp(&b.cold))
+    });
+    all.dedup_by_key(|c| c.neighbor.row);
+    all.sort_unstable();
+    all
+}
+
+fn check_row(segment: &Segment, rows: &[Row], at: usize, expected: Row) -> Result<()> {
+    match rows.get(at) {
+        Some(row) if *row == expected => Ok(()),
+        got => Err(Error::corrupt(format!(
+            "segment {}: expected {expected:?} at place {at} of its block, got {got:?}; run `aether check`",
+            segment.id
+        ))),
+    }
+}
+
+fn parse_payload(bytes: &[u8]) -> Result<serde_json::Value> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::corrupt("a stored payload is not JSON").with_source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merging_keeps_each_row_once_and_in_order() {
+        let n = |row, distance| Neighbor {
+            row: Row(row),
+            distance,
+        };
+        let merged = merge(&[n(1, 0.5), n(2, 0.7)], &[n(2, 0.7), n(3, 0.1), n(4, 0.5)]);
+        let rows: Vec<(u64, bool)> = merged.iter().map(|c| (c.neighbor.row.0, c.cold)).collect();
+        assert_eq!(rows, [(3, true), (1, false), (4, true), (2, false)]);
+    }
+
+    #[test]
+    fn the_best_are_kept_and_the_worst_let_go() {
+        let mut best = Best {
+            heap: BinaryHeap::new(),
+            most: 3,
+        };
+        for d in [5.0, 1.0, 4.0, 2.0, 3.0] {
+            best.offer(Neighbor {
+                row: Row(d as u64),
+                distance: d,
+            });
+        }
+        let mut kept: Vec<u64> = best.heap.into_iter().map(|n| n.row.0).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [1, 2, 3]);
+    }
+}

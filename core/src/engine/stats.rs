@@ -1,0 +1,157 @@
+//! What a memory counts, and how it says so: [`Stats`] for people and programs, `metrics` for scrapers.
+//!
+//! | metric | kind | meaning |
+//! |---|---|---|
+//! | `aether_searches_total{mode}` | counter | searches answered |
+//! | `aether_search_seconds{mode}` | histogram | time of a search |
+//! | `aether_searches_partial_total` | counter | answers that were cut short |
+//! | `aether_hits_total{tier}` | counter | answers by the tier they came from |
+//! | `aether_writes_total{kind}` | counter | points upserted or deleted |
+//! | `aether_commit_seconds` | histogram | time of a group commit, durability included |
+//! | `aether_moves_total{to}` | counter | rows that changed tier |
+//! | `aether_migrations_failed_total` | counter | migrations that were rolled back or abandoned |
+//! | `aether_events_dropped_total` | counter | accesses that the policy was not told of |
+//! | `aether_hot_bytes`, `aether_hot_rows`, `aether_cold_rows`, `aether_temperature`, `aether_pressure` | gauge | as in [`Stats`] |
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+macro_rules! counts {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// Counters since the memory was opened.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counts { $($(#[doc = $doc])+ pub(crate) $name: AtomicU64,)* }
+
+        /// The counters' values.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+        pub struct Counted { $($(#[doc = $doc])+ pub $name: u64,)* }
+
+        impl Counts {
+            pub(crate) fn read(&self) -> Counted {
+                Counted { $($name: self.$name.load(Relaxed),)* }
+            }
+        }
+    };
+}
+
+counts! {
+    /// Searches answered.
+    searches,
+    /// Searches whose answer was cut short.
+    searches_partial,
+    /// Searches that began again because what they found was deleted or replaced under them.
+    searches_repeated,
+    /// Calls refused because too many were waiting.
+    overloaded,
+    /// Points asked for by id.
+    gets,
+    /// Points written.
+    upserts,
+    /// Points deleted by call.
+    deletes,
+    /// Points that ended by themselves.
+    expired,
+    /// Group commits.
+    commits,
+    /// Answers that came from the hot tier.
+    hits_hot,
+    /// Answers that came from the cold tier.
+    hits_cold,
+    /// New rows that found no room and landed cold.
+    landed_cold,
+    /// Rows demoted.
+    demoted,
+    /// Rows demoted without writing anything, since a segment already held them.
+    released,
+    /// Rows promoted.
+    promoted,
+    /// Migrations rolled back or abandoned.
+    migrations_failed,
+    /// Segments written.
+    segments_written,
+    /// Bytes put into the cold store.
+    cold_written_bytes,
+    /// Requests to the cold store for reading.
+    cold_requests,
+    /// Bytes read from the cold store.
+    cold_read_bytes,
+    /// Blocks that the cache had.
+    cache_hits,
+    /// Blocks that the cache did not have.
+    cache_misses,
+    /// Accesses that the policy was not told of, because its queue was full.
+    events_dropped,
+    /// Cold rows that could not be queued for promotion, because the queue was full.
+    restores_dropped,
+    /// Turns of the scheduler.
+    ticks,
+}
+
+/// A promotion that was given up.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RestoreFailure {
+    /// The row.
+    pub row: u64,
+    /// Tries made.
+    pub tries: u32,
+    /// What the last one said.
+    pub error: String,
+}
+
+/// The state of a memory at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Stats {
+    /// Live points.
+    pub points: u64,
+    /// Rows resident in RAM.
+    pub hot_rows: u64,
+    /// Live rows in segments, those that are also resident included.
+    pub cold_rows: u64,
+    /// Bytes of the hot tier: index, directory and the policy's books.
+    pub hot_bytes: u64,
+    /// The same by part.
+    pub hot_parts: BTreeMap<String, u64>,
+    /// Bytes allowed for the hot tier.
+    pub budget_bytes: u64,
+    /// Rows that the budget holds.
+    pub hot_capacity_rows: u64,
+    /// Bytes in the cold store.
+    pub cold_bytes: u64,
+    /// RAM of the cold tier's index.
+    pub cold_index_bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Partitions that hold rows.
+    pub partitions: u64,
+    /// RAM of the block cache.
+    pub cache_bytes: u64,
+    /// Rows pinned.
+    pub pinned: u64,
+    /// Rows that wait for promotion.
+    pub restore_queue: u64,
+    /// The promotions given up last.
+    pub restore_failures: Vec<RestoreFailure>,
+    /// The flux's temperature.
+    pub temperature: f64,
+    /// Share of the hot tier's capacity in use.
+    pub pressure: f64,
+    /// The worth at which a row had an even chance, in the last turn that looked.
+    pub midpoint: Option<f64>,
+    /// Name of the live policy.
+    pub policy: String,
+    /// Why writes are refused, if they are.
+    pub poisoned: Option<String>,
+    /// Counters since the memory was opened.
+    #[serde(flatten)]
+    pub counted: Counted,
+}
+
+impl Stats {
+    /// Share of answers that came from the hot tier; `None` before the first answer.
+    pub fn hit_rate(&self) -> Option<f64> {
+        let all = self.counted.hits_hot + self.counted.hits_cold;
+        (all > 0).then(|| self.counted.hits_hot as f64 / all as f64)
+    }
+}

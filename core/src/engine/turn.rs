@@ -1,0 +1,527 @@
+//! One turn of the scheduler: temperature, expiry, demotion, promotion, and what is due to be written down.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::commit::{Call, Reply, Wish};
+use super::inner::{Inner, Why};
+use super::record::{Expiry, encode_clock, key};
+use super::restore::Waiting;
+use super::types::{Mover, TickReport};
+use crate::clock::Time;
+use crate::error::{Error, Result, Retry};
+use crate::flux::{Draw, Fill, Midpoint, Temperature};
+use crate::id::{PointId, Row};
+use crate::role::{Batch, KeyRange, Table, Verdict, Want};
+use crate::seal::seal;
+
+/// Rows promoted in one turn at most, so that writers wait milliseconds for it and not seconds.
+const PROMOTED_PER_TURN: usize = 256;
+/// Points removed in one turn because their time was up.
+const EXPIRED_PER_TURN: usize = 4096;
+/// The policy's books are written down less often the larger they are: once a flush for each so many bytes.
+const POLICY_BYTES_PER_FLUSH: u64 = 4 << 20;
+/// Part of the policy's books that goes into one value.
+const POLICY_PART: usize = 512 << 10;
+/// Binds the policy's checksum to its place.
+const POLICY_SEED: u64 = 0x706f_6c69_6379;
+
+/// What the scheduler keeps between turns.
+#[derive(Debug)]
+pub(crate) struct FluxState {
+    pub(super) temperature: Temperature,
+    pub(super) rng: fastrand::Rng,
+    pub(super) flushed: Time,
+    pub(super) flushes_until_policy: u64,
+    /// The spread and midpoint that the last sample gave.
+    pub(super) midpoint: Option<Midpoint>,
+}
+
+impl Inner {
+    /// One turn.
+    pub(super) async fn tick(self: &Arc<Self>) -> Result<TickReport> {
+        self.check_open()?;
+        let mut flux = self.flux.lock().await;
+        self.counts.ticks.fetch_add(1, Ordering::Relaxed);
+        self.reap_off_worker().await;
+        let mut report = TickReport::default();
+        if self.poisoned.read().is_some() {
+            // Reads go on; nothing may be written, so nothing can move.
+            return Ok(report);
+        }
+        report.expired = self.expire().await?;
+        let fill = self.fill();
+        let high_water = self.config.flux.high_water;
+        if let Some(wanted) = self.gauge.lock().wanted.take() {
+            flux.temperature.set(wanted);
+        } else {
+            let queue = self.restore.lock().len() as f64 / self.config.flux.restore_queue as f64;
+            flux.temperature
+                .tick(fill.share() > high_water || queue > 1.0);
+        }
+        self.gauge.lock().temperature = flux.temperature.value();
+
+        let (victims, scored) = self.victims(&mut flux, fill);
+        report.scored = scored;
+        if !victims.is_empty() {
+            report.demoted = self.demote_verdicts(&victims, flux.midpoint).await?;
+        }
+        self.queue_missed(&mut flux);
+        report.promoted = self.restore_turn(&mut flux).await?;
+        self.flush_if_due(&mut flux).await?;
+
+        let fill = self.fill();
+        report.temperature = flux.temperature.value();
+        report.pressure = fill.share();
+        report.midpoint = flux.midpoint.map(|m| m.at);
+        {
+            let mut gauge = self.gauge.lock();
+            gauge.temperature = report.temperature;
+            gauge.midpoint = report.midpoint;
+        }
+        metrics::gauge!("aether_temperature").set(report.temperature);
+        metrics::gauge!("aether_pressure").set(report.pressure);
+        metrics::gauge!("aether_hot_rows").set(fill.rows as f64);
+        metrics::gauge!("aether_hot_bytes").set(self.hot_parts().values().sum::<u64>() as f64);
+        metrics::gauge!("aether_cold_rows").set(self.view().live_rows() as f64);
+        Ok(report)
+    }
+
+    /// Which rows leave this turn, and how many were scored. Over the high-water mark probability ends: the worst go until the
+    /// low-water mark. Between the marks each row of a sample leaves by chance. Below, only what the policy is certain of.
+    fn victims(&self, flux: &mut FluxState, fill: Fill) -> (Vec<Verdict>, usize) {
+        let config = &self.config.flux;
+        let context = self.context(fill);
+        let over_high = fill.share() > config.high_water;
+        let excess = fill.above(config.low_water);
+        let sample = self.desk.with(|policy| {
+            policy.victims(
+                Want {
+                    rows: config.sample,
+                    bytes: 0,
+                },
+                &context,
+            )
+        });
+        let scored = sample.len();
+        let mut keeps: Vec<f64> = sample
+            .iter()
+            .map(|v| v.keep)
+            .filter(|k| k.is_finite())
+            .collect();
+        let leaving = excess as f64 / fill.rows.max(1) as f64;
+        if let Some(midpoint) = Midpoint::of(&mut keeps, leaving) {
+            flux.midpoint = Some(midpoint);
+        }
+        if over_high {
+            let bytes = excess * u64::from(self.row_bytes());
+            let rows = (excess as usize).min(config.batch_rows * 4).max(1);
+            let worst = self
+                .desk
+                .with(|p| p.victims(Want { rows, bytes }, &context));
+            return (worst, scored);
+        }
+        let temperature = flux.temperature.value();
+        let draw = flux.midpoint.map(|midpoint| Draw {
+            midpoint,
+            steepness: config.steepness,
+            temperature,
+        });
+        let mut room = excess as usize;
+        let mut leave = |v: &Verdict| {
+            if v.certain {
+                return true;
+            }
+            let goes = room > 0 && draw.is_some_and(|d| flux.rng.f64() < d.leave(v.keep));
+            room -= usize::from(goes);
+            goes
+        };
+        (sample.into_iter().filter(|v| leave(v)).collect(), scored)
+    }
+
+    async fn demote_verdicts(
+        self: &Arc<Self>,
+        victims: &[Verdict],
+        midpoint: Option<Midpoint>,
+    ) -> Result<usize> {
+        let midpoint = midpoint.map(|m| m.at);
+        let mut moved = 0;
+        // One migration for each reason, so that every row's log says the right one.
+        let reasons: BTreeSet<&'static str> = victims.iter().map(|v| v.reason).collect();
+        for reason in reasons {
+            let rows: Vec<_> = victims
+                .iter()
+                .filter(|v| v.reason == reason)
+                .map(|v| (v.row, Some(v.keep)))
+                .collect();
+            let why = Why {
+                by: Mover::Flux,
+                reason,
+                midpoint,
+            };
+            match self.demote(&rows, &why).await {
+                Ok(n) => moved += n,
+                // A cold store that is down for now must not stop the scheduler: demotion waits, nothing is lost.
+                Err(error) if error.retry() != Retry::Never => {
+                    tracing::warn!(%error, "demotion waits");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Asks the policy about cold rows that were used since the last turn, and queues those that it admits.
+    fn queue_missed(&self, flux: &mut FluxState) {
+        let missed = self.desk.take_missed();
+        if missed.is_empty() {
+            return;
+        }
+        let fill = self.fill();
+        let context = self.context(fill);
+        let verdicts: Vec<Verdict> = self.desk.with(|policy| {
+            missed
+                .iter()
+                .map(|item| policy.admit(item, &context))
+                .collect()
+        });
+        let roomy = fill.share() < self.config.flux.low_water;
+        let mut restore = self.restore.lock();
+        for verdict in verdicts {
+            let draw = flux.midpoint.map(|midpoint| Draw {
+                midpoint,
+                steepness: self.config.flux.steepness,
+                temperature: flux.temperature.value(),
+            });
+            // With room to spare there is nothing to weigh a candidate against.
+            let enters = verdict.certain
+                || roomy
+                || draw.is_none_or(|d| flux.rng.f64() < d.enter(verdict.keep));
+            if enters && !restore.push(verdict.row, verdict.keep, verdict.reason) {
+                self.counts.restores_dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Promotes what waits, making room by demoting what is worth less.
+    async fn restore_turn(self: &Arc<Self>, flux: &mut FluxState) -> Result<usize> {
+        let now = self.now();
+        let ready = self.restore.lock().take(PROMOTED_PER_TURN, now);
+        if ready.is_empty() {
+            return Ok(0);
+        }
+        let fill = self.fill();
+        let ceiling = (fill.capacity() as f64 * self.config.flux.high_water) as u64;
+        let room = ceiling.saturating_sub(fill.rows) as usize;
+        if ready.len() > room {
+            self.swap_out(&ready[room..], flux, fill).await?;
+        }
+        let midpoint = flux.midpoint.map(|m| m.at);
+        let mut promoted = 0;
+        let reasons: BTreeSet<&'static str> = ready.iter().map(|w| w.reason).collect();
+        for reason in reasons {
+            let (mine, by) = (
+                ready.iter().filter(|w| w.reason == reason),
+                mover_of(reason),
+            );
+            let mine: Vec<Waiting> = mine.cloned().collect();
+            let rows: Vec<Row> = mine.iter().map(|w| w.row).collect();
+            match self
+                .promote(
+                    &rows,
+                    &Why {
+                        by,
+                        reason,
+                        midpoint,
+                    },
+                )
+                .await
+            {
+                Ok((moved, no_room)) => {
+                    promoted += moved.len();
+                    let mut restore = self.restore.lock();
+                    // A row that found no room is worth less than what is there: it comes back when it is used again. Only what a
+                    // caller asked for keeps waiting.
+                    for waiting in mine
+                        .into_iter()
+                        .filter(|w| no_room.contains(&w.row) && w.keep == f64::INFINITY)
+                    {
+                        restore.put_back(waiting);
+                    }
+                }
+                Err(error) => {
+                    let mut restore = self.restore.lock();
+                    for waiting in mine {
+                        restore.failed(waiting, now, flux.rng.f64(), &error.to_string());
+                    }
+                    drop(restore);
+                    self.check_writable()?;
+                }
+            }
+        }
+        Ok(promoted)
+    }
+
+    /// Demotes as many rows as wait, but only such that are worth less than the least worthy of them.
+    async fn swap_out(
+        self: &Arc<Self>,
+        waiting: &[Waiting],
+        flux: &FluxState,
+        fill: Fill,
+    ) -> Result<()> {
+        let least = waiting.iter().map(|w| w.keep).fold(f64::INFINITY, f64::min);
+        let bytes = waiting.len() as u64 * u64::from(self.row_bytes());
+        let context = self.context(fill);
+        let want = Want {
+            rows: waiting.len(),
+            bytes,
+        };
+        let victims = self.desk.with(|policy| policy.victims(want, &context));
+        let worse: Vec<Verdict> = victims
+            .into_iter()
+            .filter(|v| v.certain || v.keep < least)
+            .collect();
+        if !worse.is_empty() {
+            self.demote_verdicts(&worse, flux.midpoint).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for so many new rows, waiting at most `memory.insert_wait`. Whoever asked looks at the room itself afterwards.
+    pub(super) async fn make_room(self: &Arc<Self>, rows: usize) {
+        let deadline = Instant::now() + self.config.memory.insert_wait.0;
+        loop {
+            let fill = self.fill();
+            let short = (rows as u64).saturating_sub(fill.free);
+            if short == 0 || fill.capacity() == 0 || Instant::now() >= deadline {
+                return;
+            }
+            let made = tokio::time::timeout_at(deadline, self.make_room_once(fill, short)).await;
+            match made {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) | Err(_) => return,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "no room could be made for new rows");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Demotes what is needed and a little more; `false` when nothing can leave.
+    async fn make_room_once(self: &Arc<Self>, fill: Fill, short: u64) -> Result<bool> {
+        let inner = self.clone();
+        // On a task of its own: a migration that the caller's deadline cut in half would leave its machine undone.
+        let made = tokio::spawn(async move {
+            let mut flux = inner.flux.lock().await;
+            let slack = (fill.capacity() as f64 * (1.0 - inner.config.flux.low_water)) as u64 / 4;
+            let rows = (short + slack).min(fill.rows);
+            let context = inner.context(fill);
+            let want = Want {
+                rows: rows as usize,
+                bytes: rows * u64::from(inner.row_bytes()),
+            };
+            let victims = inner.desk.with(|policy| policy.victims(want, &context));
+            flux.temperature.tick(true);
+            inner.gauge.lock().temperature = flux.temperature.value();
+            if victims.is_empty() {
+                return Ok(false);
+            }
+            let moved = inner.demote_verdicts(&victims, flux.midpoint).await?;
+            drop(flux);
+            if moved > 0 {
+                let ticket = inner
+                    .readers
+                    .defer(super::readers::Deferred::Demoted(Vec::new()));
+                inner.reaped(ticket).await;
+            }
+            Ok(moved > 0)
+        });
+        made.await.map_err(Error::task)?
+    }
+
+    /// Removes points whose time is up, oldest first.
+    async fn expire(self: &Arc<Self>) -> Result<usize> {
+        let now = self.now();
+        let end = key::due(now.0.saturating_add(1), Row(0));
+        let range = KeyRange {
+            start: std::ops::Bound::Included(Bytes::from_static(key::DUE)),
+            end: std::ops::Bound::Excluded(end),
+        };
+        let due = self
+            .meta
+            .scan(Table::State, range, EXPIRED_PER_TURN)
+            .await?;
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let mut rows: Vec<(PointId, Row)> = Vec::with_capacity(due.len());
+        for (k, id) in &due {
+            let row = k.get(key::DUE.len() + 8..).unwrap_or_default();
+            rows.push((PointId::decode(id)?, Row::decode(row)?));
+        }
+        let mut expiries = self
+            .expiries(&rows.iter().map(|(_, r)| *r).collect::<Vec<_>>())
+            .await?;
+        {
+            let directory = self.directory.read();
+            for (_, row) in &rows {
+                if let Some(expiry) = directory.expiry(*row) {
+                    expiries.insert(*row, expiry);
+                }
+            }
+        }
+        // A point that reads have renewed gets a later place in the order.
+        let later: Vec<(PointId, Row, Expiry)> = rows
+            .iter()
+            .filter_map(|(id, row)| expiries.get(row).map(|e| (id.clone(), *row, *e)))
+            .filter(|(_, _, e)| e.at > now.0)
+            .collect();
+        let ended = |row: &Row| expiries.get(row).is_some_and(|e| e.at <= now.0);
+        let wish: Vec<(PointId, Row)> = rows.into_iter().filter(|(_, row)| ended(row)).collect();
+        let removed = if wish.is_empty() {
+            0
+        } else {
+            self.expire_rows(wish).await?
+        };
+        let writer = self.writer.lock().await;
+        let mut batch = Batch::new(writer.epoch);
+        due.into_iter()
+            .for_each(|(k, _)| batch.delete(Table::State, k));
+        for (id, row, expiry) in later {
+            batch.put(Table::State, key::due(expiry.at, row), id.key());
+            batch.put(Table::State, key::expiry(row), expiry.encode());
+        }
+        self.commit_durably(&writer, batch).await?;
+        self.counts
+            .expired
+            .fetch_add(removed as u64, Ordering::Relaxed);
+        Ok(removed)
+    }
+
+    async fn expire_rows(&self, rows: Vec<(PointId, Row)>) -> Result<usize> {
+        match self.call(Wish::Expire(rows)).await? {
+            Reply::Count(n) => Ok(n),
+            Reply::Written(_) => Err(Error::internal("an expiry was answered as an upsert")),
+        }
+    }
+
+    /// Queues a wish and waits for its answer.
+    pub(super) async fn call(&self, wish: Wish) -> Result<Reply> {
+        self.check_writable()?;
+        let (reply, answer) = oneshot::channel();
+        let wait = self.config.limits.write_wait.0;
+        let closed = |_| Error::closed("the memory was closed: open it again");
+        match tokio::time::timeout(wait, self.calls.send(Call { wish, reply })).await {
+            Ok(sent) => sent.map_err(|_| Error::closed("the memory was closed: open it again"))?,
+            Err(_) => {
+                self.counts.overloaded.fetch_add(1, Ordering::Relaxed);
+                return Err(Error::overloaded(format!(
+                    "writes: no place in the queue within {} ms (limits.write_queue, limits.write_wait); nothing was written",
+                    wait.as_millis()
+                ))
+                .with_retry_after(Duration::from_millis(200)));
+            }
+        }
+        answer.await.map_err(closed)?
+    }
+
+    async fn flush_if_due(self: &Arc<Self>, flux: &mut FluxState) -> Result<()> {
+        let now = self.now();
+        if now.since(flux.flushed) < self.config.memory.flush_every.0 {
+            return Ok(());
+        }
+        flux.flushed = now;
+        flux.flushes_until_policy = flux.flushes_until_policy.saturating_sub(1);
+        let policy = flux.flushes_until_policy == 0;
+        let bytes = self.flush(policy).await?;
+        if policy {
+            flux.flushes_until_policy = 1 + bytes / POLICY_BYTES_PER_FLUSH;
+        }
+        Ok(())
+    }
+
+    /// Writes down the clock, renewed times to live, and, if asked, the policy's books, whose size it answers.
+    pub(super) async fn flush(self: &Arc<Self>, policy: bool) -> Result<u64> {
+        let renewed = std::mem::take(&mut *self.renewals.lock());
+        let writer = self.writer.lock().await;
+        let mut batch = Batch::new(writer.epoch);
+        let (time, wall) = self.timeline.save();
+        batch.put(
+            Table::State,
+            Bytes::from_static(key::CLOCK),
+            encode_clock(time, wall),
+        );
+        let rows: Vec<Row> = renewed.keys().copied().collect();
+        let keys: Vec<Bytes> = rows.iter().map(|r| key::expiry(*r)).collect();
+        for (row, present) in rows
+            .iter()
+            .zip(self.get_chunked(Table::State, &keys).await?)
+        {
+            // Gone: deleted or replaced since.
+            if let (Some(_), Some(expiry)) = (present, renewed.get(row)) {
+                batch.put(Table::State, key::expiry(*row), expiry.encode());
+            }
+        }
+        let mut bytes = 0;
+        if policy {
+            let mut books = Vec::new();
+            self.desk.with(|p| p.save(&mut books));
+            bytes = books.len() as u64;
+            seal(&mut books, 0, POLICY_SEED);
+            let name = self.config.policy.backend.as_bytes();
+            let mut parts: Vec<Vec<u8>> = vec![name.to_vec()];
+            parts.extend(books.chunks(POLICY_PART).map(<[u8]>::to_vec));
+            let range = KeyRange::prefix(key::POLICY);
+            let old = self.meta.scan(Table::State, range, 1 << 20).await?;
+            old.into_iter()
+                .for_each(|(k, _)| batch.delete(Table::State, k));
+            for (i, part) in parts.into_iter().enumerate() {
+                batch.put(Table::State, key::policy(i), part);
+            }
+        }
+        self.commit_durably(&writer, batch).await?;
+        Ok(bytes)
+    }
+
+    /// The policy's books as they were written down last, if they are whole and of the policy that is live now.
+    pub(super) async fn saved_books(&self) -> Result<Option<Vec<u8>>> {
+        let range = KeyRange::prefix(key::POLICY);
+        let parts = self.meta.scan(Table::State, range, 1 << 20).await?;
+        let Some(((_, name), books)) = parts.split_first() else {
+            return Ok(None);
+        };
+        if &name[..] != self.config.policy.backend.as_bytes() {
+            return Ok(None);
+        }
+        let mut sealed = Vec::new();
+        books
+            .iter()
+            .for_each(|(_, part)| sealed.extend_from_slice(part));
+        match crate::seal::unseal(&sealed, POLICY_SEED, "the policy's books") {
+            Ok(books) => Ok(Some(books.to_vec())),
+            Err(error) => {
+                tracing::warn!(%error, "the policy begins with empty books");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Reason of promotions that a call asked for.
+pub(super) const BY_HAND: &str = "asked for by a call";
+
+fn mover_of(reason: &str) -> Mover {
+    if reason == BY_HAND {
+        Mover::Hand
+    } else {
+        Mover::Flux
+    }
+}

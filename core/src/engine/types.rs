@@ -1,0 +1,439 @@
+//! What goes into a memory and what comes out of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock::Time;
+use crate::config::SearchMode;
+use crate::error::{Error, Result};
+use crate::id::{PointId, Row};
+use crate::role::{Explanation, Fidelity, Tier};
+
+/// How long a point lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Ttl {
+    /// Time from the write (or, with `renew`, from the last read) to the point's end; more than zero.
+    pub lifetime: Duration,
+    /// Whether each `get` and each search that returns the point starts the time anew.
+    pub renew: bool,
+}
+
+/// What the user stores.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// Its name; an upsert of a name that exists replaces the point.
+    pub id: PointId,
+    /// `[dim]`, finite; not zero under cosine.
+    pub vector: Vec<f32>,
+    /// Any JSON, up to `limits.payload_bytes` as text.
+    pub payload: Option<Value>,
+    /// When it ends by itself.
+    pub ttl: Option<Ttl>,
+}
+
+impl Point {
+    /// A point of an id and a vector.
+    pub fn new(id: impl Into<PointId>, vector: Vec<f32>) -> Self {
+        Self {
+            id: id.into(),
+            vector,
+            payload: None,
+            ttl: None,
+        }
+    }
+
+    /// Adds a payload.
+    pub fn with_payload(mut self, payload: Value) -> Self {
+        self.payload = Some(payload);
+        self
+    }
+
+    /// Adds a time to live, which reads renew if `renew`.
+    pub fn with_ttl(mut self, lifetime: Duration, renew: bool) -> Self {
+        self.ttl = Some(Ttl { lifetime, renew });
+        self
+    }
+}
+
+/// What of a point is wanted back. Both by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The vector.
+    pub vector: bool,
+    /// The payload.
+    pub payload: bool,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            vector: true,
+            payload: true,
+        }
+    }
+}
+
+impl Parts {
+    /// Id, row, tier and distance only.
+    pub const NONE: Parts = Parts {
+        vector: false,
+        payload: false,
+    };
+}
+
+/// A point as it is stored.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Record {
+    /// The point's name.
+    pub id: PointId,
+    /// Its current version.
+    pub row: Row,
+    /// Where it was found.
+    pub tier: Tier,
+    /// Its vector, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vector: Option<Vec<f32>>,
+    /// Whether and how far the vector may differ from what was written: a point that once went cold through a lossy codec
+    /// says so here, also when it is hot again.
+    pub fidelity: Fidelity,
+    /// Its payload, if it has one and it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+    /// Time until it ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<Duration>,
+}
+
+/// Says of a row whether it may be an answer.
+pub type RowPredicate = Arc<dyn Fn(Row) -> bool + Send + Sync>;
+
+/// One search.
+#[derive(Clone)]
+pub struct SearchRequest {
+    /// `[dim]`, finite.
+    pub vector: Vec<f32>,
+    /// How many answers at most: 1 to `limits.k`.
+    pub k: usize,
+    /// How far to go; `search.mode` if `None`.
+    pub mode: Option<SearchMode>,
+    /// Breadth of the hot index's search; its own default if `None`.
+    pub ef: Option<usize>,
+    /// Share of the cold rows to look at in a bounded search; `search.probe` if `None`.
+    pub probe: Option<f64>,
+    /// Only rows for which this is true are answers.
+    pub filter: Option<RowPredicate>,
+    /// Time allowed; `search.deadline` if `None`. What is found by then is returned and marked partial.
+    pub deadline: Option<Duration>,
+    /// What to return of each point. Nothing but id, row, tier and distance by default.
+    pub parts: Parts,
+    /// Whether the answers count as accesses for the policy and renew times to live. `true` by default; measurements turn it off.
+    pub touch: bool,
+}
+
+impl fmt::Debug for SearchRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SearchRequest")
+            .field("dim", &self.vector.len())
+            .field("k", &self.k)
+            .field("mode", &self.mode)
+            .field("ef", &self.ef)
+            .field("probe", &self.probe)
+            .field("filter", &self.filter.is_some())
+            .field("deadline", &self.deadline)
+            .field("parts", &self.parts)
+            .field("touch", &self.touch)
+            .finish()
+    }
+}
+
+impl SearchRequest {
+    /// A search for the `k` nearest, with the configured mode and deadline.
+    pub fn new(vector: Vec<f32>, k: usize) -> Self {
+        Self {
+            vector,
+            k,
+            mode: None,
+            ef: None,
+            probe: None,
+            filter: None,
+            deadline: None,
+            parts: Parts::NONE,
+            touch: true,
+        }
+    }
+
+    /// Sets how far to go.
+    pub fn mode(mut self, mode: SearchMode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Sets the breadth of the hot index's search.
+    pub fn ef(mut self, ef: usize) -> Self {
+        self.ef = Some(ef);
+        self
+    }
+
+    /// Sets the share of cold rows that a bounded search looks at.
+    pub fn probe(mut self, share: f64) -> Self {
+        self.probe = Some(share);
+        self
+    }
+
+    /// Accepts only some rows.
+    pub fn filter(mut self, accept: impl Fn(Row) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Arc::new(accept));
+        self
+    }
+
+    /// Sets the time allowed.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Asks for vectors and payloads as well.
+    pub fn parts(mut self, parts: Parts) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    /// Leaves no trace with the policy.
+    pub fn untouched(mut self) -> Self {
+        self.touch = false;
+        self
+    }
+}
+
+/// One answer of a search.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hit {
+    /// The point.
+    pub id: PointId,
+    /// Its version that was compared.
+    pub row: Row,
+    /// Distance from the query; smaller is nearer (see [`Metric`](crate::Metric)).
+    pub distance: f32,
+    /// Where it was found.
+    pub tier: Tier,
+    /// Its vector, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vector: Option<Vec<f32>>,
+    /// How far vector and distance may be from the truth.
+    pub fidelity: Fidelity,
+    /// Its payload, if it has one and it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+}
+
+/// Why an answer is not whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "cause")]
+pub enum Cut {
+    /// Time ran out before all partitions were read.
+    Deadline {
+        /// Partitions that were to be read and were not.
+        partitions: usize,
+    },
+    /// A segment could not be read.
+    Unreachable {
+        /// Its number.
+        segment: u64,
+        /// What its store said.
+        error: String,
+    },
+}
+
+/// What a search looked at.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Coverage {
+    /// How far it was to go.
+    pub mode: SearchMode,
+    /// Rows resident when it ran.
+    pub hot_rows: u64,
+    /// Live rows in the cold tier when it ran.
+    pub cold_rows: u64,
+    /// Cold rows compared.
+    pub cold_rows_scored: u64,
+    /// Partitions there were.
+    pub partitions: usize,
+    /// Partitions looked at.
+    pub partitions_probed: usize,
+    /// Requests to the cold store (reads that the cache answered are none).
+    pub requests: u64,
+    /// Bytes that came from the cold store.
+    pub bytes: u64,
+    /// What kept the search from going as far as its mode says. Empty: nothing did.
+    pub cuts: Vec<Cut>,
+}
+
+impl Coverage {
+    /// Whether the search went as far as its mode says.
+    pub fn is_whole(&self) -> bool {
+        self.cuts.is_empty()
+    }
+}
+
+/// The answers of a search, nearest first, and what they covered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer {
+    /// Up to `k` points, each once.
+    pub hits: Vec<Hit>,
+    /// What was looked at.
+    pub coverage: Coverage,
+}
+
+/// Receipt of an upsert: under the default durability, it survives a power cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Written {
+    /// The new version of each point, in the order given.
+    pub rows: Vec<Row>,
+    /// How many landed cold, because the hot tier had no room.
+    pub cold: usize,
+}
+
+/// Who moved a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mover {
+    /// The scheduler, on a policy's verdict.
+    Flux,
+    /// A call of `demote` or `promote`.
+    Hand,
+    /// An insert that found no room.
+    NoRoom,
+}
+
+/// The last move of a row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Move {
+    /// When, on the memory's time line.
+    pub at: Time,
+    /// Where to.
+    pub to: Tier,
+    /// Who.
+    pub by: Mover,
+    /// The policy asked.
+    pub policy: String,
+    /// Its reason.
+    pub reason: String,
+    /// The row's worth then.
+    pub keep: Option<f64>,
+    /// The worth at which a row had an even chance.
+    pub midpoint: Option<f64>,
+    /// The temperature then.
+    pub temperature: f64,
+}
+
+/// Why a point is where it is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explained {
+    /// The point.
+    pub id: PointId,
+    /// Its current version.
+    pub row: Row,
+    /// Where it is.
+    pub tier: Tier,
+    /// Where its bytes are durable: `metadata store`, or `segment 12, partition 3`.
+    pub home: String,
+    /// Whether it is pinned.
+    pub pinned: bool,
+    /// The last move that is remembered (the most recent moves are, up to a fixed number).
+    pub last_move: Option<Move>,
+    /// Name of the live policy.
+    pub policy: String,
+    /// The policy's figures.
+    pub standing: Explanation,
+    /// The worth at which a row has an even chance to leave, from the last turn that looked.
+    pub midpoint: Option<f64>,
+    /// The temperature now.
+    pub temperature: f64,
+    /// Hot bytes over the budget now.
+    pub pressure: f64,
+    /// What would move it next, in one sentence.
+    pub next: String,
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tier = match self.tier {
+            Tier::Hot => "hot: it is in the index in RAM",
+            Tier::Cold => "cold: it is in the cold store only",
+        };
+        writeln!(
+            f,
+            "{} ({:?}) is {tier}; its home is the {}.",
+            self.id, self.row, self.home
+        )?;
+        if self.pinned {
+            writeln!(f, "It is pinned: it stays in RAM whatever the policy says.")?;
+        }
+        match &self.last_move {
+            None => writeln!(f, "No move of it is remembered.")?,
+            Some(m) => {
+                let to = if m.to == Tier::Hot {
+                    "into RAM"
+                } else {
+                    "to the cold store"
+                };
+                let by = match m.by {
+                    Mover::Flux => {
+                        format!("the scheduler moved it {to} on the verdict of {}", m.policy)
+                    }
+                    Mover::Hand => format!("a call moved it {to}"),
+                    Mover::NoRoom => format!("it was written straight {to}"),
+                };
+                write!(f, "At {} {by}: {}", m.at, m.reason)?;
+                if let (Some(keep), Some(mid)) = (m.keep, m.midpoint) {
+                    write!(
+                        f,
+                        " (worth {keep:.3}, even chance at {mid:.3}, temperature {:.2})",
+                        m.temperature
+                    )?;
+                }
+                writeln!(f, ".")?;
+            }
+        }
+        writeln!(f, "Policy {}: {}", self.policy, self.standing.words)?;
+        for figure in &self.standing.figures {
+            writeln!(
+                f,
+                "  {:<20} {:>12.4} {}",
+                figure.name, figure.value, figure.unit
+            )?;
+        }
+        write!(f, "Next: {}", self.next)
+    }
+}
+
+/// What one turn of the scheduler did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TickReport {
+    /// Hot rows scored.
+    pub scored: usize,
+    /// Rows demoted.
+    pub demoted: usize,
+    /// Rows promoted.
+    pub promoted: usize,
+    /// Points that had expired and were removed.
+    pub expired: usize,
+    /// The temperature afterwards.
+    pub temperature: f64,
+    /// Hot bytes over the budget afterwards.
+    pub pressure: f64,
+    /// The worth at which a row had an even chance.
+    pub midpoint: Option<f64>,
+}
+
+pub(crate) fn check_reward(reward: f32) -> Result<()> {
+    if (0.0..=1.0).contains(&reward) {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "reward: expected 0.0 to 1.0, got {reward}"
+    )))
+}
