@@ -180,7 +180,7 @@ table! {
         /// Most points of one upsert or ids of one delete.
         batch_rows: usize = "10000", "points";
         /// Most bytes of vectors and payloads of one upsert.
-        batch_bytes: ByteSize = "\"64MiB\"", "bytes";
+        batch_bytes: ByteSize = "\"16MiB\"", "bytes";
         /// Largest payload of one point, as JSON text.
         payload_bytes: ByteSize = "\"256KiB\"", "bytes";
         /// Writes that may wait for the committer; a further one waits for a place until its deadline.

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use super::admission::Admission;
 use super::blocking::BlockingMemory;
+use super::check::{self, CheckReport};
 use super::cold::{BlockReader, ColdView, Segment};
 use super::commit;
 use super::directory::{Directory, Entry};
@@ -87,6 +88,35 @@ impl MemoryBuilder {
     pub fn meta_store(mut self, store: Arc<dyn MetaStore>) -> Self {
         self.meta = Some(store);
         self
+    }
+
+    /// Verifies what is stored, without opening the memory; as [`check`](super::check()), but on the stores given to this builder, where
+    /// both were.
+    ///
+    /// # Errors
+    /// As [`check`](super::check()).
+    pub async fn check(self) -> Result<CheckReport> {
+        let Self {
+            config,
+            registry,
+            clock,
+            cold,
+            meta,
+        } = self;
+        let (Some(meta), Some(cold)) = (meta, cold) else {
+            return check::check(&config, registry).await;
+        };
+        let (dim, metric, seed) = (config.memory.dim, config.memory.metric, config.memory.seed);
+        let context = BuildContext {
+            dim,
+            metric,
+            data_dir: None,
+            clock,
+            seed,
+            read_only: true,
+            registry: registry.clone(),
+        };
+        check::check_stores(&config, registry, context, &*meta, &*cold).await
     }
 
     /// Opens the memory with a runtime of its own, for callers that are not async.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::directory::Entry;
+use super::directory::{Entry, extra_bytes};
 use super::driver::{Draft, Work, drive, stubs};
 use super::inner::{Inner, Why, Writer};
 use super::readers::Deferred;
@@ -67,6 +67,18 @@ impl Wish {
         }
     }
 
+    /// Bytes that it puts into the group's batch, about.
+    fn bytes(&self) -> usize {
+        const A_ROW: usize = 160;
+        match self {
+            Self::Upsert(points) => points
+                .iter()
+                .map(|p| A_ROW + p.vector.len() * 4 + p.payload.as_ref().map_or(0, Bytes::len))
+                .sum(),
+            other => other.weight() * A_ROW,
+        }
+    }
+
     fn ids(&self) -> Vec<&PointId> {
         match self {
             Self::Upsert(points) => points.iter().map(|p| &p.id).collect(),
@@ -97,12 +109,12 @@ pub(crate) async fn run(inner: Arc<Inner>, mut calls: mpsc::Receiver<Call>) {
                 None => return,
             },
         };
-        let mut points = first.wish.weight();
+        let (mut points, mut bytes) = (first.wish.weight(), first.wish.bytes());
         let mut group = vec![first];
-        while points < GROUP_POINTS {
-            let Ok(call) = calls.try_recv() else { break };
+        while let Ok(call) = calls.try_recv() {
             points += call.wish.weight();
-            if points > GROUP_POINTS {
+            bytes += call.wish.bytes();
+            if points > GROUP_POINTS || bytes > inner.meta_capability.batch_bytes_max / 2 {
                 held = Some(call);
                 break;
             }
@@ -194,10 +206,15 @@ impl Inner {
         writer.counters.next_row += 1;
         writer.counters.points = plan.points;
 
+        let extra = plan
+            .news
+            .iter()
+            .map(|n| extra_bytes(&n.point.id, n.expiry.is_some()))
+            .sum();
         let room = if plan.news.is_empty() {
             0
         } else {
-            self.fill().free as usize
+            self.fill_beside(extra).free as usize
         };
         let cold_rows = plan.news.split_off(plan.news.len().min(room));
         let mut batch = Batch::new(writer.epoch);

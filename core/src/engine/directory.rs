@@ -61,11 +61,22 @@ impl Entry {
     }
 }
 
+/// A place for an entry, or a link in the list of free places.
+#[derive(Debug)]
+enum Slot {
+    Full(Entry),
+    /// The next free slot; [`NO_SLOT`] ends the list.
+    Free(u32),
+}
+
+const NO_SLOT: u32 = u32::MAX;
+
 /// The hot points. O(1) for everything but iteration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Directory {
-    chunks: Vec<Box<[Option<Entry>]>>,
-    free: Vec<u32>,
+    chunks: Vec<Box<[Slot]>>,
+    first_free: u32,
+    free: usize,
     by_row: HashTable<u32>,
     by_id: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -73,6 +84,17 @@ pub(crate) struct Directory {
     text_bytes: u64,
     /// Rows that are neither killed nor leaving.
     settled: usize,
+}
+
+/// What a row takes beyond [`Directory::bytes_after`]: the text of its id, and its time to live.
+pub(crate) fn extra_bytes(id: &PointId, ttl: bool) -> u64 {
+    // The table of times to live doubles as it grows: an entry may bring three more places.
+    text_bytes(id)
+        + if ttl {
+            4 * (size_of::<(Row, Expiry)>() as u64 + 1)
+        } else {
+            0
+        }
 }
 
 fn text_bytes(id: &PointId) -> u64 {
@@ -83,11 +105,30 @@ fn text_bytes(id: &PointId) -> u64 {
     }
 }
 
-fn slot_of(chunks: &[Box<[Option<Entry>]>], slot: u32) -> Option<&Entry> {
-    chunks
+fn slot_of(chunks: &[Box<[Slot]>], slot: u32) -> Option<&Entry> {
+    match chunks
         .get(slot as usize / CHUNK)?
         .get(slot as usize % CHUNK)?
-        .as_ref()
+    {
+        Slot::Full(entry) => Some(entry),
+        Slot::Free(_) => None,
+    }
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            first_free: NO_SLOT,
+            free: 0,
+            by_row: HashTable::new(),
+            by_id: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            expiries: HashMap::new(),
+            text_bytes: 0,
+            settled: 0,
+        }
+    }
 }
 
 impl Directory {
@@ -119,6 +160,28 @@ impl Directory {
         self.entry(self.id_slot(id)?)
     }
 
+    fn place(&mut self, slot: u32) -> Option<&mut Slot> {
+        self.chunks
+            .get_mut(slot as usize / CHUNK)?
+            .get_mut(slot as usize % CHUNK)
+    }
+
+    /// Adds a chunk of free places; only when there is none left.
+    fn add_chunk(&mut self) {
+        let first = (self.chunks.len() * CHUNK) as u32;
+        let next = |i: u32| {
+            if i + 1 < CHUNK as u32 {
+                first + i + 1
+            } else {
+                NO_SLOT
+            }
+        };
+        self.chunks
+            .push((0..CHUNK as u32).map(|i| Slot::Free(next(i))).collect());
+        self.first_free = first;
+        self.free += CHUNK;
+    }
+
     /// Adds a row and makes it its point's current one.
     pub(crate) fn insert(&mut self, entry: Entry) {
         let (row_hash, id_hash) = (
@@ -128,22 +191,15 @@ impl Directory {
         self.text_bytes += text_bytes(&entry.id);
         self.settled += usize::from(entry.settled());
         let old = self.id_slot(&entry.id);
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                let slot = self.chunks.len() * CHUNK;
-                self.chunks.push((0..CHUNK).map(|_| None).collect());
-                self.free
-                    .extend((slot as u32 + 1..(slot + CHUNK) as u32).rev());
-                slot as u32
-            }
-        };
-        if let Some(place) = self
-            .chunks
-            .get_mut(slot as usize / CHUNK)
-            .and_then(|c| c.get_mut(slot as usize % CHUNK))
+        if self.first_free == NO_SLOT {
+            self.add_chunk();
+        }
+        let slot = self.first_free;
+        if let Some(place) = self.place(slot)
+            && let Slot::Free(next) = std::mem::replace(place, Slot::Full(entry))
         {
-            *place = Some(entry);
+            self.first_free = next;
+            self.free -= 1;
         }
         let (chunks, hasher) = (&self.chunks, &self.hasher);
         if let Some(old) = old
@@ -160,12 +216,10 @@ impl Directory {
     }
 
     fn modify<T>(&mut self, row: Row, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let slot = self.row_slot(row)? as usize;
-        let entry = self
-            .chunks
-            .get_mut(slot / CHUNK)?
-            .get_mut(slot % CHUNK)?
-            .as_mut()?;
+        let slot = self.row_slot(row)?;
+        let Slot::Full(entry) = self.place(slot)? else {
+            return None;
+        };
         let before = entry.settled();
         let out = change(entry);
         let after = entry.settled();
@@ -208,12 +262,12 @@ impl Directory {
         if let Ok(found) = self.by_id.find_entry(id_hash, |s| *s == slot) {
             found.remove();
         }
-        let place = self
-            .chunks
-            .get_mut(slot as usize / CHUNK)?
-            .get_mut(slot as usize % CHUNK)?;
-        let entry = place.take()?;
-        self.free.push(slot);
+        let next = self.first_free;
+        let Slot::Full(entry) = std::mem::replace(self.place(slot)?, Slot::Free(next)) else {
+            return None;
+        };
+        self.first_free = slot;
+        self.free += 1;
         self.text_bytes -= text_bytes(&entry.id);
         self.settled -= usize::from(entry.settled());
         self.expiries.remove(&row);
@@ -247,8 +301,11 @@ impl Directory {
     pub(crate) fn settled(&self) -> impl Iterator<Item = &Entry> {
         self.chunks
             .iter()
-            .flat_map(|c| c.iter().flatten())
-            .filter(|e| e.settled())
+            .flat_map(|c| c.iter())
+            .filter_map(|slot| match slot {
+                Slot::Full(entry) if entry.settled() => Some(entry),
+                Slot::Full(_) | Slot::Free(_) => None,
+            })
     }
 
     /// RAM held.
@@ -258,16 +315,24 @@ impl Directory {
 
     /// Upper bound of the RAM held after so many more rows with integer ids or UUIDs; texts add their own length.
     pub(crate) fn bytes_after(&self, additional: usize) -> u64 {
-        let grown = additional.saturating_sub(self.free.len());
+        let grown = additional.saturating_sub(self.free);
         let chunks = self.chunks.len() + grown.div_ceil(CHUNK);
-        let slots = chunks * CHUNK;
-        let table = |t: &HashTable<u32>| table_bytes(t.capacity().max(t.len() + additional), 4);
-        (slots * size_of::<Option<Entry>>()) as u64
+        let table = |t: &HashTable<u32>| {
+            let now = t.allocation_size() as u64;
+            if t.capacity() - t.len() >= additional {
+                return now;
+            }
+            // A table that removals have littered may double although it is not full.
+            now.max(table_bytes(
+                (t.len() + additional).max(t.num_buckets() * 7 / 8 + 1),
+                4,
+            ))
+        };
+        (chunks * CHUNK * size_of::<Slot>()) as u64
             + self.text_bytes
-            + (self.free.capacity().max(if grown > 0 { slots } else { 0 }) * 4) as u64
             + table(&self.by_row)
             + table(&self.by_id)
-            + table_bytes(self.expiries.capacity(), size_of::<(Row, Expiry)>())
+            + self.expiries.allocation_size() as u64
     }
 }
 

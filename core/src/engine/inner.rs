@@ -306,10 +306,18 @@ impl Inner {
 
     /// How full the hot tier is. The policy hears all events first, since its books count.
     pub(crate) fn fill(&self) -> Fill {
+        self.fill_beside(0)
+    }
+
+    /// The same with so many bytes of the budget spoken for.
+    pub(crate) fn fill_beside(&self, spoken_for: u64) -> Fill {
         self.desk.with(|policy| {
             let directory = self.directory.read();
             let after = |n: usize| {
-                self.hot.bytes_after(n) + directory.bytes_after(n) + policy.bytes_after(n)
+                self.hot.bytes_after(n)
+                    + directory.bytes_after(n)
+                    + policy.bytes_after(n)
+                    + spoken_for
             };
             Fill::measure(
                 directory.present() as u64,

@@ -1,0 +1,489 @@
+//! The engine over the kit's strict stores: what a user relies on, one promise a test.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::config::SearchMode;
+use aether_core::engine::{Answer, Parts};
+use aether_core::role::{ByteCodec, Codec, CodecId, Fidelity, Tier};
+use aether_core::vector::{Shape, VectorBlock};
+use aether_core::{
+    Config, Error, Factory, ManualClock, Memory, MemoryBuilder, Metric, Plugin, Point, PointId,
+    Registry, Result, SearchRequest,
+};
+use aether_testkit::fake::cold::StrictCold;
+use aether_testkit::fake::meta::StrictMeta;
+
+/// Floats as they are; segments have their own checksums.
+#[derive(Debug)]
+struct Plain;
+
+impl Codec for Plain {
+    fn id(&self) -> CodecId {
+        CodecId(60_000)
+    }
+
+    fn fidelity(&self) -> Fidelity {
+        Fidelity::Exact
+    }
+
+    fn encode(&self, block: VectorBlock<'_>, out: &mut Vec<u8>) -> Result<()> {
+        block
+            .data()
+            .iter()
+            .for_each(|x| out.extend_from_slice(&x.to_le_bytes()));
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8], shape: Shape, out: &mut Vec<f32>) -> Result<()> {
+        if bytes.len() != shape.len() * 4 {
+            return Err(Error::corrupt("plain: wrong length"));
+        }
+        out.extend(
+            bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b)),
+        );
+        Ok(())
+    }
+
+    fn as_byte_codec(&self) -> Option<&dyn ByteCodec> {
+        None
+    }
+}
+
+static PLAIN: Plugin = Plugin {
+    name: "plain",
+    crate_name: "test",
+    summary: "floats as they are",
+    options: &[],
+    persistent: false,
+    factory: Factory::Codec(CodecId(60_000), |_, _| Ok(Arc::new(Plain))),
+};
+
+const DIM: usize = 8;
+
+struct World {
+    meta: StrictMeta,
+    cold: StrictCold,
+    clock: Arc<ManualClock>,
+    budget: &'static str,
+}
+
+impl World {
+    fn new(budget: &'static str) -> Self {
+        Self {
+            meta: StrictMeta::new(),
+            cold: StrictCold::new(),
+            clock: Arc::new(ManualClock::new()),
+            budget,
+        }
+    }
+
+    fn builder(&self) -> MemoryBuilder {
+        let mut registry = Registry::empty();
+        registry.add(&PLAIN).unwrap();
+        registry.add(&aether_hot_flat::PLUGIN).unwrap();
+        registry.add(&aether_policies::lru::PLUGIN).unwrap();
+        registry.add(&MEMORY_META).unwrap();
+        registry.add(&MEMORY_COLD).unwrap();
+        let text = format!(
+            "[memory]\ndim = {DIM}\nmetric = \"l2\"\nhot_budget = \"{}\"\ninsert_wait = \"200ms\"\n[flux]\ntick = \"0s\"\n\
+             [search]\npartition_rows = 16\n[limits]\nbatch_bytes = \"4MiB\"\n\
+             [hot]\nbackend = \"flat\"\n[meta]\nbackend = \"test\"\n[cold]\nbackend = \"test\"\n\
+             [codec]\nbackend = \"plain\"\n[policy]\nbackend = \"lru\"\n",
+            self.budget
+        );
+        let config = Config::from_toml(&text).unwrap();
+        MemoryBuilder::new(config, Arc::new(registry))
+            .clock(self.clock.clone())
+            .meta_store(Arc::new(self.meta.handle()))
+            .cold_store(Arc::new(self.cold.clone()))
+    }
+
+    async fn open(&self) -> Memory {
+        self.builder().open().await.unwrap()
+    }
+
+    async fn check_clean(&self) {
+        let report = self.builder().check().await.unwrap();
+        assert!(report.is_clean(), "{report:#?}");
+    }
+}
+
+static MEMORY_META: Plugin = Plugin {
+    name: "test",
+    crate_name: "test",
+    summary: "given to the builder",
+    options: &[],
+    persistent: false,
+    factory: Factory::Meta(|_, _| Err(Error::internal("the builder was given a store"))),
+};
+
+static MEMORY_COLD: Plugin = Plugin {
+    name: "test",
+    crate_name: "test",
+    summary: "given to the builder",
+    options: &[],
+    persistent: false,
+    factory: Factory::Cold(|_, _| Err(Error::internal("the builder was given a store"))),
+};
+
+fn vector(i: u64) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(i);
+    (0..DIM).map(|_| rng.f32()).collect()
+}
+
+fn points(range: std::ops::Range<u64>) -> Vec<Point> {
+    range
+        .map(|i| Point::new(i, vector(i)).with_payload(serde_json::json!({ "n": i })))
+        .collect()
+}
+
+fn ids(range: std::ops::Range<u64>) -> Vec<PointId> {
+    range.map(PointId::Int).collect()
+}
+
+async fn complete(memory: &Memory, query: Vec<f32>, k: usize) -> Answer {
+    memory
+        .search(SearchRequest::new(query, k).mode(SearchMode::Complete))
+        .await
+        .unwrap()
+}
+
+fn exact(live: impl Iterator<Item = u64>, query: &[f32], k: usize) -> Vec<u64> {
+    let mut all: Vec<(f32, u64)> = live
+        .map(|i| (Metric::L2.distance(query, &vector(i)), i))
+        .collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    all.into_iter().take(k).map(|(_, i)| i).collect()
+}
+
+fn found(answer: &Answer) -> Vec<u64> {
+    let id = |id: &PointId| match id {
+        PointId::Int(n) => *n,
+        other => panic!("unexpected id {other}"),
+    };
+    answer.hits.iter().map(|h| id(&h.id)).collect()
+}
+
+#[tokio::test]
+async fn points_go_cold_and_come_back_and_stay_found_all_the_way() {
+    let world = World::new("64MiB");
+    let memory = world.open().await;
+    memory.upsert(points(0..200)).await.unwrap();
+    let query = vector(9_999);
+    let truth = exact(0..200, &query, 10);
+    assert_eq!(found(&complete(&memory, query.clone(), 10).await), truth);
+    assert_eq!(memory.demote(&ids(0..150)).await.unwrap(), 150);
+    let stats = memory.stats();
+    assert_eq!(
+        (stats.points, stats.hot_rows, stats.cold_rows),
+        (200, 50, 150)
+    );
+    assert_eq!(found(&complete(&memory, query.clone(), 10).await), truth);
+    let record = memory.get(&PointId::Int(7)).await.unwrap().unwrap();
+    assert_eq!(record.tier, Tier::Cold);
+    assert_eq!(record.vector.unwrap(), vector(7));
+    assert_eq!(record.payload.unwrap()["n"], 7);
+    assert_eq!(memory.promote(&ids(0..20)).await.unwrap(), 20);
+    assert_eq!(
+        memory.get(&PointId::Int(7)).await.unwrap().unwrap().tier,
+        Tier::Hot
+    );
+    assert_eq!(found(&complete(&memory, query.clone(), 10).await), truth);
+    let written = world.cold.counts().puts;
+    assert_eq!(memory.demote(&ids(0..20)).await.unwrap(), 20);
+    assert_eq!(
+        world.cold.counts().puts,
+        written,
+        "a segment held them already"
+    );
+    assert_eq!(found(&complete(&memory, query, 10).await), truth);
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}
+
+#[tokio::test]
+async fn updates_and_deletes_of_cold_points_leave_no_ghost() {
+    let world = World::new("64MiB");
+    let memory = world.open().await;
+    memory.upsert(points(0..100)).await.unwrap();
+    memory.demote(&ids(0..100)).await.unwrap();
+    assert_eq!(memory.delete(&ids(0..10)).await.unwrap(), 10);
+    assert_eq!(memory.delete(&ids(0..10)).await.unwrap(), 0);
+    let moved: Vec<Point> = (10..20u64)
+        .map(|i| Point::new(i, vector(i + 1000)))
+        .collect();
+    memory.upsert(moved).await.unwrap();
+    let answer = complete(&memory, vector(15), 90).await;
+    let mut ids: Vec<u64> = found(&answer);
+    ids.sort_unstable();
+    assert_eq!(ids, (10..100).collect::<Vec<_>>());
+    let hit = answer
+        .hits
+        .iter()
+        .find(|h| h.id == PointId::Int(15))
+        .unwrap();
+    assert!((hit.distance - Metric::L2.distance(&vector(15), &vector(1015))).abs() < 1e-4);
+    assert!(memory.get(&PointId::Int(3)).await.unwrap().is_none());
+    drop(memory);
+    let memory = world.open().await;
+    assert_eq!(memory.stats().points, 90);
+    let mut ids = found(&complete(&memory, vector(15), 90).await);
+    ids.sort_unstable();
+    assert_eq!(ids, (10..100).collect::<Vec<_>>());
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}
+
+#[tokio::test]
+async fn the_budget_holds_and_what_finds_no_room_is_found_cold() {
+    let world = World::new("128KiB");
+    let memory = world.open().await;
+    for start in (0..4000).step_by(200) {
+        memory.upsert(points(start..start + 200)).await.unwrap();
+        let stats = memory.stats();
+        assert!(stats.hot_bytes <= stats.budget_bytes, "{stats:#?}");
+    }
+    let stats = memory.stats();
+    assert_eq!(stats.points, 4000);
+    assert!(stats.hot_rows > 100 && stats.hot_rows < 3000, "{stats:#?}");
+    for probe in [5u64, 2345, 3999] {
+        let answer = complete(&memory, vector(probe), 1).await;
+        assert_eq!(found(&answer), [probe]);
+        assert!(answer.coverage.is_whole());
+    }
+    let query = vector(77_777);
+    let truth = exact(0..4000, &query, 20);
+    assert_eq!(found(&complete(&memory, query.clone(), 20).await), truth);
+    for _ in 0..5 {
+        memory.tick().await.unwrap();
+        assert_eq!(found(&complete(&memory, query.clone(), 20).await), truth);
+    }
+    assert!(
+        memory.stats().pressure <= 0.95 + 1e-9,
+        "{:#?}",
+        memory.stats()
+    );
+    drop(memory);
+    let memory = world.open().await;
+    assert_eq!(found(&complete(&memory, query, 20).await), truth);
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}
+
+#[tokio::test]
+async fn a_time_to_live_ends_points_in_both_tiers_and_reads_may_renew_it() {
+    let world = World::new("64MiB");
+    let memory = world.open().await;
+    let minute = Duration::from_secs(60);
+    let mut batch = points(0..4);
+    batch[0] = batch[0].clone().with_ttl(minute, false);
+    batch[1] = batch[1].clone().with_ttl(minute, false);
+    batch[2] = batch[2].clone().with_ttl(minute, true);
+    memory.upsert(batch).await.unwrap();
+    memory.demote(&[PointId::Int(1)]).await.unwrap();
+    world.clock.advance(minute / 2);
+    assert_eq!(found(&complete(&memory, vector(1), 9).await).len(), 4);
+    let left = memory
+        .get(&PointId::Int(0))
+        .await
+        .unwrap()
+        .unwrap()
+        .expires_in
+        .unwrap();
+    assert_eq!(left, minute / 2);
+    world.clock.advance(minute / 2);
+    let mut seen = found(&complete(&memory, vector(1), 9).await);
+    seen.sort_unstable();
+    assert_eq!(seen, [2, 3]);
+    assert!(memory.get(&PointId::Int(0)).await.unwrap().is_none());
+    let report = memory.tick().await.unwrap();
+    assert_eq!(report.expired, 2);
+    assert_eq!(memory.stats().points, 2);
+    world.clock.advance(minute * 2);
+    memory.tick().await.unwrap();
+    assert_eq!(memory.stats().points, 1);
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}
+
+#[tokio::test]
+async fn pins_keep_points_hot_across_pressure_updates_and_restarts() {
+    let world = World::new("128KiB");
+    let memory = world.open().await;
+    memory.upsert(points(0..50)).await.unwrap();
+    assert_eq!(memory.pin(&ids(0..5)).await.unwrap(), 5);
+    for start in (100..2100).step_by(200) {
+        memory.upsert(points(start..start + 200)).await.unwrap();
+        memory.tick().await.unwrap();
+    }
+    memory.upsert(points(0..1)).await.unwrap();
+    let tier = async |memory: &Memory, i: u64| {
+        memory
+            .get_many(&[PointId::Int(i)], Parts::NONE)
+            .await
+            .unwrap()[0]
+            .as_ref()
+            .unwrap()
+            .tier
+    };
+    for i in 0..5 {
+        assert_eq!(tier(&memory, i).await, Tier::Hot, "point {i}");
+    }
+    assert_eq!(tier(&memory, 20).await, Tier::Cold);
+    assert_eq!(
+        memory.demote(&ids(0..5)).await.unwrap(),
+        0,
+        "pinned points stay"
+    );
+    memory.close().await.unwrap();
+    let memory = world.open().await;
+    assert_eq!(memory.stats().pinned, 5);
+    assert_eq!(memory.unpin(&ids(0..5)).await.unwrap(), 5);
+    assert_eq!(memory.demote(&ids(0..5)).await.unwrap(), 5);
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}
+
+#[tokio::test]
+async fn what_is_used_comes_back_and_explain_tells_the_story() {
+    let world = World::new("64MiB");
+    let memory = world.open().await;
+    memory.upsert(points(0..100)).await.unwrap();
+    memory.demote(&ids(0..100)).await.unwrap();
+    let told = memory.explain(&PointId::Int(5)).await.unwrap().unwrap();
+    assert_eq!(told.tier, Tier::Cold);
+    assert!(
+        told.home.contains("segment") && told.home.contains("partition"),
+        "{told}"
+    );
+    assert!(told.last_move.is_some());
+    memory.get(&PointId::Int(5)).await.unwrap();
+    let report = memory.tick().await.unwrap();
+    assert_eq!(report.promoted, 1, "{report:?}");
+    let told = memory.explain(&PointId::Int(5)).await.unwrap().unwrap();
+    assert_eq!(told.tier, Tier::Hot, "{told}");
+    assert!(
+        memory
+            .explain(&PointId::Int(12345))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    memory.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_restores_to_the_same_memory() {
+    let world = World::new("64MiB");
+    let memory = world.open().await;
+    memory.upsert(points(0..100)).await.unwrap();
+    memory.demote(&ids(0..60)).await.unwrap();
+    memory.delete(&ids(50..55)).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let report = memory.snapshot(folder.path().join("s")).await.unwrap();
+    assert_eq!(report.segments, 1);
+    assert!(
+        memory
+            .snapshot(folder.path().join("s"))
+            .await
+            .unwrap_err()
+            .is_invalid_input()
+    );
+    memory.close().await.unwrap();
+    assert!(memory.upsert(points(0..1)).await.unwrap_err().is_closed());
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_and_changes_nothing() {
+    let world = World::new("64MiB");
+    let memory = world.open().await;
+    memory.upsert(points(0..3)).await.unwrap();
+    let bad: Vec<(Vec<Point>, &str)> = vec![
+        (
+            vec![Point::new(9, vec![1.0; DIM + 1])],
+            "expected 8 dimensions, got 9",
+        ),
+        (vec![Point::new(9, vec![f32::NAN; DIM])], "vector[0]"),
+        (vec![Point::new(9, vec![f32::INFINITY; DIM])], "vector[0]"),
+        (vec![Point::new("", vector(1))], "empty text"),
+        (vec![Point::new("x".repeat(513), vector(1))], "513 bytes"),
+        (
+            vec![Point::new(9, vector(1)), Point::new(9, vector(2))],
+            "twice",
+        ),
+        (
+            vec![Point::new(9, vector(1)).with_ttl(Duration::ZERO, false)],
+            "ttl",
+        ),
+        (
+            vec![Point::new(9, vector(1)), Point::new(10, vec![])],
+            "point 1",
+        ),
+        (
+            vec![Point::new(9, vector(1)).with_payload("x".repeat(300_000).into())],
+            "limits.payload_bytes",
+        ),
+    ];
+    for (batch, words) in bad {
+        let error = memory.upsert(batch).await.unwrap_err();
+        assert!(
+            error.is_invalid_input() && error.to_string().contains(words),
+            "{words}: {error}"
+        );
+    }
+    let search = async |r: SearchRequest| memory.search(r).await.unwrap_err().to_string();
+    assert!(
+        search(SearchRequest::new(vector(1), 0))
+            .await
+            .contains("k: expected 1")
+    );
+    assert!(
+        search(SearchRequest::new(vector(1), 10_001))
+            .await
+            .contains("got 10001")
+    );
+    assert!(
+        search(SearchRequest::new(vec![0.0; 2], 1))
+            .await
+            .contains("query")
+    );
+    assert!(
+        search(SearchRequest::new(vector(1), 1).ef(0))
+            .await
+            .contains("ef")
+    );
+    assert!(
+        search(SearchRequest::new(vector(1), 1).probe(f64::NAN))
+            .await
+            .contains("probe")
+    );
+    assert!(
+        memory
+            .feedback(&PointId::Int(1), 1.5)
+            .await
+            .unwrap_err()
+            .is_invalid_input()
+    );
+    assert!(
+        memory
+            .set_temperature(f64::NAN)
+            .unwrap_err()
+            .is_invalid_input()
+    );
+    assert!(
+        memory
+            .delete(&[PointId::from("")])
+            .await
+            .unwrap_err()
+            .is_invalid_input()
+    );
+    assert_eq!(memory.stats().points, 3);
+    assert!(memory.get(&PointId::Int(9)).await.unwrap().is_none());
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}
