@@ -303,10 +303,8 @@ mod tests {
             assert_eq!(arena.at(0), first);
             for n in 1..=most {
                 // SAFETY: a record of the arena.
-                assert_eq!(
-                    unsafe { arena.at(n as u32 - 1).cast::<u32>().read() },
-                    n as u32
-                );
+                let read = unsafe { arena.at(n as u32 - 1).cast::<u32>().read() };
+                assert_eq!(read, n as u32);
             }
             // SAFETY: this test alone uses the arena.
             unsafe { arena.shrink(most / 3) };

@@ -1,13 +1,14 @@
-//! Giving memory back: rows move from the last extents to free slots before them, dead links are swept out, and the extents
-//! at the end are freed, while searches and writes go on.
+//! Giving memory back: rows move from the last slots to free ones before them, dead links are swept out, and the extents
+//! that are empty then are freed, while searches and writes go on.
 //!
-//! 1. The number of rows says how many slots are needed; from the end of that extent on, slots are to go. Free ones among them
-//!    are not handed out any more. An insertion that finds no other slot calls the shrinking off.
+//! 1. The number of rows says how many slots are needed; the slots beyond are to go. Free ones among them are not handed out any
+//!    more. An insertion that finds no other slot calls the shrinking off.
 //! 2. Each row that lies there is written to a free slot before it and linked, the map is switched over, and the old
 //!    place is removed as if the row had been. In between a search may meet the row twice; it returns it once.
 //! 3. When all searches and writes that ran then have ended, none holds a link to a slot that goes.
 //! 4. Every list is swept of dead links, so that no link to those slots stands anywhere.
-//! 5. When all searches that may have read a list before the sweep have ended, the extents are freed.
+//! 5. When all searches that may have read a list before the sweep have ended, the slots are forgotten and whole
+//!    extents of them freed.
 
 use std::sync::atomic::Ordering;
 
@@ -28,10 +29,8 @@ impl Graph {
         let limit = {
             let mut slots = self.lock_slots();
             let used = self.used();
-            let needed = used as usize - self.removed();
-            let limit = (self.nodes.capacity_for(needed)).min(used as usize) as u32;
-            let shrinks = self.nodes.capacity_for(limit as usize) < self.nodes.capacity();
-            shrinks.then(|| {
+            let limit = used - u32::try_from(self.removed()).unwrap_or(used).min(used);
+            (limit < used).then(|| {
                 self.set_limit(&mut slots, limit);
                 limit
             })

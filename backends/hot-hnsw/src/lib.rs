@@ -16,6 +16,8 @@ mod map;
 mod node;
 mod scratch;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

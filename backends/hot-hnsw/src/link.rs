@@ -17,7 +17,7 @@ use crate::scratch::{Candidate, Scratch};
 
 /// Links that a row gets at most in place of one to a removed row: more than one, since the removed row may have been the way to
 /// several sides.
-const REPAIR_LINKS: usize = 3;
+const REPAIR_LINKS: usize = 4;
 
 /// Times that a row is linked anew when all of its neighbours were removed meanwhile.
 const LINK_TRIES: usize = 8;
@@ -145,9 +145,7 @@ impl Graph {
         if present.iter().any(|c| c.load(Ordering::Relaxed) == to) {
             return true;
         }
-        if let Some(cell) = links.cells.get(count) {
-            cell.store(to, Ordering::Release);
-            links.count.store(count as u32 + 1, Ordering::Release);
+        if append(links, to) {
             return true;
         }
         let point = self.point(slot);
@@ -275,11 +273,11 @@ impl Graph {
         scratch.more = seen;
     }
 
-    /// Drops dead links from a row's list and fills up from `instead`.
+    /// Drops dead links from a row's list, fills it up from `instead`, and links those back as far as they have room.
     fn mend(&self, scratch: &mut Scratch, link: Link, instead: &[Link], level: u32) {
-        let (slot, head) = (slot_of(link), self.head(slot_of(link)));
-        let point = self.point(slot);
-        let list = &mut scratch.list;
+        let mut kept = std::mem::take(&mut scratch.chosen);
+        let mut list = std::mem::take(&mut scratch.list);
+        let point = self.point(slot_of(link));
         list.clear();
         list.extend(
             instead
@@ -288,15 +286,34 @@ impl Graph {
                 .map(|l| self.candidate(point, *l)),
         );
         list.sort_unstable();
-        let _head = head.lock.lock();
-        if head.tag.load(Ordering::Acquire) != link {
-            return;
+        let had = self.replace_dead(&mut kept, &list, link, level);
+        for c in &kept[had..] {
+            self.add_link_if_room(c.link, link, level);
         }
-        let Some(links) = self.links(slot, level) else {
-            return;
-        };
-        let kept = &mut scratch.chosen;
+        scratch.chosen = kept;
+        scratch.list = list;
+    }
+
+    /// Rewrites a row's list as its live links followed by the nearest of `list`: first those that algorithm 4 wants, then, as far as
+    /// the list was longer before, any. Without the second part lists get shorter with every removal, since what is left of
+    /// a list that was never pruned is seldom spread as algorithm 4 wants it; recall falls with them.
+    /// Leaves the new list in `kept` and returns how many of it were there before.
+    fn replace_dead(
+        &self,
+        kept: &mut Vec<Candidate>,
+        list: &[Candidate],
+        link: Link,
+        level: u32,
+    ) -> usize {
         kept.clear();
+        let head = self.head(slot_of(link));
+        let _head = head.lock.lock();
+        let Some(links) = self.links(slot_of(link), level) else {
+            return 0;
+        };
+        if head.tag.load(Ordering::Acquire) != link {
+            return 0;
+        }
         kept.extend(
             read_links(links)
                 .filter(|l| self.is_live(*l))
@@ -305,19 +322,37 @@ impl Graph {
                     link,
                 }),
         );
-        let most = links.cells.len().min(kept.len() + REPAIR_LINKS);
-        for c in list.iter() {
-            if kept.len() == most {
-                break;
-            }
-            if self.is_live(c.link)
-                && kept.iter().all(|k| k.link != c.link)
-                && self.is_diverse(c, kept)
-            {
-                kept.push(*c);
+        let had = kept.len();
+        let before = links.count.load(Ordering::Relaxed) as usize;
+        let most = links.cells.len().min(had + REPAIR_LINKS);
+        for spread in [true, false] {
+            let most = if spread { most } else { before };
+            for c in list {
+                if kept.len() >= most {
+                    break;
+                }
+                if self.is_live(c.link)
+                    && kept.iter().all(|k| k.link != c.link)
+                    && (!spread || self.is_diverse(c, kept))
+                {
+                    kept.push(*c);
+                }
             }
         }
         write_links(links, kept.iter().map(|c| c.link));
+        had
+    }
+
+    /// Adds a link to a row's list if there is room.
+    fn add_link_if_room(&self, from: Link, to: Link, level: u32) {
+        let head = self.head(slot_of(from));
+        let _head = head.lock.lock();
+        if head.tag.load(Ordering::Acquire) == from
+            && let Some(links) = self.links(slot_of(from), level)
+            && read_links(links).all(|l| l != to)
+        {
+            append(links, to);
+        }
     }
 
     fn candidate(&self, from: Point, link: Link) -> Candidate {
@@ -334,6 +369,17 @@ pub(crate) fn read_links(links: Links<'_>) -> impl Iterator<Item = Link> {
     links.cells[..count.min(links.cells.len())]
         .iter()
         .map(|c| c.load(Ordering::Acquire))
+}
+
+/// Adds a link at a list's end; `false` if it is full. The caller holds the lock of its head.
+fn append(links: Links<'_>, link: Link) -> bool {
+    let count = links.count.load(Ordering::Relaxed);
+    let Some(cell) = links.cells.get(count as usize) else {
+        return false;
+    };
+    cell.store(link, Ordering::Release);
+    links.count.store(count + 1, Ordering::Release);
+    true
 }
 
 /// Rewrites a list. The caller holds the lock of its head.
