@@ -22,7 +22,7 @@ use super::memory::Memory;
 use super::readers::Readers;
 use super::record::{
     Counters, Expiry, Fresh, Home, Identity, Manifest, Stub, decode_clock, decode_dead_key,
-    decode_intent, key,
+    decode_intent, encode_clock, key,
 };
 use super::restore::RestoreQueue;
 use super::stats::Counts;
@@ -224,7 +224,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
             config.limits.batch_bytes, config.meta.backend, capability.batch_bytes_max
         )));
     }
-    let identity = identity(&config, &*meta, epoch).await?;
+    let identity = identity(&config, &*meta, epoch, &*clock).await?;
     (context.dim, context.metric) = (identity.dim, identity.metric);
     let saved_clock = state(&*meta, key::CLOCK)
         .await?
@@ -334,6 +334,7 @@ async fn identity(
     config: &Config,
     meta: &dyn MetaStore,
     epoch: crate::role::Epoch,
+    clock: &dyn Clock,
 ) -> Result<Identity> {
     let wanted = &config.memory;
     if let Some(value) = state(meta, key::FORMAT).await? {
@@ -372,6 +373,13 @@ async fn identity(
         Table::State,
         Bytes::from_static(key::FORMAT),
         identity.encode(),
+    );
+    // The time line begins here. Without this note a crash before the first flush would begin it anew: time would run backwards,
+    // and times to live would be longer than they were said to be.
+    batch.put(
+        Table::State,
+        Bytes::from_static(key::CLOCK),
+        encode_clock(0, clock.wall_us()),
     );
     let seq = meta.commit(batch).await?;
     meta.durable(seq).await?;
