@@ -605,7 +605,10 @@ struct Promotion<'a> {
 }
 
 impl<'a> Promotion<'a> {
-    fn new(inner: &'a Arc<Inner>, rows: Vec<Row>) -> Self {
+    fn new(inner: &'a Arc<Inner>, mut rows: Vec<Row>) -> Self {
+        // A row named twice would get two entries in the directory, of which only one would ever leave.
+        rows.sort_unstable();
+        rows.dedup();
         let (inserted, expiries, no_room) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             inner,
