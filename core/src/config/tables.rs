@@ -164,7 +164,7 @@ table! {
         /// Least number of partitions that a bounded search looks at.
         probe_min: usize = "8", "partitions";
         /// Rows that a partition should hold.
-        partition_rows: usize = "256", "rows";
+        partition_rows: usize = "64", "rows";
         /// RAM for blocks read from the cold store.
         cache: ByteSize = "\"64MiB\"", "bytes";
         /// Segments that one search reads at once.

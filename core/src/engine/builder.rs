@@ -16,7 +16,7 @@ use super::check::{self, CheckReport};
 use super::cold::{BlockReader, ColdView, Segment};
 use super::commit;
 use super::directory::{Directory, Entry, extra_bytes};
-use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Why, Writer};
+use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Step, Why, Writer};
 use super::lock::DirLock;
 use super::memory::Memory;
 use super::readers::Readers;
@@ -276,6 +276,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         rng: fastrand::Rng::with_seed(seed ^ 1),
         flushed: timeline.now(),
         flushes_until_policy: 1,
+        drifting: BTreeMap::new(),
         midpoint: None,
     };
     let inner = Arc::new(Inner {
@@ -477,11 +478,11 @@ impl Inner {
         }
         let why = Why {
             by: Mover::NoRoom,
-            reason: "the budget was too small at open",
             midpoint: None,
         };
-        let rows: Vec<_> = overflow.drain(..).map(|r| (r, None)).collect();
-        self.demote(&rows, &why).await?;
+        let step = |row| Step::unasked(row, "the budget was too small at open");
+        let steps: Vec<Step> = overflow.drain(..).map(step).collect();
+        self.demote(&steps, &why).await?;
         self.reap_off_worker().await;
         Ok(())
     }
