@@ -1,9 +1,18 @@
 //! The command `aether`: one file a subcommand.
 
+pub(crate) mod bench;
+pub(crate) mod check;
 pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod explain;
+pub(crate) mod get;
+pub(crate) mod import;
+pub(crate) mod memory;
 pub(crate) mod output;
 pub(crate) mod plugins;
+pub(crate) mod search;
 pub(crate) mod settings;
+pub(crate) mod stats;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -70,4 +79,14 @@ pub(crate) fn exit(done: Done) -> ExitCode {
 /// An error of the operating system outside any memory.
 pub(crate) fn io_failure(what: impl fmt::Display, error: std::io::Error) -> Failure {
     Failure::Failed(aether::Error::unavailable(format!("cannot {what}")).with_source(error))
+}
+
+/// Runs a command to its end on a runtime of its own.
+pub(crate) fn block_on(command: impl Future<Output = Done>) -> Done {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime
+        .map_err(|e| io_failure("start the runtime", e))?
+        .block_on(command)
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use aether::role::{Fidelity, Tier};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use super::{Done, io_failure};
 pub(crate) fn complain(message: &impl Display) {
     let text = format!("error: {message}\n");
     // Nobody is left to tell when stderr is gone.
-    if io::stderr().write_all(text.as_bytes()).is_err() {}
+    io::stderr().write_all(text.as_bytes()).unwrap_or_default();
 }
 
 /// Prints one line on stdout.
@@ -152,5 +153,45 @@ impl Progress {
 pub(crate) fn note(text: impl Display) {
     let text = format!("{text}\n");
     // A remark that nobody can read is no failure of the work.
-    if io::stderr().write_all(text.as_bytes()).is_err() {}
+    io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+}
+
+/// Every plain figure of a value, one a line.
+pub(crate) fn figures(value: &impl Serialize) -> Done<()> {
+    let json = serde_json::to_value(value)
+        .map_err(|e| aether::Error::internal("this result has no JSON form").with_source(e))?;
+    for (name, value) in json.as_object().into_iter().flatten() {
+        if value.is_number() || value.is_boolean() || value.is_string() {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            line(format_args!("{:<24} {text}", name.replace('_', " ")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a row was found, in a word.
+pub(crate) fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Hot => "hot",
+        Tier::Cold => "cold",
+    }
+}
+
+/// Whether a vector is what was written, in words.
+pub(crate) fn fidelity(fidelity: Fidelity) -> &'static str {
+    match fidelity {
+        Fidelity::Exact => "exact",
+        _ => "through a lossy codec",
+    }
+}
+
+/// A text cut to so many characters.
+pub(crate) fn shortened(text: &str, chars: usize) -> String {
+    let text = text.replace('\n', " ");
+    match text.char_indices().nth(chars) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
 }

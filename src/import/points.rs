@@ -58,7 +58,7 @@ impl Import {
     }
 
     /// How many points there will be, where the file tells it beforehand.
-    pub fn count(&self) -> Option<u64> {
+    pub fn rows(&self) -> Option<u64> {
         self.rows.count().map(|n| n.min(self.limit))
     }
 
