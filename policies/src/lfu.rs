@@ -7,7 +7,7 @@
 //! row; what a row's count has become follows from the number of halvings since it was written. Rows that a halving
 //! made equal leave in the order of their former counts, then of last use.
 //!
-//! 24 bytes of record and links, 5.7 to 12.2 of hash table and up to 3 of history a row, and 4 KiB of lists.
+//! 24 bytes of record and links, 5.7 to 12.2 of hash table and up to 3 of history a row, and 3 KiB of lists.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};

@@ -1,5 +1,7 @@
 //! Every policy through the shared suite, with its defaults and with settings at the edge.
 
+#![cfg(any(feature = "flux", feature = "lru", feature = "lfu", feature = "age"))]
+
 use aether_testkit::conformance::policy::PolicyHarness;
 use aether_testkit::policy_conformance;
 

@@ -37,25 +37,25 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         name: "m",
         default: "16",
         unit: "links",
-        help: "links that a new row gets on each level (twice as many fit at level 0); more is slower, larger and finds more",
+        help: "Links that a new row gets on each level (twice as many fit at level 0); more is slower, larger and finds more.",
     },
     OptionSpec {
         name: "ef_construction",
         default: "200",
         unit: "rows",
-        help: "candidates kept while a new row's neighbours are looked for; more is a slower build and a better graph",
+        help: "Candidates kept while a new row's neighbours are looked for; more is a slower build and a better graph.",
     },
     OptionSpec {
         name: "ef_search",
         default: "64",
         unit: "rows",
-        help: "candidates kept by a search that does not say how many; more is slower and finds more",
+        help: "Candidates kept by a search that does not say how many; more is slower and finds more.",
     },
     OptionSpec {
         name: "threads",
         default: "0",
         unit: "threads",
-        help: "threads for inserting a batch; 0 is one on each processor, 1 gives the same graph every time",
+        help: "Threads for inserting a batch; 0 is one on each processor, 1 gives the same graph every time.",
     },
 ];
 

@@ -231,7 +231,7 @@ impl Graph {
         seen.sort_unstable();
         if let Some(twice) = seen.windows(2).find(|w| w[0] == w[1]) {
             return Err(Error::corrupt(format!(
-                "snapshot: expected each row once, got {} twice",
+                "snapshot: expected each row once, got row {} twice",
                 twice[0]
             )));
         }
@@ -287,7 +287,7 @@ impl Graph {
         let level = cursor.u32()?;
         if level as usize >= LEVELS_MAX {
             return Err(Error::corrupt(format!(
-                "snapshot {row}: expected a level below {LEVELS_MAX}, got {level}"
+                "snapshot row {row}: expected a level below {LEVELS_MAX}, got {level}"
             )));
         }
         if place as usize >= self.room() {
@@ -301,7 +301,7 @@ impl Graph {
             let most = header.m * if level == 0 { 2 } else { 1 };
             if count > most {
                 return Err(Error::corrupt(format!(
-                    "snapshot {row}: expected at most {most} links at level {level}, got {count}"
+                    "snapshot row {row}: expected at most {most} links at level {level}, got {count}"
                 )));
             }
             let mut links = Vec::with_capacity(count);
@@ -309,7 +309,7 @@ impl Graph {
                 let to = cursor.u32()?;
                 if to as usize >= header.rows {
                     return Err(Error::corrupt(format!(
-                        "snapshot {row}: expected a link below {}, got {to}",
+                        "snapshot row {row}: expected a link below {}, got {to}",
                         header.rows
                     )));
                 }
@@ -329,7 +329,7 @@ impl Graph {
         }
         self.metric
             .check(vector, self.shape.dim)
-            .map_err(|e| Error::corrupt(format!("snapshot {row}: {}", e.message())))?;
+            .map_err(|e| Error::corrupt(format!("snapshot row {row}: {}", e.message())))?;
         self.write_vector(place, vector, self.metric.scale(vector));
         Ok(row)
     }

@@ -1,7 +1,7 @@
 //! Finding the nearest rows: through the graph, through the graph with a filter, and by looking at every row.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::atomic::Ordering;
 
 use aether_core::Row;
@@ -309,10 +309,26 @@ impl Graph {
     }
 
     /// Compares the query with every row. Exact.
-    ///
-    /// Slots are taken from the last to the first, the way opposite to the one that compaction moves rows, so that a row
-    /// that moves meanwhile is met at least once.
     fn scan(&self, query: Point, k: usize, filter: Option<&RowFilter<'_>>) -> Vec<Neighbor> {
+        let found = if self.moving.load(Ordering::Acquire) {
+            None
+        } else {
+            let found = self.scan_once(query, k, filter, None);
+            (!has_twins(&found)).then_some(found)
+        };
+        // A row that moved, or left and came back, was met twice and took the place of another: look again, and look out.
+        found.unwrap_or_else(|| self.scan_once(query, k, filter, Some(HashSet::new())))
+    }
+
+    /// Slots are taken from the last to the first, the way opposite to the one that compaction moves rows, so that a row
+    /// that moves meanwhile is met at least once. With `among`, the rows in the answer so far, a row met again is passed over.
+    fn scan_once(
+        &self,
+        query: Point,
+        k: usize,
+        filter: Option<&RowFilter<'_>>,
+        mut among: Option<HashSet<Row>>,
+    ) -> Vec<Neighbor> {
         let used = self.used();
         let k = k.min(used as usize);
         if k == 0 {
@@ -339,11 +355,14 @@ impl Graph {
             if full && nearest.peek().is_some_and(|worst| found >= *worst) {
                 continue;
             }
-            if self.moving.load(Ordering::Acquire) && nearest.iter().any(|n| n.row == row) {
+            if among.as_mut().is_some_and(|among| !among.insert(row)) {
                 continue;
             }
-            if full {
-                nearest.pop();
+            if full
+                && let Some(out) = nearest.pop()
+                && let Some(among) = &mut among
+            {
+                among.remove(&out.row);
             }
             nearest.push(found);
         }
@@ -351,9 +370,23 @@ impl Graph {
     }
 }
 
-/// Orders, drops the second meeting of a row that moved meanwhile, and keeps `k`.
+/// Orders, drops the second meeting of a row that moved or came back meanwhile, and keeps `k`.
 fn finish(found: &mut Vec<Neighbor>, k: usize) {
     found.sort_unstable();
     found.dedup_by_key(|n| n.row);
     found.truncate(k);
+    if has_twins(found) {
+        let mut seen = HashSet::new();
+        found.retain(|n| seen.insert(n.row));
+    }
+}
+
+/// Whether a row stands in an answer twice.
+fn has_twins(found: &[Neighbor]) -> bool {
+    if found.len() <= 32 {
+        return (1..found.len()).any(|i| found[..i].iter().any(|n| n.row == found[i].row));
+    }
+    let mut rows: Vec<Row> = found.iter().map(|n| n.row).collect();
+    rows.sort_unstable();
+    rows.windows(2).any(|w| w[0] == w[1])
 }

@@ -94,8 +94,8 @@ fn the_formula_is_the_documented_one() {
         .used_at(Time(0), 8.0)
         .judged_at(Time(0), 1.0);
     let hot = Hot::new(past, 10_000.0);
-    // After ten minutes: half of recency; 8 uses decayed by 1/36 of a half-life; importance after 1/1008; cost about a half.
-    let frequency = 8.0 * (-1.0_f64 / 36.0).exp2();
+    // After ten minutes: half of recency; 8 uses decayed by 1/6 of a half-life; importance after 1/1008; cost about a half.
+    let frequency = 8.0 * (-1.0_f64 / 6.0).exp2();
     let expected = 0.5 + 0.5 * frequency.ln_1p() + (-1.0_f64 / 1_008.0).exp2() + 0.25 * 0.5;
     let got = rules.keep_of(hot, Time(600 * SECOND));
     assert!((got - expected).abs() < 1e-3, "{got} {expected}");
@@ -239,7 +239,7 @@ fn words_and_figures_tell_the_whole_sum() {
     let explained = policy.explain(Row(1), &context(Time(183 * SECOND), 1));
     assert_eq!(
         explained.words,
-        "used 3 minutes ago, decayed frequency 5.0, importance 0.8; leaves when its keep-value 2.54 falls below the midpoint"
+        "used 3 minutes ago, decayed frequency 4.8, importance 0.8; leaves when its keep-value 2.53 falls below the midpoint"
     );
     let of = |name: &str| {
         explained

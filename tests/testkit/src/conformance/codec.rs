@@ -1,4 +1,4 @@
-//! Conformance of the [`Codec`] role: every sentence of its contract, and of [`ByteCodec`]'s where the codec is one.
+//! Conformance of the [`Codec`] role: every sentence of its contract, and of [`ByteCodec`](aether_core::role::ByteCodec)'s where the codec is one.
 //!
 //! ```text
 //! aether_testkit::codec_conformance!(lz4, CodecHarness::new(&aether_codec_lz4::PLUGIN, &["", "shuffle = false"]));
