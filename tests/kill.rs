@@ -63,13 +63,24 @@ fn run(kills: u64, seed: u64) -> String {
     let mut killed = 0;
     while killed < kills {
         // Sometimes several in a row, so that a recovery is cut short and recovered from.
-        let chain = if rng.u32(0..3) == 0 { rng.u64(2..=3) } else { 1 };
+        let chain = if rng.u32(0..3) == 0 {
+            rng.u64(2..=3)
+        } else {
+            1
+        };
         for link in 0..chain {
             let hot = *rng.choice(&["flat", "hnsw"]).unwrap();
             let life = if link == 0 {
                 let acknowledgements = rng.u32(1..=250);
                 let more = Duration::from_micros(rng.u64(0..5_000));
-                work_and_die(folder.path(), rng.u64(..), hot, acknowledgements, more, &mut oracle)
+                work_and_die(
+                    folder.path(),
+                    rng.u64(..),
+                    hot,
+                    acknowledgements,
+                    more,
+                    &mut oracle,
+                )
             } else {
                 let after = opening.mul_f64(rng.f64() * 1.1);
                 die_early(folder.path(), hot, after, &mut oracle)
@@ -84,8 +95,14 @@ fn run(kills: u64, seed: u64) -> String {
         rounds += 1;
     }
     // The test would prove nothing if nothing moved or no kill met unfinished work.
-    assert!(moved > 0, "no round had rows in both tiers: the budget is off");
-    assert!(oracle.acknowledged > 10 * killed, "the children hardly worked");
+    assert!(
+        moved > 0,
+        "no round had rows in both tiers: the budget is off"
+    );
+    assert!(
+        oracle.acknowledged > 10 * killed,
+        "the children hardly worked"
+    );
     if kills >= 50 {
         assert!(in_recovery > 0, "no child was killed during recovery");
         let unfinished = oracle.completed + oracle.undone;
@@ -118,7 +135,9 @@ fn work_and_die(
     while heard < acknowledgements {
         let line = match lines.recv_timeout(PATIENCE) {
             Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("the child hangs; AETHER_SEED tells its script"),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("the child hangs; AETHER_SEED tells its script")
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 panic!("the child ended by itself: {:?}", child.wait())
             }

@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use aether::{Memory, MemoryBuilder, Parts, Result, SearchRequest};
 
-use super::script::{
-    Line, Op, WORKERS, config_of, id_of, operation, point_of, vector_of,
-};
+use super::script::{Line, Op, WORKERS, config_of, id_of, operation, point_of, vector_of};
 
 /// Opens the memory and works until it is killed. Without `work` it only opens it.
-pub fn run(folder: &Path, seed: u64, hot: &str, work: bool) -> ! {
+pub(crate) fn run(folder: &Path, seed: u64, hot: &str, work: bool) -> ! {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()
@@ -24,7 +22,8 @@ pub fn run(folder: &Path, seed: u64, hot: &str, work: bool) -> ! {
         let memory = opened.await.unwrap();
         tell(Line::Opened);
         if work {
-            let workers = (0..WORKERS).map(|worker| tokio::spawn(toil(memory.clone(), seed, worker)));
+            let workers =
+                (0..WORKERS).map(|worker| tokio::spawn(toil(memory.clone(), seed, worker)));
             for worker in workers.collect::<Vec<_>>() {
                 worker.await.unwrap();
             }
@@ -58,9 +57,14 @@ async fn perform(memory: &Memory, op: Op) -> Result<()> {
         Op::Promote(places) => memory.promote(&ids(places)).await.map(drop),
         Op::Pin(places) => memory.pin(&ids(places)).await.map(drop),
         Op::Unpin(places) => memory.unpin(&ids(places)).await.map(drop),
-        Op::Get(places) => memory.get_many(&ids(places), Parts::default()).await.map(drop),
+        Op::Get(places) => memory
+            .get_many(&ids(places), Parts::default())
+            .await
+            .map(drop),
         Op::Search(version) => {
-            let answer = memory.search(SearchRequest::new(vector_of(version), 20)).await?;
+            let answer = memory
+                .search(SearchRequest::new(vector_of(version), 20))
+                .await?;
             let mut seen = HashSet::new();
             let twice = answer.hits.iter().find(|h| !seen.insert(h.id.clone()));
             assert!(twice.is_none(), "a search found a point twice: {answer:?}");

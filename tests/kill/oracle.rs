@@ -15,7 +15,7 @@ use super::script::{
 
 /// The points as the acknowledgements say, and the operations whose acknowledgement the kill cut off.
 #[derive(Debug, Default)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     live: BTreeMap<Place, Version>,
     open: BTreeMap<u64, Op>,
     pub acknowledged: u64,
@@ -26,7 +26,7 @@ pub struct Oracle {
 
 impl Oracle {
     /// Takes note of what a child with this seed said.
-    pub fn hear(&mut self, seed: u64, line: Line) {
+    pub(crate) fn hear(&mut self, seed: u64, line: Line) {
         match line {
             Line::Opened => {}
             Line::Begun(worker, number) => {
@@ -55,7 +55,7 @@ impl Oracle {
     }
 
     /// Opens the memory, compares all of it, closes it, and verifies every byte of it. Answers its figures.
-    pub fn verify(&mut self, folder: &Path, hot: &str) -> Stats {
+    pub(crate) fn verify(&mut self, folder: &Path, hot: &str) -> Stats {
         let config = config_of(folder, hot);
         let registry = Arc::new(aether::registry().unwrap());
         let memory = aether::MemoryBuilder::new(config.clone(), registry.clone())

@@ -5,18 +5,18 @@ use std::fmt;
 use aether::{Config, Point, PointId};
 use serde_json::{Value, json};
 
-pub const DIM: usize = 16;
-pub const WORKERS: u64 = 3;
+pub(crate) const DIM: usize = 16;
+pub(crate) const WORKERS: u64 = 3;
 /// Points that one worker plays with. No two workers share one, so that the order of operations on a point is known.
-pub const PLACES: u64 = 250;
+pub(crate) const PLACES: u64 = 250;
 
 /// The number of a point; its id is [`id_of`].
-pub type Place = u64;
+pub(crate) type Place = u64;
 /// What a point holds, all of which follows from this number.
-pub type Version = u64;
+pub(crate) type Version = u64;
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Op {
+pub(crate) enum Op {
     Upsert(Vec<(Place, Version)>),
     Delete(Vec<Place>),
     Demote(Vec<Place>),
@@ -31,7 +31,7 @@ pub enum Op {
 
 impl Op {
     /// What the places it writes hold afterwards; empty for an operation that changes no point.
-    pub fn effect(&self) -> Vec<(Place, Option<Version>)> {
+    pub(crate) fn effect(&self) -> Vec<(Place, Option<Version>)> {
         match self {
             Self::Upsert(writes) => writes.iter().map(|(p, v)| (*p, Some(*v))).collect(),
             Self::Delete(places) => places.iter().map(|p| (*p, None)).collect(),
@@ -41,7 +41,7 @@ impl Op {
 }
 
 /// The operation with this number of a worker.
-pub fn operation(seed: u64, worker: u64, number: u64) -> Op {
+pub(crate) fn operation(seed: u64, worker: u64, number: u64) -> Op {
     let mut rng = fastrand::Rng::with_seed(mix(&[seed, worker, number]));
     let mut places = |most: usize| {
         let mut places: Vec<Place> = (0..rng.usize(1..=most))
@@ -75,7 +75,7 @@ pub fn operation(seed: u64, worker: u64, number: u64) -> Op {
 }
 
 /// Integers, texts and UUIDs in turn.
-pub fn id_of(place: Place) -> PointId {
+pub(crate) fn id_of(place: Place) -> PointId {
     match place % 4 {
         0 => PointId::from(format!("a text of more than a few bytes, number {place}")),
         1 => PointId::from(uuid::Uuid::from_u128(u128::from(place) << 64 | 0xae)),
@@ -83,25 +83,25 @@ pub fn id_of(place: Place) -> PointId {
     }
 }
 
-pub fn vector_of(version: Version) -> Vec<f32> {
+pub(crate) fn vector_of(version: Version) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(version);
     (0..DIM).map(|_| rng.f32() - 0.5).collect()
 }
 
 /// A quarter of all versions has none; the others differ in length.
-pub fn payload_of(version: Version) -> Option<Value> {
+pub(crate) fn payload_of(version: Version) -> Option<Value> {
     let text = "all work and no play ".repeat((version % 7) as usize);
     (!version.is_multiple_of(4)).then(|| json!({ "version": version, "text": text }))
 }
 
-pub fn point_of(place: Place, version: Version) -> Point {
+pub(crate) fn point_of(place: Place, version: Version) -> Point {
     let mut point = Point::new(id_of(place), vector_of(version));
     point.payload = payload_of(version);
     point
 }
 
 /// How the memory is set up: the budget holds a part of the points only, and the scheduler turns all the time.
-pub fn config_of(folder: &std::path::Path, hot: &str) -> Config {
+pub(crate) fn config_of(folder: &std::path::Path, hot: &str) -> Config {
     let path = folder.join("data");
     let text = format!(
         "[memory]\npath = {path:?}\ndim = {DIM}\nmetric = \"l2\"\nhot_budget = \"192KiB\"\ninsert_wait = \"20ms\"\n\
@@ -118,7 +118,7 @@ pub fn config_of(folder: &std::path::Path, hot: &str) -> Config {
 }
 
 /// One number of many, spread over all 64 bits (splitmix64).
-pub fn mix(numbers: &[u64]) -> u64 {
+pub(crate) fn mix(numbers: &[u64]) -> u64 {
     numbers.iter().fold(0x9E37_79B9_7F4A_7C15, |sum, n| {
         let mut z = (sum ^ n).wrapping_add(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -129,7 +129,7 @@ pub fn mix(numbers: &[u64]) -> u64 {
 
 /// What a child tells its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// The memory is open.
     Opened,
     /// Worker, number: it was begun.
@@ -149,7 +149,7 @@ impl fmt::Display for Line {
 }
 
 impl Line {
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let verb = words.next()?;
         if verb == "opened" {

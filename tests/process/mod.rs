@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Whether the caller of the test program asked for the test of this name: by naming nothing, or a part of it.
-pub fn wanted(name: &str) -> bool {
+pub(crate) fn wanted(name: &str) -> bool {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.iter().any(|a| a == "--list") {
         println!("{name}: test");
@@ -16,7 +16,7 @@ pub fn wanted(name: &str) -> bool {
 }
 
 /// Starts this program again as a child that works in `folder`; what it prints comes through a pipe.
-pub fn spawn(role: &str, folder: &Path, variables: &[(&str, String)]) -> Child {
+pub(crate) fn spawn(role: &str, folder: &Path, variables: &[(&str, String)]) -> Child {
     let program = std::env::current_exe().unwrap();
     Command::new(program)
         .env(ROLE, role)
@@ -29,7 +29,7 @@ pub fn spawn(role: &str, folder: &Path, variables: &[(&str, String)]) -> Child {
 }
 
 /// The role and folder of a child; `None` in the parent.
-pub fn role() -> Option<(String, std::path::PathBuf)> {
+pub(crate) fn role() -> Option<(String, std::path::PathBuf)> {
     let folder = std::env::var_os(FOLDER)?;
     Some((std::env::var(ROLE).ok()?, folder.into()))
 }
