@@ -22,7 +22,7 @@ use super::memory::Memory;
 use super::readers::Readers;
 use super::record::{
     Counters, Expiry, Fresh, Home, Identity, Manifest, Stub, decode_clock, decode_dead_key,
-    decode_intent, key,
+    decode_intent, encode_clock, key,
 };
 use super::restore::RestoreQueue;
 use super::stats::Counts;
@@ -224,7 +224,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
             config.limits.batch_bytes, config.meta.backend, capability.batch_bytes_max
         )));
     }
-    let identity = identity(&config, &*meta, epoch).await?;
+    let identity = identity(&config, &*meta, epoch, &*clock).await?;
     (context.dim, context.metric) = (identity.dim, identity.metric);
     let saved_clock = state(&*meta, key::CLOCK)
         .await?
@@ -334,6 +334,7 @@ async fn identity(
     config: &Config,
     meta: &dyn MetaStore,
     epoch: crate::role::Epoch,
+    clock: &dyn Clock,
 ) -> Result<Identity> {
     let wanted = &config.memory;
     if let Some(value) = state(meta, key::FORMAT).await? {
@@ -372,6 +373,13 @@ async fn identity(
         Table::State,
         Bytes::from_static(key::FORMAT),
         identity.encode(),
+    );
+    // The time line begins here. Without this note a crash before the first flush would begin it anew: time would run backwards,
+    // and times to live would be longer than they were said to be.
+    batch.put(
+        Table::State,
+        Bytes::from_static(key::CLOCK),
+        encode_clock(0, clock.wall_us()),
     );
     let seq = meta.commit(batch).await?;
     meta.durable(seq).await?;
@@ -455,9 +463,9 @@ impl Inner {
         self.recover(&manifest).await?;
         self.load_cold(manifest).await?;
         let overflow = self.load_hot().await?;
-        self.load_pins().await?;
         self.load_policy().await?;
-        // Rows that a smaller budget has no room for must still be found: they go cold before anyone can ask.
+        // Rows that a smaller budget has no room for must still be found: they go cold before anyone can ask, pinned or not (so before
+        // the pins are known, for a demotion passes over pinned rows).
         if !overflow.is_empty() {
             let why = Why {
                 by: Mover::NoRoom,
@@ -468,7 +476,7 @@ impl Inner {
             self.demote(&rows, &why).await?;
             self.reap_off_worker().await;
         }
-        Ok(())
+        self.load_pins().await
     }
 
     /// Resolves every intent and sweeps blobs that nothing names.
@@ -701,7 +709,7 @@ impl Inner {
         loop {
             let page = self.meta.scan(Table::State, range.clone(), PAGE).await?;
             let Some((last, _)) = page.last() else {
-                return Ok(());
+                break;
             };
             range.start = std::ops::Bound::Excluded(last.clone());
             let ids: Vec<Bytes> = page
@@ -717,6 +725,10 @@ impl Inner {
                 self.pins.write().insert(Row::decode(&value)?);
             }
         }
+        let pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        let pinned = |row| Event::Pinned { row, pinned: true };
+        self.desk.tell(pins.into_iter().map(pinned), self.now());
+        Ok(())
     }
 
     /// Gives the policy its books back, and tells it of what they do not know.
@@ -751,12 +763,6 @@ impl Inner {
             })
             .collect();
         self.desk.tell(events, now);
-        let pins: Vec<Row> = self.pins.read().iter().copied().collect();
-        self.desk.tell(
-            pins.into_iter()
-                .map(|row| Event::Pinned { row, pinned: true }),
-            now,
-        );
         Ok(())
     }
 

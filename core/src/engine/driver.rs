@@ -10,7 +10,7 @@ use tokio::sync::MutexGuard;
 use super::directory::Entry;
 use super::inner::{Inner, Why, Writer};
 use super::readers::Deferred;
-use super::record::{Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
+use super::record::{Counters, Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::id::{BlobKey, PointId, Row, SegmentId};
 use crate::migrate::{Effect, Event, Failure, IntentKind, Machine, Outcome};
@@ -123,8 +123,13 @@ impl Inner {
     }
 
     /// Commits a batch together with the counters, and waits until it is durable.
-    pub(super) async fn commit_durably(&self, writer: &Writer, mut batch: Batch) -> Result<()> {
-        batch.put(Table::State, key::COUNTERS, writer.counters.encode());
+    pub(super) async fn commit_durably(&self, writer: &Writer, batch: Batch) -> Result<()> {
+        self.commit_counting(writer.counters, batch).await
+    }
+
+    /// The same with other counters than the writer's: those that hold once the batch does, and not before.
+    pub(super) async fn commit_counting(&self, counters: Counters, mut batch: Batch) -> Result<()> {
+        batch.put(Table::State, key::COUNTERS, counters.encode());
         let done = async {
             let seq = self.meta.commit(batch).await?;
             self.meta.durable(seq).await.map_err(|e| {
@@ -607,7 +612,10 @@ struct Promotion<'a> {
 }
 
 impl<'a> Promotion<'a> {
-    fn new(inner: &'a Arc<Inner>, rows: Vec<Row>) -> Self {
+    fn new(inner: &'a Arc<Inner>, mut rows: Vec<Row>) -> Self {
+        // A row named twice would get two entries in the directory, of which only one would ever leave.
+        rows.sort_unstable();
+        rows.dedup();
         let (inserted, expiries, no_room) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             inner,
