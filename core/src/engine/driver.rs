@@ -1,6 +1,6 @@
 //! Runs migrations: does what the machine asks for, and tells it what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -571,7 +571,9 @@ impl Work for Demotion<'_> {
                         .for_each(|ordinal| segment.mark_dead(ordinal));
                 }
                 let mut directory = inner.directory.write();
-                for (row, stub) in &self.packed {
+                // Only those that moved: another's home is not this segment, where it is dead.
+                let moved: BTreeSet<Row> = self.moved.iter().copied().collect();
+                for (row, stub) in self.packed.iter().filter(|(row, _)| moved.contains(row)) {
                     directory.leave(*row, Some(Home::Segment(stub.segment, stub.ordinal)));
                 }
                 drop(directory);
