@@ -11,11 +11,15 @@
 //! body with a seed made of the codec's number and of what the frame holds (rows and dimension, or a number of bytes): the frame
 //! of another codec or shape is found as surely as a damaged one, before anything is allocated.
 
+mod packed;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+
+pub use packed::{Packed, Packer};
 
 use crate::error::{Error, Result};
 use crate::plugin::BuildContext;

@@ -40,6 +40,22 @@ pub fn unshuffle_f32(planes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
+/// Appends floats as they are, little-endian: `4 * floats.len()` bytes.
+pub fn floats_to_bytes(floats: &[f32], out: &mut Vec<u8>) {
+    let from = out.len();
+    out.resize(from + 4 * floats.len(), 0);
+    let (words, _) = out[from..].as_chunks_mut::<4>();
+    for (word, x) in words.iter_mut().zip(floats) {
+        *word = x.to_le_bytes();
+    }
+}
+
+/// Appends the floats that [`floats_to_bytes`] wrote. Up to three bytes more than whole floats are left out.
+pub fn bytes_to_floats(bytes: &[u8], out: &mut Vec<f32>) {
+    let (words, _) = bytes.as_chunks::<4>();
+    out.extend(words.iter().map(|word| f32::from_le_bytes(*word)));
+}
+
 /// Appends the byte planes of items of `stride` bytes; bytes after the last whole item follow as they are. A stride of 0 or 1 copies.
 pub fn shuffle(items: &[u8], stride: usize, out: &mut Vec<u8>) {
     let from = out.len();
@@ -101,7 +117,11 @@ mod tests {
             let got: Vec<u32> = back[1..].iter().map(|x| x.to_bits()).collect();
             prop_assert_eq!(got, bits);
             // Both ways write the same planes.
-            let bytes: Vec<u8> = floats.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let mut bytes = Vec::new();
+            floats_to_bytes(&floats, &mut bytes);
+            let mut plain = Vec::new();
+            bytes_to_floats(&bytes, &mut plain);
+            prop_assert!(plain.iter().zip(&floats).all(|(a, b)| a.to_bits() == b.to_bits()));
             let mut general = Vec::new();
             shuffle(&bytes, 4, &mut general);
             prop_assert_eq!(general, planes);

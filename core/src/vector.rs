@@ -45,9 +45,10 @@ impl Metric {
             Self::L2 => squared_l2(a, b),
             Self::InnerProduct => -dot(a, b),
             Self::Cosine => {
-                let norms = dot(a, a) * dot(b, b);
+                // Roots first: the product of two squared norms that each fit may not.
+                let norms = dot(a, a).sqrt() * dot(b, b).sqrt();
                 if norms > 0.0 {
-                    1.0 - dot(a, b) / norms.sqrt()
+                    1.0 - dot(a, b) / norms
                 } else {
                     1.0
                 }
@@ -210,6 +211,18 @@ mod tests {
         for m in Metric::ALL {
             let scaled = m.distance_scaled(&a, m.scale(&a), &b, m.scale(&b));
             assert!((scaled - m.distance(&a, &b)).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn cosine_holds_for_every_norm_that_is_let_in() {
+        for size in [1e-19f32, 1.0, 4e18] {
+            let (a, b) = ([size, 0.0], [-size, 0.0]);
+            Metric::Cosine.check(&a, 2).unwrap();
+            assert!(
+                (Metric::Cosine.distance(&a, &b) - 2.0).abs() < 1e-5,
+                "{size}"
+            );
         }
     }
 

@@ -10,7 +10,21 @@
 #![forbid(unsafe_code)]
 
 #[cfg(any(feature = "flux", feature = "lru", feature = "lfu", feature = "age"))]
+#[cfg_attr(
+    not(all(feature = "flux", feature = "lru", feature = "lfu", feature = "age")),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "each policy uses a part of the shared books; with all features on, every part is used"
+    )
+)]
 mod books;
 
+#[cfg(feature = "age")]
+pub mod age;
+#[cfg(feature = "flux")]
+pub mod flux;
+#[cfg(feature = "lfu")]
+pub mod lfu;
 #[cfg(feature = "lru")]
 pub mod lru;

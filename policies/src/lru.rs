@@ -66,10 +66,10 @@ impl Rules for Lru {
 
     fn leave(&self, _figures: Stamp) {}
 
-    fn miss(&mut self, _past: Option<()>, _now: Time) {}
+    fn miss(&mut self, _books: &mut Books<Stamp>, _past: Option<()>, _now: Time) {}
 
     fn victims(&mut self, books: &Books<Stamp>, want: Want, context: &Context) -> Vec<Verdict> {
-        books.take_oldest(books.list(RECENCY), want, context, |slot| Verdict {
+        books.take_in_order(books.list(RECENCY), want, context, |slot| Verdict {
             row: books.row(slot),
             keep: keep(books.figures(slot), context.now),
             certain: false,
@@ -119,3 +119,6 @@ impl Rules for Lru {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

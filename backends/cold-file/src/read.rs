@@ -187,6 +187,25 @@ mod tests {
         assert_eq!((whole.runs.len(), whole.bytes()), (1, 8 << 20));
     }
 
+    /// The page cache had a part: the waiting read goes on from there and does not spoil it.
+    #[test]
+    fn a_read_that_was_begun_in_place_is_finished_waiting() {
+        let file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+        let blob = OpenBlob { file, len: 100_000 };
+        let ranges = [90_000..99_999, 10..20_010];
+        for filled in [0, 1, 4096, 20_000] {
+            let mut plan = Plan::new(&ranges, blob.len, 0).unwrap();
+            plan.runs[0].bytes[..filled].copy_from_slice(&bytes[10..10 + filled]);
+            plan.runs[0].filled = filled;
+            plan.read_waiting(&blob).unwrap();
+            let answers = plan.finish();
+            assert_eq!(answers[0], bytes[90_000..99_999]);
+            assert_eq!(answers[1], bytes[10..20_010]);
+        }
+    }
+
     #[test]
     fn a_file_that_was_cut_is_corrupt_and_not_a_panic() {
         let file = tempfile::tempfile().unwrap();

@@ -5,13 +5,14 @@
 //! - A commit is a redb commit without durability; `durable` is an empty durable one, which covers everything before it.
 //! - Nothing is begun after a failure of the file, see `guard`.
 //!
-//! Why two commits instead of one durable one: measured with 24 batches of 4,096 values of 1.6 KB and with single puts on
-//! ext4, both ways cost the same within the disk's own spread (157 MB at 215 to 291 MB/s; 0.4 to 0.5 ms a put), since the
-//! commit without durability takes 13 µs and the sync the rest. Two let the engine apply a batch while the sync runs, let
-//! one sync cover many batches, and spare it for batches that need none.
+//! Why two commits instead of one durable one: measured on redb alone with 24 batches of 4,096 values of 1.6 KB and with
+//! single puts, on one virtual disk shared with other work, with 64 and 256 MiB of cache. One durable commit: 161 to 283
+//! MB/s, 0.4 to 6.7 ms a put; two: 166 to 296 MB/s, 0.45 to 5.5 ms. The spread is the disk's; the commit without
+//! durability takes 13 µs of it. Two let the engine apply a batch while the sync runs, let one sync cover many batches,
+//! and spare it for batches that need none. The example `figures` measures what was chosen.
 //!
 //! Durable commits are two-phase, with redb's allocator state saved in each ("quick repair"): opening 157 MB after a crash
-//! took 13 to 38 ms with it and 190 to 720 ms without, growing with the file; commits were not measurably slower.
+//! took 13 to 38 ms with it and 186 to 725 ms without, growing with the file; commits were not measurably slower.
 
 use std::ops::Bound;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use super::blocking::BlockingMemory;
 use super::check::{self, CheckReport};
 use super::cold::{BlockReader, ColdView, Segment};
 use super::commit;
-use super::directory::{Directory, Entry};
+use super::directory::{Directory, Entry, extra_bytes};
 use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Why, Writer};
 use super::lock::DirLock;
 use super::memory::Memory;
@@ -462,20 +462,27 @@ impl Inner {
         let manifest = manifest(&*self.meta).await?;
         self.recover(&manifest).await?;
         self.load_cold(manifest).await?;
-        let overflow = self.load_hot().await?;
-        self.load_pins().await?;
-        self.load_policy().await?;
-        // Rows that a smaller budget has no room for must still be found: they go cold before anyone can ask.
-        if !overflow.is_empty() {
-            let why = Why {
-                by: Mover::NoRoom,
-                reason: "the budget was too small at open",
-                midpoint: None,
-            };
-            let rows: Vec<_> = overflow.into_iter().map(|r| (r, None)).collect();
-            self.demote(&rows, &why).await?;
-            self.reap_off_worker().await;
+        // The policy's books count against the budget, so they come before the rows.
+        self.load_books().await?;
+        self.load_hot().await?;
+        self.introduce();
+        self.load_pins().await
+    }
+
+    /// Sends rows cold that found no room at open. They must be found before anyone can ask, pinned or not: so this happens before the
+    /// pins are known, for a demotion passes over pinned rows.
+    async fn send_cold(self: &Arc<Self>, overflow: &mut Vec<Row>) -> Result<()> {
+        if overflow.is_empty() {
+            return Ok(());
         }
+        let why = Why {
+            by: Mover::NoRoom,
+            reason: "the budget was too small at open",
+            midpoint: None,
+        };
+        let rows: Vec<_> = overflow.drain(..).map(|r| (r, None)).collect();
+        self.demote(&rows, &why).await?;
+        self.reap_off_worker().await;
         Ok(())
     }
 
@@ -578,9 +585,9 @@ impl Inner {
         Ok(())
     }
 
-    /// Fills the hot index from its snapshot where that is whole, and from the rows' homes. Answers the rows that are in the
-    /// directory but did not fit into the index.
-    async fn load_hot(self: &Arc<Self>) -> Result<Vec<Row>> {
+    /// Fills the hot index from its snapshot where that is whole, and from the rows' homes. What does not fit goes cold page by page, so
+    /// that the directory never holds more than a page beyond the budget.
+    async fn load_hot(self: &Arc<Self>) -> Result<()> {
         self.load_snapshot().await;
         let mut wanted: HashSet<Row> = HashSet::new();
         let mut overflow = Vec::new();
@@ -605,7 +612,7 @@ impl Inner {
             self.admit_at_open(&rows, &vectors, entries, mortal, &mut overflow)
                 .await?;
             wanted.extend(rows);
-            Ok(())
+            self.send_cold(&mut overflow).await
         })
         .await?;
         let mut dropped = Vec::new();
@@ -663,7 +670,7 @@ impl Inner {
                 .for_each(|r| batch.delete(Table::Resident, r.key().to_vec()));
             self.commit_durably(&writer, batch).await?;
         }
-        Ok(overflow)
+        Ok(())
     }
 
     /// Takes rows into directory and index, as far as the budget goes; the others only into the directory.
@@ -679,7 +686,11 @@ impl Inner {
         // A renewal that was not written down before a crash must not cost a point: renewing ones get one flush interval more.
         let grace = u64::try_from(self.config.memory.flush_every.0.as_micros()).unwrap_or(u64::MAX);
         let (mut missing, mut data) = (Vec::new(), Vec::new());
-        let mut fits = self.fill().free as usize;
+        let extra = entries
+            .iter()
+            .map(|e| extra_bytes(&e.id, expiries.contains_key(&e.row)))
+            .sum();
+        let mut fits = self.fill_beside(extra).free as usize;
         for ((row, vector), entry) in rows.iter().zip(vectors).zip(entries) {
             if self.hot.contains(*row) {
                 // From the snapshot: its place is counted already.
@@ -709,7 +720,7 @@ impl Inner {
         loop {
             let page = self.meta.scan(Table::State, range.clone(), PAGE).await?;
             let Some((last, _)) = page.last() else {
-                return Ok(());
+                break;
             };
             range.start = std::ops::Bound::Excluded(last.clone());
             let ids: Vec<Bytes> = page
@@ -725,26 +736,29 @@ impl Inner {
                 self.pins.write().insert(Row::decode(&value)?);
             }
         }
+        let pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        let pinned = |row| Event::Pinned { row, pinned: true };
+        self.desk.tell(pins.into_iter().map(pinned), self.now());
+        Ok(())
     }
 
-    /// Gives the policy its books back, and tells it of what they do not know.
-    async fn load_policy(&self) -> Result<()> {
-        let books = self.saved_books().await?;
+    /// Gives the policy its books back.
+    async fn load_books(&self) -> Result<()> {
+        let Some(books) = self.saved_books().await? else {
+            return Ok(());
+        };
+        if let Err(error) = self.desk.with(|policy| policy.load(&books)) {
+            tracing::warn!(%error, "the policy begins with empty books");
+        }
+        Ok(())
+    }
+
+    /// Tells the policy of hot rows that its books do not know.
+    fn introduce(&self) {
         let now = self.now();
-        let fill = self.fill();
-        let context = self.context(fill);
-        let items: Vec<_> = self
-            .directory
-            .read()
-            .settled()
-            .map(|e| e.row)
-            .collect::<Vec<_>>();
+        let context = self.context(self.fill());
+        let items: Vec<Row> = self.directory.read().settled().map(|e| e.row).collect();
         let unknown: Vec<Row> = self.desk.with(|policy| {
-            if let Some(books) = books
-                && let Err(error) = policy.load(&books)
-            {
-                tracing::warn!(%error, "the policy begins with empty books");
-            }
             let known = !policy.is_empty();
             items
                 .into_iter()
@@ -759,13 +773,6 @@ impl Inner {
             })
             .collect();
         self.desk.tell(events, now);
-        let pins: Vec<Row> = self.pins.read().iter().copied().collect();
-        self.desk.tell(
-            pins.into_iter()
-                .map(|row| Event::Pinned { row, pinned: true }),
-            now,
-        );
-        Ok(())
     }
 
     fn snapshot_path(&self) -> Option<PathBuf> {
@@ -801,8 +808,15 @@ impl Inner {
         };
         self.hot
             .load(&mut std::io::BufReader::with_capacity(1 << 20, file))?;
-        // A snapshot larger than the budget would break it before anything could be demoted.
-        if self.hot.bytes() > self.config.memory.hot_budget.0 {
+        // A snapshot that does not fit the budget, with what its rows take elsewhere, would break it before anything could be demoted.
+        let rows = self.hot.len();
+        let books = self.desk.with(|policy| {
+            policy
+                .bytes()
+                .max(policy.bytes_after(rows.saturating_sub(policy.len())))
+        });
+        let beside = self.directory.read().bytes_after(rows) + books;
+        if self.hot.bytes() + beside > self.config.memory.hot_budget.0 {
             for row in self.hot.rows() {
                 self.hot.remove(row)?;
             }

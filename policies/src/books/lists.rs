@@ -73,7 +73,6 @@ impl Lists {
     }
 
     /// Appends all of `from` to the end of `to`, in order. O(1).
-    #[cfg(feature = "lfu")]
     pub(crate) fn append(&mut self, from: u32, to: u32) {
         let [last, first] = self.links.get(from);
         if from == to || first == from {
@@ -177,7 +176,6 @@ mod tests {
         assert_eq!(of(&lists, 0), [2, 0]);
     }
 
-    #[cfg(feature = "lfu")]
     #[test]
     fn a_list_is_appended_whole() {
         let mut lists = Lists::new(2);

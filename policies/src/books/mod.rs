@@ -13,6 +13,7 @@ mod history;
 mod lists;
 mod packed;
 mod policy;
+mod shuffle;
 
 use std::fmt;
 
@@ -25,6 +26,7 @@ use history::History;
 use lists::Lists;
 pub(crate) use packed::{Input, Packed, Stamp, words_of};
 pub(crate) use policy::{Policy, Rules, Standing};
+pub(crate) use shuffle::Shuffle;
 
 /// Pinned rows that are remembered while they are not hot; a further one is forgotten, and the engine, which never
 /// demotes a pinned row whatever a policy says, is then the only guard.
@@ -33,6 +35,7 @@ const PINS_MAX: usize = 1024;
 /// Buckets of the smallest table. A table of `b` buckets holds up to 7/8 b slots and takes 5 b + 16 bytes.
 const BUCKETS_MIN: u64 = 64;
 
+/// Marks a pinned row in saved books, in the highest bit of its weight.
 const PINNED: u32 = 1 << 31;
 
 /// Spreads a row over 64 bits (the finaliser of MurmurHash3). Rows are given out by the engine, so that no seed is
@@ -49,7 +52,7 @@ fn hash(row: Row) -> u64 {
 #[repr(C, packed(2))]
 struct Record<X> {
     row: u64,
-    /// RAM of the row, saturated at 31 bits; the highest bit says that it is pinned.
+    /// RAM of the row, saturated at 31 bits.
     weight: u32,
     figures: X,
 }
@@ -107,12 +110,12 @@ impl<X: Packed> Books<X> {
 
     /// What is known of the row's RAM, in bytes; 0 if nothing is.
     pub(crate) fn weight(&self, slot: u32) -> u32 {
-        self.records.get(slot).weight & !PINNED
+        self.records.get(slot).weight
     }
 
     pub(crate) fn set_weight(&mut self, slot: u32, bytes: u32) {
         let mut record = self.records.get(slot);
-        record.weight = record.weight & PINNED | bytes.min(!PINNED);
+        record.weight = bytes.min(!PINNED);
         self.records.set(slot, record);
     }
 
@@ -133,6 +136,18 @@ impl<X: Packed> Books<X> {
     /// Adds a row that is not in the books; it is in no list, and pinned if it was while it was not hot. `None` when
     /// slot numbers are used up, at 2^31 rows.
     pub(crate) fn insert(&mut self, row: Row, bytes: u32, figures: X) -> Option<u32> {
+        let slot = self.append_record(row, bytes, figures)?;
+        self.swap(slot, self.free);
+        let slot = self.free;
+        self.free += 1;
+        Some(if self.unremember(row) {
+            self.set_pinned(slot, true)
+        } else {
+            slot
+        })
+    }
+
+    fn append_record(&mut self, row: Row, bytes: u32, figures: X) -> Option<u32> {
         if self.len() >= (1 << 31) {
             return None;
         }
@@ -144,14 +159,20 @@ impl<X: Packed> Books<X> {
         });
         self.lists.push();
         self.enter(row, slot);
-        self.swap(slot, self.free);
-        let slot = self.free;
-        self.free += 1;
-        Some(if self.unremember(row) {
-            self.set_pinned(slot, true)
-        } else {
-            slot
-        })
+        Some(slot)
+    }
+
+    /// Adds a row in the last slot, as saved books list them: `None`, and nothing is added, if the row is in the books
+    /// already, or if it is not pinned and comes after one that is.
+    pub(crate) fn restore(&mut self, row: Row, weight: u32, figures: X) -> Option<u32> {
+        let pinned = weight & PINNED != 0;
+        let misplaced = !pinned && self.len() > self.free as usize;
+        if misplaced || self.find(row).is_some() {
+            return None;
+        }
+        let slot = self.append_record(row, weight & !PINNED, figures)?;
+        self.free += u32::from(!pinned);
+        Some(slot)
     }
 
     /// Takes a row out and returns its figures.
@@ -185,9 +206,6 @@ impl<X: Packed> Books<X> {
         let border = if pinned { self.free - 1 } else { self.free };
         self.swap(slot, border);
         self.free = if pinned { border } else { border + 1 };
-        let mut record = self.records.get(border);
-        record.weight ^= PINNED;
-        self.records.set(border, record);
         border
     }
 
@@ -223,7 +241,7 @@ impl<X: Packed> Books<X> {
     }
 
     /// Verdicts on slots in order, at most `want.rows` and, if `want.bytes` is not 0, no more than enough for it.
-    pub(crate) fn take_oldest(
+    pub(crate) fn take_in_order(
         &self,
         order: impl Iterator<Item = u32>,
         want: Want,
@@ -250,7 +268,6 @@ impl<X: Packed> Books<X> {
     }
 
     /// Appends all of list `from` to the end of `to`. O(1).
-    #[cfg(feature = "lfu")]
     pub(crate) fn append(&mut self, from: u32, to: u32) {
         self.lists.append(from, to);
     }

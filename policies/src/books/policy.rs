@@ -54,7 +54,12 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     fn leave(&self, figures: Self::Hot) -> Self::Past;
 
     /// A cold row was used: what to remember of it now.
-    fn miss(&mut self, past: Option<Self::Past>, now: Time) -> Self::Past;
+    fn miss(
+        &mut self,
+        books: &mut Books<Self::Hot>,
+        past: Option<Self::Past>,
+        now: Time,
+    ) -> Self::Past;
 
     /// A hot row was judged.
     fn judge(&mut self, figures: Self::Hot, _reward: f32, _now: Time) -> Self::Hot {
@@ -149,6 +154,22 @@ impl<R: Rules> Policy<R> {
             self.books.set_weight(slot, item.bytes);
             let figures = self.rules.update(self.books.figures(slot), item.restore_us);
             self.books.set_figures(slot, figures);
+        }
+    }
+
+    fn accessed(&mut self, row: Row) {
+        if let Some(slot) = self.books.find(row) {
+            return self.rules.touch(&mut self.books, slot, self.now);
+        }
+        let item = Item {
+            row,
+            bytes: 0,
+            restore_us: 0.0,
+        };
+        let known = self.history.get(row).is_some();
+        // A row without a past enters with one use: this one.
+        if let (Some((slot, _)), true) = (self.enter(&item), known) {
+            self.rules.touch(&mut self.books, slot, self.now);
         }
     }
 
@@ -253,15 +274,10 @@ impl<R: Rules> Policy<R> {
         for _ in 0..rows {
             let (row, weight) = (Row(input.u64()?), input.u32()?);
             let figures = R::Hot::take(input)?;
-            let slot = match self.books.find(row) {
-                None => self.books.insert(row, weight & !super::PINNED, figures),
-                Some(_) => None,
-            };
-            let slot = slot.ok_or_else(|| wrong(format!("row {row} stands twice")))?;
-            if weight & super::PINNED != 0 {
-                self.books.set_pinned(slot, true);
-            } else if self.books.len() > self.books.free() as usize {
-                return Err(wrong(format!("row {row} stands behind a pinned one")));
+            if self.books.restore(row, weight, figures).is_none() {
+                return Err(wrong(format!(
+                    "row {row} stands twice or behind a pinned one"
+                )));
             }
         }
         self.read_lists(input)?;
@@ -314,25 +330,13 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
                 ref item,
                 tier,
             } => self.replaced(old, item, tier),
-            Event::Accessed { row } => {
-                let item = Item {
-                    row,
-                    bytes: 0,
-                    restore_us: 0.0,
-                };
-                let known = self.history.get(row).is_some();
-                if let Some((slot, new)) = self.enter(&item)
-                    && (known || !new)
-                {
-                    self.rules.touch(&mut self.books, slot, self.now);
-                }
-            }
+            Event::Accessed { row } => self.accessed(row),
             // A search that began before a promotion may tell of its miss afterwards: a use all the same.
             Event::Missed { ref item } => match self.books.find(item.row) {
                 Some(slot) => self.rules.touch(&mut self.books, slot, self.now),
                 None => {
                     let past = self.history.get(item.row);
-                    let past = self.rules.miss(past, self.now);
+                    let past = self.rules.miss(&mut self.books, past, self.now);
                     self.history.put(item.row, past);
                 }
             },
@@ -466,3 +470,6 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Conformance of the [`Codec`] role: every sentence of its contract, and of [`ByteCodec`]'s where the codec is one.
+//! Conformance of the [`Codec`] role: every sentence of its contract, and of [`ByteCodec`](aether_core::role::ByteCodec)'s where the codec is one.
 //!
 //! ```text
 //! aether_testkit::codec_conformance!(lz4, CodecHarness::new(&aether_codec_lz4::PLUGIN, &["", "shuffle = false"]));
@@ -188,3 +188,36 @@ pub type CodecCheck = fn(&CodecHarness);
 
 /// Every check by name.
 pub const CHECKS: &[(&str, CodecCheck)] = crate::codec_conformance!(@all list);
+
+/// Compares what the plug-in writes and reads with a file kept from the first version of its format: a block of 8 rows of dimension 12
+/// with default settings. `same_bytes`: whether the bytes written must be those of the file, too; not so where a compression library
+/// may find another packing one day. With `AETHER_BLESS=1` in the environment the file is written instead.
+///
+/// # Panics
+/// When the file cannot be read, decodes to something else, or is no longer what is written.
+#[allow(clippy::disallowed_methods, reason = "a test's own switch")]
+pub fn check_golden(h: &CodecHarness, path: &str, same_bytes: bool) {
+    let (rows, dim) = (8, 12);
+    // Halves, quarters and eighths with runs of equal numbers, so that the block packs, and all rows differ.
+    let data: Vec<f32> = (0..rows * dim)
+        .map(|i| ((i * i) % 23) as f32 / 8.0 - 1.25 + (i / dim) as f32)
+        .collect();
+    let codec = h.build(h.settings[0]);
+    let bytes = encode(codec.as_ref(), &data, dim);
+    if std::env::var_os("AETHER_BLESS").is_some() {
+        std::fs::write(path, &bytes).expect("a golden file that can be written");
+    }
+    let golden = std::fs::read(path).expect("a golden file");
+    let got = decode(codec.as_ref(), &golden, rows, dim).expect("a block of the first version");
+    check_fidelity(codec.as_ref(), &data, &got, dim);
+    let fresh = decode(codec.as_ref(), &bytes, rows, dim).expect("a block of this version");
+    assert_eq!(
+        bits(&got),
+        bits(&fresh),
+        "old and new blocks must decode alike"
+    );
+    assert!(
+        !same_bytes || bytes == golden,
+        "the bytes written have changed: a new version needs a new golden file"
+    );
+}

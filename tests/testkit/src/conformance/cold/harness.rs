@@ -165,7 +165,8 @@ impl Place<'_> {
     /// Calls the factory on a plain thread: it may block, and must not count on an async runtime around it.
     fn build(&self, more_keys: &str, read_only: bool) -> Result<Arc<dyn ColdStore>> {
         let harness = self.harness;
-        let keys = format!("{}\n{more_keys}\n", (harness.keys)(&self.folder));
+        // In front, for what is given may end with a table.
+        let keys = format!("{more_keys}\n{}\n", self.given_keys());
         let slot = Slot::with_keys(Role::Cold, harness.plugin.name, &keys)?;
         let context = BuildContext {
             dim: 8,

@@ -14,7 +14,7 @@ fn harness(plugin: &'static aether_core::Plugin) -> Harness {
         })
 }
 
-crate::cold_conformance!(plain, super::harness(&PLAIN));
+crate::cold_conformance!(plain, harness(&PLAIN));
 
 #[test]
 fn broken_stores_fail_the_checks_meant_for_them_and_every_check_finds_one() {

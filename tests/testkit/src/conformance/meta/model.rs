@@ -39,6 +39,7 @@ fn key() -> impl Strategy<Value = Bytes> {
 
 fn value() -> impl Strategy<Value = Bytes> {
     prop_oneof![
+        1 => Just(Bytes::new()),
         4 => prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from),
         1 => (any::<u8>(), 4_000usize..70_000).prop_map(|(b, n)| Bytes::from(vec![b; n])),
     ]
@@ -193,6 +194,11 @@ fn history(harness: &Harness, steps: &[Step]) -> Result<(), TestCaseError> {
                     epoch = claim(&*store).await;
                 }
             }
+        }
+        for ((table, key), value) in &model {
+            let found = store.get(*table, std::slice::from_ref(key)).await;
+            let found = found.map_err(|e| fail("get", e))?;
+            prop_assert_eq!(found, [Some(value.clone())]);
         }
         let expected: Vec<_> = {
             let mut pairs: Vec<_> = model.into_iter().map(|((t, k), v)| (t, k, v)).collect();

@@ -97,9 +97,11 @@ pub fn commits_queue(harness: &Harness) {
         let store = place.open();
         let epoch = claim(&*store).await;
         let mut writers = Vec::new();
+        let start = Arc::new(tokio::sync::Barrier::new(4));
         for writer in 0..4u8 {
-            let store = store.clone();
+            let (store, start) = (store.clone(), start.clone());
             writers.push(tokio::spawn(async move {
+                start.wait().await;
                 let mut seqs = Vec::new();
                 for n in 0..25u8 {
                     loop {

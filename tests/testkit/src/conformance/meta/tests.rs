@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use aether_core::Result;
 use aether_core::role::{Batch, Epoch, KeyRange, MetaStore, Table};
+use aether_core::{Factory, OptionSpec, Plugin, Result};
 
 use super::harness::{all, b, claim, one, put, run};
 use super::{CHECKS, Harness};
@@ -14,7 +14,7 @@ fn harness(fault: Break) -> Harness {
     let family = BrokenMeta::new(fault);
     Harness::factory(true, move |raw, context| {
         raw.parse::<NoKeys>()?;
-        if context.read_only {
+        if context.read_only && fault != Break::ReadOnlyWrites {
             return Err(aether_core::Error::unsupported("opens for writing only"));
         }
         let dir = context
@@ -59,6 +59,12 @@ fn caught_by(fault: Break) -> &'static str {
         Break::CloseLosesWrites => "close_makes_everything_durable",
         Break::AnswersAfterClose => "close_ends_every_call",
         Break::SeqStandsStill | Break::VisibleLater => "commits_are_visible_and_numbered",
+        Break::PreconditionsSeeOwnOperations => "preconditions_look_at_the_state_before",
+        Break::TwoHolders => "one_process_at_a_time",
+        Break::LimitsTooSmall => "limits_are_honest",
+        Break::KillLeavesHalfABatch => "a_kill_leaves_whole_batches",
+        Break::LosesRaces => "commits_queue",
+        Break::ReadOnlyWrites => "reading_only_changes_nothing",
     }
 }
 
@@ -72,6 +78,75 @@ fn every_broken_store_is_caught_by_the_check_of_its_fault() {
             .expect("a check of that name");
         let passed = catch_unwind(AssertUnwindSafe(|| check(&harness(fault)))).is_ok();
         assert!(!passed, "{fault:?} passed {name}");
+    }
+}
+
+/// The comparison with a map finds, by itself, whatever a history can show.
+#[test]
+fn the_map_finds_faults_of_every_kind() {
+    for fault in [
+        Break::FirstOperationWins,
+        Break::IgnoresPreconditions,
+        Break::ScanIgnoresEnd,
+        Break::ScanStartsInclusive,
+        Break::GetSorts,
+        Break::TreatsEmptyAsAbsent,
+        Break::EpochNeverGrows,
+        Break::ForgetsOnReopen,
+        Break::CloseLosesWrites,
+    ] {
+        let harness = harness(fault).with_cases(200);
+        let passed = catch_unwind(AssertUnwindSafe(|| super::answers_like_a_map(&harness))).is_ok();
+        assert!(!passed, "{fault:?} passed");
+    }
+}
+
+const fn option(name: &'static str, default: &'static str) -> OptionSpec {
+    OptionSpec {
+        name,
+        default,
+        unit: "",
+        help: "",
+    }
+}
+
+const fn plugin(options: &'static [OptionSpec], strict: bool) -> Plugin {
+    Plugin {
+        name: "sloppy",
+        crate_name: "",
+        summary: "",
+        options,
+        persistent: false,
+        factory: Factory::Meta(if strict {
+            |raw, _| {
+                raw.parse::<OneKey>()?;
+                Ok(Arc::new(StrictMeta::new()))
+            }
+        } else {
+            |_, _| Ok(Arc::new(StrictMeta::new()))
+        }),
+    }
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OneKey {
+    #[allow(dead_code, reason = "only its type is of interest")]
+    limit: u32,
+}
+
+/// Options that the plug-in does not read, defaults that it refuses and keys that nobody declared are found.
+#[test]
+fn sloppy_options_are_caught() {
+    static RIGHT: Plugin = plugin(&[option("limit", "3")], true);
+    static UNREAD: Plugin = plugin(&[option("limits", "3")], true);
+    static REFUSED: Plugin = plugin(&[option("limit", "\"3\"")], true);
+    static LAX: Plugin = plugin(&[], false);
+    super::options_are_as_declared(&Harness::plugin(&RIGHT));
+    for sloppy in [&UNREAD, &REFUSED, &LAX] {
+        let harness = Harness::plugin(sloppy);
+        let check = || super::options_are_as_declared(&harness);
+        assert!(catch_unwind(AssertUnwindSafe(check)).is_err(), "{sloppy:?}");
     }
 }
 

@@ -307,7 +307,12 @@ pub fn seed() -> u64 {
 pub fn over<S: Strategy>(strategy: S, test: impl Fn(S::Value) -> Result<(), String>) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed().to_le_bytes());
+    let cases = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => Config::default().cases,
+        None => 64,
+    };
     let config = Config {
+        cases,
         failure_persistence: None,
         max_shrink_iters: 4_096,
         ..Config::default()

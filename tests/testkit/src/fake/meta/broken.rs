@@ -45,11 +45,17 @@ pub enum Break {
     SeqStandsStill,
     VisibleLater,
     RefusedBatchLeavesOps,
+    PreconditionsSeeOwnOperations,
+    TwoHolders,
+    LimitsTooSmall,
+    KillLeavesHalfABatch,
+    LosesRaces,
+    ReadOnlyWrites,
 }
 
 impl Break {
     /// Every fault.
-    pub const ALL: [Break; 27] = {
+    pub const ALL: [Break; 33] = {
         use Break::*;
         [
             CommitsInTwoHalves,
@@ -79,6 +85,12 @@ impl Break {
             SeqStandsStill,
             VisibleLater,
             RefusedBatchLeavesOps,
+            PreconditionsSeeOwnOperations,
+            TwoHolders,
+            LimitsTooSmall,
+            KillLeavesHalfABatch,
+            LosesRaces,
+            ReadOnlyWrites,
         ]
     };
 }
@@ -110,10 +122,13 @@ impl BrokenMeta {
         let fault = self.fault.unwrap_or(Break::Nothing);
         let mut disks = self.disks.lock();
         let disk = match disks.get(dir) {
-            Some((disk, holder)) if holder.strong_count() > 0 && !disk.is_closed() => {
+            Some((disk, holder))
+                if holder.strong_count() > 0 && !disk.is_closed() && fault != Break::TwoHolders =>
+            {
                 return Err(Error::locked("another handle holds the folder"));
             }
             Some(_) if fault == Break::ForgetsOnReopen => StrictMeta::new(),
+            Some((disk, _)) if fault == Break::KillLeavesHalfABatch => disk.crash_torn(),
             Some((disk, _)) => disk.crash(),
             None => StrictMeta::new(),
         };
@@ -248,6 +263,22 @@ impl MetaStore for Broken {
                 return self.inner.commit(rest).await;
             }
             Break::IgnoresPreconditions => batch.preconditions.clear(),
+            Break::PreconditionsSeeOwnOperations => batch.preconditions.retain(|p| {
+                !ops.iter().any(|op| match op {
+                    Op::Put(table, key, value) => {
+                        (*table, key, Some(value)) == (p.table, &p.key, p.value.as_ref())
+                    }
+                    Op::Delete(..) => false,
+                })
+            }),
+            Break::LosesRaces if !batch.preconditions.is_empty() => {
+                let mut check = Batch::new(batch.epoch);
+                check.preconditions = std::mem::take(&mut batch.preconditions);
+                self.inner.commit(check).await?;
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+            }
             Break::LooksAtValuesOnly => batch.preconditions.retain(|p| p.value.is_some()),
             Break::AppliesBeforePreconditions => {
                 let mut first = Batch::new(batch.epoch);
@@ -302,7 +333,11 @@ impl MetaStore for Broken {
     }
 
     fn capability(&self) -> MetaCapability {
-        self.inner.capability()
+        let mut limits = self.inner.capability();
+        if self.is(Break::LimitsTooSmall) {
+            limits.value_bytes_max = 1_000;
+        }
+        limits
     }
 
     async fn close(&self) -> Result<()> {

@@ -111,6 +111,18 @@ impl StrictMeta {
         }
     }
 
+    /// A crash that keeps the first half of a batch; for a fake that is wrong on purpose.
+    pub(super) fn crash_torn(&self) -> Self {
+        let after = self.crash();
+        if let Some((_, ops)) = self.disk.lock().pending.first() {
+            let mut disk = after.disk.lock();
+            let half = &ops[..ops.len().div_ceil(2)];
+            apply(&mut disk.durable, half);
+            apply(&mut disk.live, half);
+        }
+        after
+    }
+
     /// How many commits a crash now would lose at most; [`StrictMeta::crash_keeping`] is worth trying with 0 to this.
     pub fn pending(&self) -> usize {
         self.disk.lock().pending.len()

@@ -1,0 +1,391 @@
+//! Putting rows into the graph and taking them out again.
+//!
+//! Insertion is algorithm 1 of Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
+//! Hierarchical Navigable Small World graphs" (2018), with the neighbour selection of algorithm 4 (no extension of the
+//! candidates, pruned ones are not kept). Removal is not in the paper: every row near the removed one that had a link to
+//! it gets links to the removed row's neighbours instead, as far as the same selection rule wants them.
+
+use std::sync::atomic::Ordering;
+
+use aether_core::{Result, Row};
+
+use crate::graph::{Graph, Point};
+use crate::kernel::prefetch;
+use crate::map::Heads;
+use crate::node::{Link, Links, NONE, link_of, slot_of};
+use crate::scratch::{Candidate, Scratch};
+
+/// Links that a row gets at most in place of one to a removed row: more than one, since the removed row may have been the way to
+/// several sides.
+const REPAIR_LINKS: usize = 4;
+
+/// Times that a row is linked anew when all rows found for it were removed before it could be linked to them.
+const LINK_TRIES: usize = 64;
+
+impl Graph {
+    /// Adds a row that is not there; the caller holds its stripe and is not pinned.
+    pub(crate) fn insert(&self, row: Row, vector: &[f32], scale: f32) -> Result<()> {
+        let slot = self.place(row, vector, scale)?;
+        self.connect(slot);
+        self.map.insert(row, slot, self);
+        Ok(())
+    }
+
+    /// Publishes a row that was placed and links it.
+    pub(crate) fn connect(&self, slot: u32) {
+        let _pin = self.pins.pin();
+        let head = self.head(slot);
+        let link = self.publish(slot);
+        for _ in 0..LINK_TRIES {
+            if self.become_first(slot, link) {
+                return;
+            }
+            if Scratch::with(|scratch| self.link_all_levels(scratch, slot, link)) {
+                break;
+            }
+        }
+        let _entry = self.lock_entry();
+        head.linked.store(1, Ordering::Release);
+        let entry = self.entry.load(Ordering::Relaxed);
+        if entry == NONE
+            || self.head(slot_of(entry)).level.load(Ordering::Relaxed)
+                < head.level.load(Ordering::Relaxed)
+        {
+            self.entry.store(link, Ordering::Release);
+        }
+    }
+
+    /// Makes the row the entry point of an empty graph; `false` if it is not empty.
+    fn become_first(&self, slot: u32, link: Link) -> bool {
+        if self.entry.load(Ordering::Acquire) != NONE {
+            return false;
+        }
+        let _entry = self.lock_entry();
+        if self.entry.load(Ordering::Relaxed) != NONE {
+            return false;
+        }
+        self.head(slot).linked.store(1, Ordering::Release);
+        self.entry.store(link, Ordering::Release);
+        true
+    }
+
+    /// Links a published row at each of its levels; `false` if it has no link at level 0 afterwards.
+    fn link_all_levels(&self, scratch: &mut Scratch, slot: u32, link: Link) -> bool {
+        let entry = self.entry.load(Ordering::Acquire);
+        if entry == NONE || entry == link {
+            return entry == link;
+        }
+        let point = self.point(slot);
+        let level = self.head(slot).level.load(Ordering::Relaxed);
+        let top = self.head(slot_of(entry)).level.load(Ordering::Relaxed);
+        self.descend_to(scratch, point, level.min(top));
+        let mut linked = false;
+        for at in (0..=level.min(top)).rev() {
+            self.search_level(scratch, point, self.ef_construction, at, link);
+            linked = self.link_level(scratch, slot, link, at);
+        }
+        linked
+    }
+
+    fn link_level(&self, scratch: &mut Scratch, slot: u32, link: Link, level: u32) -> bool {
+        let Some(own) = self.links(slot, level) else {
+            return false;
+        };
+        let mut chosen = std::mem::take(&mut scratch.chosen);
+        chosen.clear();
+        for c in &scratch.pool {
+            if chosen.len() == self.shape.m {
+                break;
+            }
+            if c.link != link && self.is_live(c.link) && self.is_diverse(c, &chosen) {
+                chosen.push(*c);
+            }
+        }
+        {
+            let _own = self.head(slot).lock.lock();
+            write_links(own, chosen.iter().map(|c| c.link));
+        }
+        let mut linked = false;
+        for c in &chosen {
+            linked |= self.add_link(scratch, c.link, link, c.distance, level);
+        }
+        scratch.chosen = chosen;
+        linked
+    }
+
+    /// Whether a candidate is nearer to the base than to every row chosen before it (algorithm 4).
+    fn is_diverse(&self, c: &Candidate, chosen: &[Candidate]) -> bool {
+        let point = self.point(slot_of(c.link));
+        chosen
+            .iter()
+            .all(|r| self.distance(point, self.point(slot_of(r.link)), c.distance) >= c.distance)
+    }
+
+    /// Adds a link from a row to a new one, pruning the row's list when it is full; `false` if the row is gone.
+    fn add_link(
+        &self,
+        scratch: &mut Scratch,
+        from: Link,
+        to: Link,
+        distance: f32,
+        level: u32,
+    ) -> bool {
+        let (slot, head) = (slot_of(from), self.head(slot_of(from)));
+        let _head = head.lock.lock();
+        let Some(links) = self.links(slot, level) else {
+            return false;
+        };
+        if head.tag.load(Ordering::Acquire) != from {
+            return false;
+        }
+        let count = links.count.load(Ordering::Relaxed) as usize;
+        let present = &links.cells[..count];
+        if present.iter().any(|c| c.load(Ordering::Relaxed) == to) {
+            return true;
+        }
+        if append(links, to) {
+            return true;
+        }
+        let point = self.point(slot);
+        let list = &mut scratch.list;
+        list.clear();
+        list.push(Candidate { distance, link: to });
+        for cell in present {
+            let link = cell.load(Ordering::Relaxed);
+            if self.is_live(link) {
+                let distance = self.distance(point, self.point(slot_of(link)), f32::INFINITY);
+                list.push(Candidate { distance, link });
+            }
+        }
+        if list.len() > count {
+            list.sort_unstable();
+            let mut kept = 0;
+            for i in 0..list.len() {
+                if self.is_diverse(&list[i], &list[..kept]) {
+                    list.swap(kept, i);
+                    kept += 1;
+                }
+            }
+            list.truncate(kept.min(links.cells.len()));
+        }
+        write_links(links, list.iter().map(|c| c.link));
+        true
+    }
+
+    /// Removes a row; `false` if it was not there. The caller holds its stripe and is not pinned.
+    pub(crate) fn remove(&self, row: Row) -> bool {
+        let Some(slot) = self.map.remove(row, self) else {
+            return false;
+        };
+        self.disconnect(slot);
+        true
+    }
+
+    /// Takes a row out of the graph that is not in the map any more, mends the graph and gives the slot back.
+    pub(crate) fn disconnect(&self, slot: u32) {
+        {
+            let _pin = self.pins.pin();
+            let link = self.hide(slot);
+            Scratch::with(|scratch| {
+                for level in 0..=self.head(slot).level.load(Ordering::Relaxed) {
+                    self.mend_around(scratch, slot, link, level);
+                }
+            });
+        }
+        self.give_back(slot);
+    }
+
+    /// Clears a row's tag, after finding another entry point if it was that.
+    fn hide(&self, slot: u32) -> Link {
+        let head = self.head(slot);
+        let link = link_of(slot, head.generation.load(Ordering::Relaxed));
+        let _entry = self.lock_entry();
+        if self.entry.load(Ordering::Relaxed) == link {
+            self.entry
+                .store(self.entry_instead_of(slot, link), Ordering::Release);
+        }
+        let _head = head.lock.lock();
+        head.linked.store(0, Ordering::Relaxed);
+        head.tag.store(NONE, Ordering::Release);
+        link
+    }
+
+    /// A row of the highest level there is: a neighbour in the highest list that has one, or else any. Called under the entry lock.
+    fn entry_instead_of(&self, slot: u32, gone: Link) -> Link {
+        let usable = |link: Link| {
+            link != gone
+                && self.is_live(link)
+                && self.head(slot_of(link)).linked.load(Ordering::Acquire) == 1
+        };
+        let level = self.head(slot).level.load(Ordering::Relaxed);
+        for level in (1..=level).rev() {
+            let Some(links) = self.links(slot, level) else {
+                continue;
+            };
+            if let Some(link) = read_links(links).find(|l| usable(*l)) {
+                return link;
+            }
+        }
+        let level_of = |link: &Link| self.head(slot_of(*link)).level.load(Ordering::Relaxed);
+        (0..self.used())
+            .map(|s| self.head(s).tag.load(Ordering::Acquire))
+            .filter(|tag| *tag != NONE && usable(*tag))
+            .max_by_key(level_of)
+            .unwrap_or(NONE)
+    }
+
+    /// Gives every row within two links of a removed one that had a link to it other links instead.
+    fn mend_around(&self, scratch: &mut Scratch, slot: u32, gone: Link, level: u32) {
+        let Some(links) = self.links(slot, level) else {
+            return;
+        };
+        let mut own = std::mem::take(&mut scratch.links);
+        own.clear();
+        own.extend(read_links(links).filter(|l| self.is_live(*l)));
+        let mut seen = std::mem::take(&mut scratch.more);
+        seen.clear();
+        for link in &own {
+            if let Some(links) = self.links(slot_of(*link), level) {
+                seen.extend(read_links(links));
+            }
+        }
+        seen.extend_from_slice(&own);
+        seen.sort_unstable();
+        seen.dedup();
+        for (i, link) in seen.iter().enumerate() {
+            if let Some(ahead) = seen.get(i + 4) {
+                let record = self.nodes.at(slot_of(*ahead));
+                prefetch(record);
+                prefetch(record.wrapping_add(64));
+                prefetch(record.wrapping_add(128));
+            }
+            if *link != gone
+                && self
+                    .links(slot_of(*link), level)
+                    .is_some_and(|l| read_links(l).any(|l| l == gone))
+            {
+                self.mend(scratch, *link, &own, level);
+            }
+        }
+        scratch.links = own;
+        scratch.more = seen;
+    }
+
+    /// Drops dead links from a row's list, fills it up from `instead`, and links those back as far as they have room.
+    fn mend(&self, scratch: &mut Scratch, link: Link, instead: &[Link], level: u32) {
+        let mut kept = std::mem::take(&mut scratch.chosen);
+        let mut list = std::mem::take(&mut scratch.list);
+        let point = self.point(slot_of(link));
+        list.clear();
+        list.extend(
+            instead
+                .iter()
+                .filter(|l| **l != link)
+                .map(|l| self.candidate(point, *l)),
+        );
+        list.sort_unstable();
+        let had = self.replace_dead(&mut kept, &list, link, level);
+        for c in &kept[had..] {
+            self.add_link_if_room(c.link, link, level);
+        }
+        scratch.chosen = kept;
+        scratch.list = list;
+    }
+
+    /// Rewrites a row's list as its live links followed by the nearest of `list`: first those that algorithm 4 wants, then, as far as
+    /// the list was longer before, any. Without the second part lists get shorter with every removal, since what is left of
+    /// a list that was never pruned is seldom spread as algorithm 4 wants it; recall falls with them.
+    /// Leaves the new list in `kept` and returns how many of it were there before.
+    fn replace_dead(
+        &self,
+        kept: &mut Vec<Candidate>,
+        list: &[Candidate],
+        link: Link,
+        level: u32,
+    ) -> usize {
+        kept.clear();
+        let head = self.head(slot_of(link));
+        let _head = head.lock.lock();
+        let Some(links) = self.links(slot_of(link), level) else {
+            return 0;
+        };
+        if head.tag.load(Ordering::Acquire) != link {
+            return 0;
+        }
+        kept.extend(
+            read_links(links)
+                .filter(|l| self.is_live(*l))
+                .map(|link| Candidate {
+                    distance: 0.0,
+                    link,
+                }),
+        );
+        let had = kept.len();
+        let before = links.count.load(Ordering::Relaxed) as usize;
+        let most = links.cells.len().min(had + REPAIR_LINKS);
+        for spread in [true, false] {
+            let most = if spread { most } else { before };
+            for c in list {
+                if kept.len() >= most {
+                    break;
+                }
+                if self.is_live(c.link)
+                    && kept.iter().all(|k| k.link != c.link)
+                    && (!spread || self.is_diverse(c, kept))
+                {
+                    kept.push(*c);
+                }
+            }
+        }
+        write_links(links, kept.iter().map(|c| c.link));
+        had
+    }
+
+    /// Adds a link to a row's list if there is room.
+    fn add_link_if_room(&self, from: Link, to: Link, level: u32) {
+        let head = self.head(slot_of(from));
+        let _head = head.lock.lock();
+        if head.tag.load(Ordering::Acquire) == from
+            && let Some(links) = self.links(slot_of(from), level)
+            && read_links(links).all(|l| l != to)
+        {
+            append(links, to);
+        }
+    }
+
+    fn candidate(&self, from: Point, link: Link) -> Candidate {
+        Candidate {
+            distance: self.distance(from, self.point(slot_of(link)), f32::INFINITY),
+            link,
+        }
+    }
+}
+
+/// The links of a list as of about now.
+pub(crate) fn read_links(links: Links<'_>) -> impl Iterator<Item = Link> {
+    let count = links.count.load(Ordering::Acquire) as usize;
+    links.cells[..count.min(links.cells.len())]
+        .iter()
+        .map(|c| c.load(Ordering::Acquire))
+}
+
+/// Adds a link at a list's end; `false` if it is full. The caller holds the lock of its head.
+fn append(links: Links<'_>, link: Link) -> bool {
+    let count = links.count.load(Ordering::Relaxed);
+    let Some(cell) = links.cells.get(count as usize) else {
+        return false;
+    };
+    cell.store(link, Ordering::Release);
+    links.count.store(count + 1, Ordering::Release);
+    true
+}
+
+/// Rewrites a list. The caller holds the lock of its head.
+pub(crate) fn write_links(links: Links<'_>, fresh: impl Iterator<Item = Link>) {
+    let mut count = 0;
+    for (cell, link) in links.cells.iter().zip(fresh) {
+        cell.store(link, Ordering::Release);
+        count += 1;
+    }
+    links.count.store(count, Ordering::Release);
+}

@@ -1,0 +1,142 @@
+//! How one row lies in memory.
+//!
+//! ```text
+//! record of the node arena, a whole number of cache lines
+//! | links of level 0: 2m x u32, padded | head: 64 bytes | vector: dim x f32, padded with zeros to 16 floats |
+//!
+//! record of the upper arena, one for each level above 0
+//! | count u32 | next record u32 | links: m x u32 |
+//! ```
+//!
+//! Head and vector are neighbours because a search looks at both of every row that it meets, and at the links of few.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use parking_lot::Mutex;
+
+use crate::kernel::LANES;
+
+/// A row's place and its generation: bits 0 to 27 the slot, bits 28 to 30 how often the slot was given out, modulo 8.
+///
+/// A link is followed only if it equals the tag that stands in the slot's head. So a link to a row that was removed is dead at
+/// once, wherever it stands, and stays dead when another row moves in. (After eight rows it may come to life
+/// again as a link to a row that is far away: a wasted distance, not a wrong answer.)
+pub(crate) type Link = u32;
+
+/// Rows an index can hold at most, removed ones not yet reused included.
+pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
+const SLOT_BITS: u32 = 28;
+const GENERATIONS: u32 = 8;
+
+/// The tag of a slot that holds no row, and the end of every list.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Bit 31, never set in a link; the search marks expanded candidates with it.
+pub(crate) const MARK: u32 = 1 << 31;
+
+#[inline(always)]
+pub(crate) fn slot_of(link: Link) -> u32 {
+    link & (SLOTS_MAX as u32 - 1)
+}
+
+pub(crate) fn link_of(slot: u32, generation: u32) -> Link {
+    slot | (generation % GENERATIONS) << SLOT_BITS
+}
+
+/// What is known of a row beside its vector and links.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Head {
+    /// The slot's own link while it holds a row, else [`NONE`]. Stored with `Release` after the vector.
+    pub(crate) tag: AtomicU32,
+    /// `Metric::scale` of the vector, as bits.
+    pub(crate) scale: AtomicU32,
+    pub(crate) row: AtomicU64,
+    /// Links of level 0.
+    pub(crate) count: AtomicU32,
+    /// First record in the upper arena, that of level 1; or [`NONE`].
+    pub(crate) upper: AtomicU32,
+    pub(crate) level: AtomicU32,
+    pub(crate) generation: AtomicU32,
+    /// Next slot in the map's bucket, or in the queue of free slots.
+    pub(crate) next: AtomicU32,
+    /// 1 once the row may serve as the entry point.
+    pub(crate) linked: AtomicU32,
+    /// Epoch in which the slot was given up.
+    pub(crate) retired: AtomicU64,
+    /// Guards writing the links of every level, and setting `tag` to [`NONE`].
+    pub(crate) lock: Mutex<()>,
+}
+
+const _: () = assert!(size_of::<Head>() == 64);
+
+impl Head {
+    /// The head of a slot that was never used.
+    pub(crate) fn unused() -> Self {
+        Self {
+            tag: AtomicU32::new(NONE),
+            scale: AtomicU32::new(0),
+            row: AtomicU64::new(0),
+            count: AtomicU32::new(0),
+            upper: AtomicU32::new(NONE),
+            level: AtomicU32::new(0),
+            generation: AtomicU32::new(0),
+            next: AtomicU32::new(NONE),
+            linked: AtomicU32::new(0),
+            retired: AtomicU64::new(0),
+            lock: Mutex::new(()),
+        }
+    }
+}
+
+/// Sizes that follow from dimension and `m`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) dim: usize,
+    /// `dim` padded to whole vector registers.
+    pub(crate) padded: usize,
+    pub(crate) m: usize,
+    /// Most links at level 0.
+    pub(crate) m0: usize,
+    /// Offset of the head in a node record.
+    pub(crate) head: usize,
+    /// Bytes of a node record.
+    pub(crate) stride: usize,
+    /// Bytes of an upper record.
+    pub(crate) upper_stride: usize,
+}
+
+impl Shape {
+    pub(crate) fn new(dim: usize, m: usize) -> Self {
+        let padded = dim.next_multiple_of(LANES);
+        let m0 = 2 * m;
+        let head = (m0 * size_of::<u32>()).next_multiple_of(64);
+        Self {
+            dim,
+            padded,
+            m,
+            m0,
+            head,
+            stride: head + size_of::<Head>() + padded * size_of::<f32>(),
+            upper_stride: (2 + m) * size_of::<u32>(),
+        }
+    }
+
+    /// Upper records for so many slots: a quarter more than the expected number of levels above 0, which is 1 / (m - 1) a
+    /// row. When they are used up, a row gets fewer levels; so the memory of a number of rows is known beforehand.
+    pub(crate) fn upper_records(&self, slots: usize) -> usize {
+        if slots == 0 {
+            0
+        } else {
+            slots * 5 / (4 * (self.m - 1)) + 16
+        }
+    }
+}
+
+/// One list of links. Readers may see a list while it is rewritten: every value that they can meet is or was a link, and is
+/// checked against the slot's tag before it is followed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links<'a> {
+    pub(crate) count: &'a AtomicU32,
+    pub(crate) cells: &'a [AtomicU32],
+}

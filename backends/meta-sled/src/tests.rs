@@ -1,0 +1,176 @@
+//! What the shared suite cannot see: a lost log, large values, the golden files.
+
+use std::fs;
+use std::path::Path;
+
+use aether_core::role::{Batch, Epoch, KeyRange, MetaStore, Table};
+use aether_core::{Error, Result};
+use bytes::Bytes;
+
+use crate::{SledConfig, SledMeta};
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+fn open(dir: &Path) -> Result<SledMeta> {
+    SledMeta::open(dir, &SledConfig::default())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// sled takes a log that it cannot read for an empty one. That must not become a new store with a first epoch.
+#[test]
+fn a_lost_log_is_not_a_new_store() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let store = open(dir.path()).unwrap();
+        let mut batch = Batch::new(store.claim().await.unwrap());
+        batch.put(Table::State, &b"k"[..], &b"v"[..]);
+        store.commit(batch).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        let folder = dir.path().join("meta.sled");
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name == "db" || name.starts_with("snap") {
+                fs::write(&path, b"").unwrap();
+            }
+        }
+        let error = open(dir.path()).unwrap_err();
+        assert!(error.is_corrupt(), "{error:?}");
+        assert!(error.to_string().contains("meta.sled"), "{error:?}");
+    });
+}
+
+#[test]
+fn a_folder_of_another_sled_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = sled::open(dir.path().join("meta.sled")).unwrap();
+    other.insert(b"k", b"v").unwrap();
+    drop(other);
+    let error = open(dir.path()).unwrap_err();
+    assert!(error.is_corrupt(), "{error:?}");
+}
+
+/// Values that sled keeps in files of their own are there after a kill, rewritten or not.
+#[test]
+fn large_values_survive_a_kill() {
+    let (dir, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(async {
+        let store = open(dir.path()).unwrap();
+        let epoch = store.claim().await.unwrap();
+        let large = |n: u8| Bytes::from(vec![n; 3 << 20]);
+        for n in 0..6u8 {
+            let mut batch = Batch::new(epoch);
+            batch.put(Table::Segments, vec![n % 4], large(n));
+            let seq = store.commit(batch).await.unwrap();
+            store.durable(seq).await.unwrap();
+        }
+        let blobs = dir.path().join("meta.sled/blobs");
+        assert!(fs::read_dir(blobs).unwrap().count() > 0, "no blob was made");
+        copy(dir.path(), killed.path());
+        let again = open(killed.path()).unwrap();
+        let found = again
+            .scan(Table::Segments, KeyRange::all(), 9)
+            .await
+            .unwrap();
+        let found: Vec<_> = found.iter().map(|(k, v)| (k[0], v[0], v.len())).collect();
+        let len = 3 << 20;
+        assert_eq!(found, [(0, 4, len), (1, 5, len), (2, 2, len), (3, 3, len)]);
+    });
+}
+
+/// A value written under one key and found under another is damage, even with an intact checksum of its own.
+#[test]
+fn a_misplaced_value_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let store = open(dir.path()).unwrap();
+        let mut batch = Batch::new(store.claim().await.unwrap());
+        batch.put(Table::State, &b"k"[..], &b"v"[..]);
+        store.commit(batch).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        let raw = sled::open(dir.path().join("meta.sled")).unwrap();
+        let stored = raw.get(b"\x08k").unwrap().unwrap();
+        raw.insert(b"\x08other", stored).unwrap();
+        drop(raw);
+        let store = open(dir.path()).unwrap();
+        let key = [Bytes::from_static(b"k")];
+        let found = store.get(Table::State, &key).await.unwrap();
+        assert_eq!(found, [Some(Bytes::from_static(b"v"))]);
+        let key = [Bytes::from_static(b"other")];
+        let error = store.get(Table::State, &key).await.unwrap_err();
+        assert!(error.is_corrupt(), "{error:?}");
+        let all = store.scan(Table::State, KeyRange::all(), 9).await;
+        assert!(all.is_err_and(|e: Error| e.is_corrupt()));
+    });
+}
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/v1");
+
+/// A folder written by format 1 still opens, to the same pairs and epoch.
+#[test]
+fn the_golden_folder_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("meta.sled");
+    fs::create_dir_all(folder.join("blobs")).unwrap();
+    for entry in fs::read_dir(GOLDEN).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = lz4_flex::block::decompress_size_prepended(&fs::read(&path).unwrap()).unwrap();
+        fs::write(folder.join(path.file_stem().unwrap()), bytes).unwrap();
+    }
+    run(async {
+        let store = open(dir.path()).unwrap();
+        for (n, table) in Table::ALL.into_iter().enumerate() {
+            let pairs = store.scan(table, KeyRange::all(), 9).await.unwrap();
+            let expected = (
+                Bytes::from(table.name()),
+                Bytes::from(vec![n as u8; n * 40]),
+            );
+            assert_eq!(pairs, [expected]);
+        }
+        assert_eq!(store.claim().await.unwrap(), Epoch(3));
+    });
+}
+
+#[test]
+#[ignore = "writes the golden folder; for a new format only"]
+fn write_the_golden_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let store = open(dir.path()).unwrap();
+        store.claim().await.unwrap();
+        let mut batch = Batch::new(store.claim().await.unwrap());
+        for (n, table) in Table::ALL.into_iter().enumerate() {
+            batch.put(table, table.name(), vec![n as u8; n * 40]);
+        }
+        store.commit(batch).await.unwrap();
+        store.close().await.unwrap();
+    });
+    fs::create_dir_all(GOLDEN).unwrap();
+    for entry in fs::read_dir(dir.path().join("meta.sled")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let packed = lz4_flex::block::compress_prepend_size(&fs::read(&path).unwrap());
+            let name = format!("{}.lz4", path.file_name().unwrap().to_string_lossy());
+            fs::write(Path::new(GOLDEN).join(name), packed).unwrap();
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What the books really take in RAM, measured at the allocator: the promised bytes a row hold at every size, and
+//! `bytes` says neither less nor much more than the truth.
+
+#![cfg(any(feature = "flux", feature = "lru", feature = "lfu", feature = "age"))]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use aether_core::role::{Event, EvictionPolicy, Item, Tier};
+use aether_core::{Plugin, Row, Time};
+use aether_testkit::conformance::policy::PolicyHarness;
+
+thread_local! {
+    /// Bytes that this thread holds. A thread of its own runs each test, so that tests do not count one another.
+    static HELD: Cell<i64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count(bytes: i64) {
+    // A thread that ends frees after its cell is gone; those bytes are nobody's question.
+    if HELD.try_with(|held| held.set(held.get() + bytes)).is_err() {}
+}
+
+// SAFETY: every call goes on to the system's allocator unchanged; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn held() -> i64 {
+    HELD.with(Cell::get)
+}
+
+fn item(row: u64) -> Item {
+    Item {
+        row: Row(row),
+        bytes: 1_600,
+        restore_us: 200.0,
+    }
+}
+
+fn insert(policy: &mut dyn EvictionPolicy, row: u64) {
+    let (item, tier) = (item(row), Tier::Hot);
+    policy.on_event(&Event::Inserted { item, tier }, Time(row * 100));
+}
+
+/// Grows the books to 300,000 rows, then lets rows come and go as the tier swings, and measures all the way.
+fn measure(plugin: &'static Plugin, row_bytes_max: f64) {
+    let harness = PolicyHarness::new(plugin);
+    let before = held();
+    let mut policy = harness.build(1);
+    let empty = held() - before;
+    let mut worst = 0.0_f64;
+    let mut shown = Vec::new();
+    let mut look = |policy: &dyn EvictionPolicy, show: bool| {
+        let (real, said) = ((held() - before) as f64, policy.bytes() as f64);
+        // The names of boxes and pieces are said a little differently from what is asked of the allocator.
+        assert!(
+            (real - said).abs() <= 256.0 + 0.001 * real,
+            "{}: {real} bytes at the allocator, {said} by `bytes`",
+            plugin.name
+        );
+        let rows = policy.len() as f64;
+        if rows >= 10_000.0 {
+            let each = (real - empty as f64) / rows;
+            worst = worst.max(each);
+            if show {
+                shown.push(format!("{rows} rows: {each:.1}"));
+            }
+        }
+    };
+    for row in 0..300_000 {
+        insert(&mut *policy, row);
+        if row % 97 == 0 || [9_999, 14_336, 20_000, 99_999, 229_376, 299_999].contains(&row) {
+            let show = [9_999, 14_336, 20_000, 99_999, 229_376, 299_999].contains(&row);
+            look(&*policy, show);
+        }
+    }
+    for row in 0..200_000 {
+        let (item, to) = (item(row), Tier::Cold);
+        policy.on_event(&Event::Moved { item, to }, Time(40_000_000));
+        insert(&mut *policy, 1_000_000 + row);
+        if row % 97 == 0 {
+            look(&*policy, row == 0);
+        }
+    }
+    eprintln!(
+        "{}: {empty} bytes empty; bytes a hot row at {}; worst {worst:.1}",
+        plugin.name,
+        shown.join(", ")
+    );
+    assert!(
+        worst <= row_bytes_max,
+        "{}: {worst:.1} bytes a hot row, promised {row_bytes_max}",
+        plugin.name
+    );
+}
+
+#[cfg(feature = "flux")]
+#[test]
+fn flux_takes_at_most_48_bytes_a_row() {
+    measure(&aether_policies::flux::PLUGIN, 48.0);
+}
+
+#[cfg(feature = "lru")]
+#[test]
+fn lru_takes_at_most_40_bytes_a_row() {
+    measure(&aether_policies::lru::PLUGIN, 40.0);
+}
+
+#[cfg(feature = "lfu")]
+#[test]
+fn lfu_takes_at_most_40_bytes_a_row() {
+    measure(&aether_policies::lfu::PLUGIN, 40.0);
+}
+
+#[cfg(feature = "age")]
+#[test]
+fn age_takes_at_most_40_bytes_a_row() {
+    measure(&aether_policies::age::PLUGIN, 40.0);
+}

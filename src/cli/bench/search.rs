@@ -1,0 +1,259 @@
+//! `aether bench search`: everything in RAM.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use aether::config::{ByteSize, SearchMode};
+use aether::role::{HotIndex, SearchOptions};
+use aether::{BuildContext, Error, PointId, Row, SearchRequest, SystemClock};
+use serde::Serialize;
+
+use super::sweep::{Setting, combinations};
+use super::{Data, Loaded, Summary, run_queries};
+use crate::cli::{Done, Outcome, output};
+
+/// Options of `aether bench search`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    data: Data,
+    /// Measure the hot index alone, without a memory around it
+    #[arg(long)]
+    bare: bool,
+}
+
+/// One measured setting.
+#[derive(Serialize)]
+struct Line<'a> {
+    bench: &'static str,
+    index: &'a str,
+    bare: bool,
+    #[serde(flatten)]
+    setting: Setting,
+    k: usize,
+    threads: usize,
+    rows: usize,
+    dim: usize,
+    metric: aether::Metric,
+    #[serde(flatten)]
+    summary: Summary,
+    build_s: f64,
+    ram_bytes: u64,
+    ram_parts: BTreeMap<String, u64>,
+    cold_bytes: u64,
+    cold_requests: u64,
+}
+
+pub(crate) async fn run(args: Args, json: bool) -> Done {
+    let loaded = args.data.load()?;
+    if args.bare {
+        bare(&args.data, &loaded, json).await
+    } else {
+        whole(&args.data, loaded, json).await
+    }
+}
+
+/// Room for everything, whatever the index adds: a budget is a limit, not a reservation.
+pub(super) fn ample(base: &aether::import::Matrix) -> ByteSize {
+    ByteSize((base.rows() * base.dim()) as u64 * 16 + (1 << 30))
+}
+
+async fn whole(data: &Data, loaded: Loaded, json: bool) -> Done {
+    let mut config = if data.settings.file().is_some() || !data.settings.set.is_empty() {
+        loaded.config.clone()
+    } else {
+        loaded.in_ram()
+    };
+    // Measurements leave no memory behind unless they are given a folder.
+    let temporary =
+        tempfile::tempdir().map_err(|e| crate::cli::io_failure("make a temporary folder", e))?;
+    if data.settings.dir.is_none() {
+        config.memory.path = temporary.path().join("memory");
+    }
+    config.memory.hot_budget = ample(&loaded.base);
+    config.search.concurrent = config.search.concurrent.max(data.threads);
+    let memory = super::open(config, &loaded.registry).await?;
+    let build_s = loaded.fill(&memory).await?;
+    let stats = memory.stats();
+    if stats.cold_rows > 0 || stats.hot_rows != loaded.base.rows() as u64 {
+        let (hot, cold, rows) = (stats.hot_rows, stats.cold_rows, loaded.base.rows());
+        return Err(Error::internal(format!(
+            "expected all {rows} rows in RAM, got {hot} hot and {cold} cold"
+        ))
+        .into());
+    }
+    let handle = tokio::runtime::Handle::current();
+    let mut printer = Printer::new(json);
+    for setting in combinations(&data.sweep) {
+        let query = |q: usize| {
+            let mut request = SearchRequest::new(loaded.queries.row(q).to_vec(), data.k)
+                .mode(SearchMode::HotOnly)
+                .untouched();
+            request.ef = setting.ef;
+            let answer = handle.block_on(memory.search(request))?;
+            Ok(answer.hits.iter().map(|h| id_number(&h.id)).collect())
+        };
+        let before = memory.stats();
+        let summary = tokio::task::block_in_place(|| measure(data, &loaded, &query))?;
+        let after = memory.stats();
+        printer.print(&Line {
+            bench: "search",
+            index: &memory.config().hot.backend,
+            bare: false,
+            setting,
+            k: data.k,
+            threads: data.threads,
+            rows: loaded.base.rows(),
+            dim: loaded.base.dim(),
+            metric: memory.metric(),
+            summary,
+            build_s,
+            ram_bytes: after.hot_bytes,
+            ram_parts: after.hot_parts.clone(),
+            cold_bytes: after.cold_bytes,
+            cold_requests: after.counted.cold_requests - before.counted.cold_requests,
+        })?;
+    }
+    memory.close().await?;
+    Ok(Outcome::Fine)
+}
+
+/// The number that an imported row has as its id.
+pub(super) fn id_number(id: &PointId) -> u64 {
+    match id {
+        PointId::Int(n) => *n,
+        PointId::Uuid(_) | PointId::Text(_) => u64::MAX,
+    }
+}
+
+pub(super) fn measure(
+    data: &Data,
+    loaded: &Loaded,
+    query: &(impl Fn(usize) -> aether::Result<Vec<u64>> + Sync),
+) -> Done<Summary> {
+    let recall = |q: usize, found: &[u64]| loaded.truth.recall(q, data.k, found);
+    run_queries(
+        loaded.queries.rows(),
+        data.threads,
+        data.seconds,
+        query,
+        recall,
+    )
+}
+
+async fn bare(data: &Data, loaded: &Loaded, json: bool) -> Done {
+    let context = BuildContext {
+        dim: loaded.base.dim(),
+        metric: loaded.config.memory.metric,
+        data_dir: None,
+        clock: std::sync::Arc::new(SystemClock::new()),
+        seed: loaded.config.memory.seed,
+        read_only: false,
+        registry: loaded.registry.clone(),
+    };
+    let index = loaded.registry.hot(&loaded.config.hot, &context)?;
+    let build_s = tokio::task::block_in_place(|| build(&*index, loaded))?;
+    let mut printer = Printer::new(json);
+    for setting in combinations(&data.sweep) {
+        let options = SearchOptions {
+            ef: setting.ef,
+            ..SearchOptions::default()
+        };
+        let query = |q: usize| {
+            let found = index.search(loaded.queries.row(q), data.k, &options)?;
+            Ok(found.iter().map(|n| n.row.0).collect())
+        };
+        let summary = tokio::task::block_in_place(|| measure(data, loaded, &query))?;
+        printer.print(&Line {
+            bench: "search",
+            index: &loaded.config.hot.backend,
+            bare: true,
+            setting,
+            k: data.k,
+            threads: data.threads,
+            rows: loaded.base.rows(),
+            dim: loaded.base.dim(),
+            metric: context.metric,
+            summary,
+            build_s,
+            ram_bytes: index.bytes(),
+            ram_parts: index
+                .stats()
+                .parts
+                .iter()
+                .map(|(name, n)| ((*name).to_owned(), *n))
+                .collect(),
+            cold_bytes: 0,
+            cold_requests: 0,
+        })?;
+    }
+    Ok(Outcome::Fine)
+}
+
+fn build(index: &dyn HotIndex, loaded: &Loaded) -> aether::Result<f64> {
+    let started = Instant::now();
+    let rows: Vec<Row> = (0..loaded.base.rows() as u64).map(Row).collect();
+    for (some, first) in rows.chunks(1000).zip((0..).step_by(1000)) {
+        let vectors: Vec<f32> = (first..first + some.len())
+            .flat_map(|r| loaded.base.row(r).iter().copied())
+            .collect();
+        index.insert_batch(some, &vectors)?;
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// One JSON object a line, or the rows of a table.
+pub(super) struct Printer {
+    json: bool,
+    head: bool,
+}
+
+/// Columns that people look at, in this order; what a line lacks is left out.
+const COLUMNS: [&str; 12] = [
+    "ef",
+    "probe",
+    "mode",
+    "recall",
+    "qps",
+    "p50_us",
+    "p99_us",
+    "build_s",
+    "ram_bytes",
+    "cold_bytes",
+    "cold_requests",
+    "searches",
+];
+
+impl Printer {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, head: false }
+    }
+
+    pub(super) fn print(&mut self, line: &impl Serialize) -> Done<()> {
+        if self.json {
+            return output::json(line);
+        }
+        let value = serde_json::to_value(line)
+            .map_err(|e| Error::internal("a result without a JSON form").with_source(e))?;
+        let present: Vec<&&str> = COLUMNS
+            .iter()
+            .filter(|c| value.get(**c).is_some())
+            .collect();
+        if !std::mem::replace(&mut self.head, true) {
+            output::line(
+                present
+                    .iter()
+                    .map(|c| format!("{c:>13}"))
+                    .collect::<String>(),
+            )?;
+        }
+        let cell = |c: &&&str| match &value[**c] {
+            serde_json::Value::Number(n) if n.is_f64() => {
+                format!("{:>13.4}", n.as_f64().unwrap_or_default())
+            }
+            serde_json::Value::String(s) => format!("{s:>13}"),
+            other => format!("{:>13}", other.to_string()),
+        };
+        output::line(present.iter().map(cell).collect::<String>())
+    }
+}

@@ -1,0 +1,239 @@
+//! `aether bench tiered`: a share in RAM, the rest in the cold store.
+
+use std::collections::BTreeMap;
+
+use aether::config::{ByteSize, SearchMode};
+use aether::{Memory, Point, PointId, SearchRequest};
+use serde::Serialize;
+
+use super::search::{Printer, ample, id_number, measure};
+use super::sweep::{Setting, combinations};
+use super::{Data, Loaded, Summary, in_ram};
+use crate::cli::{Done, Failure, Outcome, output};
+
+/// Options of `aether bench tiered`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    data: Data,
+    /// RAM of the hot tier: a share of what all rows would take, as 10%, or a size, as 64MiB
+    #[arg(long, default_value = "10%")]
+    hot: Hot,
+    /// How far to go: hot-only, bounded or complete; repeated, or all of them [default: all]
+    #[arg(long, value_parser = crate::cli::search::mode)]
+    mode: Vec<SearchMode>,
+}
+
+/// How much may be in RAM.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Hot {
+    Share(f64),
+    Bytes(ByteSize),
+}
+
+impl std::str::FromStr for Hot {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let share = text
+            .trim()
+            .strip_suffix('%')
+            .map(|n| n.trim().parse::<f64>());
+        match share {
+            Some(Ok(percent)) if percent > 0.0 && percent <= 100.0 => {
+                Ok(Self::Share(percent / 100.0))
+            }
+            Some(_) => Err(format!(
+                "expected a share above 0% and up to 100%, got {text:?}"
+            )),
+            None => text.parse().map(Self::Bytes),
+        }
+    }
+}
+
+/// One measured setting.
+#[derive(Serialize)]
+struct Line<'a> {
+    bench: &'static str,
+    index: &'a str,
+    mode: SearchMode,
+    #[serde(flatten)]
+    setting: Setting,
+    k: usize,
+    threads: usize,
+    rows: usize,
+    dim: usize,
+    metric: aether::Metric,
+    #[serde(flatten)]
+    summary: Summary,
+    build_s: f64,
+    budget_bytes: u64,
+    hot_rows: u64,
+    cold_rows: u64,
+    ram_bytes: u64,
+    ram_parts: BTreeMap<String, u64>,
+    cold_bytes: u64,
+    /// Requests to the cold store during the measurement.
+    cold_requests: u64,
+    cold_read_bytes: u64,
+    cache_hits: u64,
+    cache_misses: u64,
+    partitions: u64,
+}
+
+pub(crate) async fn run(args: Args, json: bool) -> Done {
+    let data = &args.data;
+    let loaded = data.load()?;
+    let mut config = loaded.config.clone();
+    let temporary =
+        tempfile::tempdir().map_err(|e| crate::cli::io_failure("make a temporary folder", e))?;
+    if data.settings.dir.is_none() {
+        config.memory.path = temporary.path().join("memory");
+    }
+    config.search.concurrent = config.search.concurrent.max(data.threads);
+    config.memory.hot_budget = match args.hot {
+        Hot::Bytes(bytes) => bytes,
+        Hot::Share(share) => {
+            let rows = ((loaded.base.rows() as f64 * share) as usize).max(1);
+            let base = loaded.base.clone();
+            let points = (0..rows)
+                .map(move |r| Ok(Point::new(PointId::Int(r as u64), base.row(r).to_vec())));
+            let budget = budget_for(&loaded, points).await?;
+            output::note(format_args!(
+                "{rows} rows took {} in RAM when they were tried out: that is the budget",
+                output::bytes(budget)
+            ));
+            ByteSize(budget)
+        }
+    };
+    config.validate()?;
+    let memory = super::open(config, &loaded.registry).await?;
+    let build_s = loaded.fill(&memory).await?;
+    calm(&memory).await?;
+    let modes = if args.mode.is_empty() {
+        SearchMode::ALL.to_vec()
+    } else {
+        args.mode.clone()
+    };
+    let handle = tokio::runtime::Handle::current();
+    let mut printer = Printer::new(json);
+    for mode in modes {
+        for setting in combinations(&data.sweep) {
+            // What does not matter to a mode is measured once.
+            if mode != SearchMode::Bounded && setting.probe != combinations(&data.sweep)[0].probe {
+                continue;
+            }
+            let query = |q: usize| {
+                let mut request = SearchRequest::new(loaded.queries.row(q).to_vec(), data.k)
+                    .mode(mode)
+                    .untouched();
+                request.ef = setting.ef;
+                request.probe = setting.probe.filter(|_| mode == SearchMode::Bounded);
+                let answer = handle.block_on(memory.search(request))?;
+                if !answer.coverage.is_whole() {
+                    let cuts = format!("{:?}", answer.coverage.cuts);
+                    return Err(aether::Error::unavailable(format!(
+                        "query {q}: an answer was cut short: {cuts}"
+                    )));
+                }
+                Ok(answer.hits.iter().map(|h| id_number(&h.id)).collect())
+            };
+            let before = memory.stats();
+            let summary = tokio::task::block_in_place(|| measure(data, &loaded, &query))?;
+            let after = memory.stats();
+            let (then, now) = (&before.counted, &after.counted);
+            printer.print(&Line {
+                bench: "tiered",
+                index: &memory.config().hot.backend,
+                mode,
+                setting: Setting {
+                    probe: setting.probe.filter(|_| mode == SearchMode::Bounded),
+                    ..setting
+                },
+                k: data.k,
+                threads: data.threads,
+                rows: loaded.base.rows(),
+                dim: loaded.base.dim(),
+                metric: memory.metric(),
+                summary,
+                build_s,
+                budget_bytes: after.budget_bytes,
+                hot_rows: after.hot_rows,
+                cold_rows: after.points.saturating_sub(after.hot_rows),
+                ram_bytes: after.hot_bytes + after.cold_index_bytes + after.cache_bytes,
+                ram_parts: parts(&after),
+                cold_bytes: after.cold_bytes,
+                cold_requests: now.cold_requests - then.cold_requests,
+                cold_read_bytes: now.cold_read_bytes - then.cold_read_bytes,
+                cache_hits: now.cache_hits - then.cache_hits,
+                cache_misses: now.cache_misses - then.cache_misses,
+                partitions: after.partitions,
+            })?;
+        }
+    }
+    memory.close().await?;
+    Ok(Outcome::Fine)
+}
+
+/// RAM by part, the cold tier's share included.
+fn parts(stats: &aether::Stats) -> BTreeMap<String, u64> {
+    let mut parts = stats.hot_parts.clone();
+    parts.insert("cold index".to_owned(), stats.cold_index_bytes);
+    parts.insert("cache".to_owned(), stats.cache_bytes);
+    parts
+}
+
+async fn budget_for<S>(loaded: &Loaded, points: S) -> Done<u64>
+where
+    S: Iterator<Item = aether::Result<Point>> + Send + 'static,
+{
+    let mut config = in_ram(&loaded.config);
+    config.memory.hot_budget = ample(&loaded.base);
+    measured_budget(config, &loaded.registry, points).await
+}
+
+/// Bytes that points take in the hot tier, found by putting them into one: the answer for any index, since the index is asked.
+pub(crate) async fn measured_budget<S>(
+    config: aether::Config,
+    registry: &std::sync::Arc<aether::Registry>,
+    points: S,
+) -> Done<u64>
+where
+    S: Iterator<Item = aether::Result<Point>> + Send + 'static,
+{
+    let probe = super::open(config, registry).await?;
+    crate::cli::import::feed(&probe, points, 1000, |_, _| ()).await?;
+    let stats = probe.stats();
+    probe.close().await?;
+    if stats.hot_rows < stats.points {
+        return Err(Failure::Failed(aether::Error::internal(
+            "a memory with ample room sent rows away",
+        )));
+    }
+    Ok(stats.hot_bytes.max(1 << 16))
+}
+
+/// Turns of the scheduler by hand until nothing moves any more.
+pub(crate) async fn calm(memory: &Memory) -> Done<()> {
+    for _ in 0..1000 {
+        let turn = memory.tick().await?;
+        if turn.demoted == 0 && turn.promoted == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_is_a_share_or_a_size() {
+        assert_eq!("10%".parse(), Ok(Hot::Share(0.1)));
+        assert_eq!("64MiB".parse(), Ok(Hot::Bytes(ByteSize(64 << 20))));
+        for bad in ["0%", "101%", "x%", "12", ""] {
+            assert!(bad.parse::<Hot>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `aether stats`: the figures of a memory at this moment.
+
+use super::settings::Settings;
+use super::{Done, Failure, Outcome, memory, output};
+
+/// Options of `aether stats`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Print the metrics in Prometheus' text format
+    #[arg(long)]
+    prometheus: bool,
+}
+
+pub(crate) async fn run(args: Args, json: bool) -> Done {
+    let recorder = args.prometheus.then(install).transpose()?;
+    let memory = memory::open_existing(&args.settings, true).await?;
+    let stats = memory.stats();
+    memory.close().await?;
+    if let Some(recorder) = recorder {
+        output::line(recorder.render().trim_end())?;
+        return Ok(Outcome::Fine);
+    }
+    if json {
+        output::json(&stats)?;
+    } else {
+        print(&stats)?;
+    }
+    Ok(Outcome::Fine)
+}
+
+fn install() -> Done<metrics_exporter_prometheus::PrometheusHandle> {
+    metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|e| {
+            Failure::Failed(
+                aether::Error::internal("cannot install the metrics recorder").with_source(e),
+            )
+        })
+}
+
+/// The figures that people ask for first; `--json` has all.
+pub(crate) fn print(s: &aether::Stats) -> Done<()> {
+    let c = &s.counted;
+    let parts: Vec<String> = s
+        .hot_parts
+        .iter()
+        .map(|(name, n)| format!("{name} {}", output::bytes(*n)))
+        .collect();
+    let percent = |share: Option<f64>| {
+        share.map_or_else(|| "none yet".to_owned(), |x| format!("{:.1} %", x * 100.0))
+    };
+    let rows = [
+        ("points", s.points.to_string()),
+        (
+            "hot",
+            format!(
+                "{} rows, {} of {} ({})",
+                s.hot_rows,
+                output::bytes(s.hot_bytes),
+                output::bytes(s.budget_bytes),
+                parts.join(", ")
+            ),
+        ),
+        (
+            "cold",
+            format!(
+                "{} rows, {} in {} segments, {} partitions",
+                s.cold_rows,
+                output::bytes(s.cold_bytes),
+                s.segments,
+                s.partitions
+            ),
+        ),
+        (
+            "cache",
+            format!(
+                "{}, {} hits, {} misses",
+                output::bytes(s.cache_bytes),
+                c.cache_hits,
+                c.cache_misses
+            ),
+        ),
+        (
+            "searches",
+            format!(
+                "{} ({} partial), {} gets",
+                c.searches, c.searches_partial, c.gets
+            ),
+        ),
+        ("hot hit rate", percent(s.hit_rate())),
+        (
+            "moves",
+            format!(
+                "{} demoted, {} promoted, {} migrations failed",
+                c.demoted, c.promoted, c.migrations_failed
+            ),
+        ),
+        (
+            "restore queue",
+            format!(
+                "{} waiting, {} given up",
+                s.restore_queue,
+                s.restore_failures.len()
+            ),
+        ),
+        (
+            "flux",
+            format!(
+                "policy {}, temperature {:.2}, pressure {:.2}",
+                s.policy, s.temperature, s.pressure
+            ),
+        ),
+        (
+            "writes",
+            s.poisoned
+                .clone()
+                .map_or_else(|| "accepted".to_owned(), |why| format!("refused: {why}")),
+        ),
+    ];
+    rows.iter()
+        .try_for_each(|(name, value)| output::line(format_args!("{name:<14} {value}")))
+}

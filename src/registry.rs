@@ -1,0 +1,56 @@
+//! The plug-ins that this build names.
+//!
+//! A crate that is only a dependency and never named is not linked, and what it announced with `register!` is then missing
+//! without a word. Naming each descriptor here links it; [`Registry::add`] takes the same descriptor twice without complaint.
+
+use aether_core::{Plugin, Registry, Result};
+
+/// The descriptors of the plug-ins whose features are on.
+const NAMED: &[&Plugin] = &[
+    #[cfg(feature = "hot-flat")]
+    &aether_hot_flat::PLUGIN,
+    #[cfg(feature = "hot-hnsw")]
+    &aether_hot_hnsw::PLUGIN,
+    #[cfg(feature = "cold-memory")]
+    &aether_cold_memory::PLUGIN,
+    #[cfg(feature = "cold-file")]
+    &aether_cold_file::PLUGIN,
+    #[cfg(feature = "cold-object-store")]
+    &aether_cold_object_store::PLUGIN,
+    #[cfg(feature = "meta-memory")]
+    &aether_meta_memory::PLUGIN,
+    #[cfg(feature = "meta-redb")]
+    &aether_meta_redb::PLUGIN,
+    #[cfg(feature = "meta-sled")]
+    &aether_meta_sled::PLUGIN,
+    #[cfg(feature = "codec-raw")]
+    &aether_codec_raw::PLUGIN,
+    #[cfg(feature = "codec-lz4")]
+    &aether_codec_lz4::PLUGIN,
+    #[cfg(feature = "codec-zstd")]
+    &aether_codec_zstd::PLUGIN,
+    #[cfg(feature = "codec-f16")]
+    &aether_codec_f16::PLUGIN,
+    #[cfg(feature = "codec-sq8")]
+    &aether_codec_sq8::PLUGIN,
+    #[cfg(feature = "policy-flux")]
+    &aether_policies::flux::PLUGIN,
+    #[cfg(feature = "policy-lru")]
+    &aether_policies::lru::PLUGIN,
+    #[cfg(feature = "policy-lfu")]
+    &aether_policies::lfu::PLUGIN,
+    #[cfg(feature = "policy-age")]
+    &aether_policies::age::PLUGIN,
+];
+
+/// Every plug-in of this build: those that the features name, and those that other linked crates announce.
+///
+/// # Errors
+/// `Config` when two crates announce one name for one role, or two codecs one number.
+pub fn registry() -> Result<Registry> {
+    let mut registry = Registry::discover()?;
+    for plugin in NAMED {
+        registry.add(plugin)?;
+    }
+    Ok(registry)
+}

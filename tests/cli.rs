@@ -1,0 +1,354 @@
+//! The command as a user runs it: what it prints, where, and with which exit code.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn aether(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aether"))
+        .args(args)
+        .current_dir(folder)
+        .env_remove("AETHER_LOG")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Runs a command that must succeed and answer one JSON value.
+fn json(folder: &Path, args: &[&str]) -> Value {
+    let out = aether(folder, &[args, &["--json"]].concat());
+    assert_eq!(
+        out.status.code(),
+        Some(0),
+        "{args:?}: {}",
+        text(&out.stderr)
+    );
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// Runs a command that must fail with a code and say certain words on stderr.
+fn refused(folder: &Path, args: &[&str], code: i32, words: &str) {
+    let out = aether(folder, args);
+    let stderr = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {stderr}");
+    assert!(stderr.contains(words), "{args:?}: {stderr}");
+}
+
+/// A hundred points on a circle, with payloads.
+fn circle(folder: &Path) {
+    let line = |i: usize| {
+        let angle = i as f64 * 0.0628;
+        let vector = [angle.cos(), angle.sin(), 0.5];
+        format!("{{\"id\": \"p{i}\", \"vector\": {vector:?}, \"payload\": {{\"n\": {i}}}}}\n")
+    };
+    std::fs::write(
+        folder.join("circle.jsonl"),
+        (0..100).map(line).collect::<String>(),
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_memory_is_made_searched_explained_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    circle(here);
+    let imported = json(
+        here,
+        &[
+            "import",
+            "circle.jsonl",
+            "--dir",
+            "m",
+            "--set",
+            "memory.metric=l2",
+        ],
+    );
+    assert_eq!(
+        (&imported["points"], &imported["dim"]),
+        (&100.into(), &3.into())
+    );
+    let kept = std::fs::read_to_string(here.join("m/aether.toml")).unwrap();
+    assert!(
+        kept.contains("metric = \"l2\"") && kept.contains("dim = 3"),
+        "{kept}"
+    );
+
+    // The folder alone is enough from here on: it knows its settings.
+    let answer = json(
+        here,
+        &[
+            "search", "--dir", "m", "--like", "p7", "-k", "3", "--mode", "complete",
+        ],
+    );
+    let ids: Vec<&Value> = answer["hits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|h| &h["id"])
+        .collect();
+    assert_eq!(ids[0], "p7");
+    assert!(
+        ids.contains(&&"p6".into()) && ids.contains(&&"p8".into()),
+        "{ids:?}"
+    );
+    assert_eq!(answer["hits"][0]["payload"]["n"], 7);
+    let answer = json(
+        here,
+        &["search", "--dir", "m", "--vector", "[1, 0, 0.5]", "-k", "1"],
+    );
+    assert_eq!(answer["hits"][0]["id"], "p0");
+
+    let got = json(here, &["get", "p9", "--dir", "m"]);
+    assert_eq!(got[0]["payload"]["n"], 9);
+    assert_eq!(json(here, &["explain", "p9", "--dir", "m"])["tier"], "hot");
+    assert_eq!(json(here, &["stats", "--dir", "m"])["points"], 100);
+    let report = json(here, &["check", "m"]);
+    assert_eq!(
+        (&report["points"], &report["problem_count"]),
+        (&100.into(), &0.into())
+    );
+    let words = aether(here, &["explain", "p9", "--dir", "m"]);
+    assert!(text(&words.stdout).contains("p9"), "{words:?}");
+
+    refused(
+        here,
+        &["get", "p9", "nobody", "--dir", "m"],
+        1,
+        "no point nobody",
+    );
+    refused(
+        here,
+        &["explain", "nobody", "--dir", "m"],
+        1,
+        "no point nobody",
+    );
+    refused(
+        here,
+        &["search", "--dir", "m", "--vector", "[1, 0]"],
+        1,
+        "expected 3 dimensions, got 2",
+    );
+    refused(
+        here,
+        &["search", "--dir", "m", "--vector", "1, 0"],
+        2,
+        "--vector",
+    );
+    refused(
+        here,
+        &["search", "--dir", "m", "--like", "nobody"],
+        1,
+        "nobody",
+    );
+    refused(
+        here,
+        &[
+            "import",
+            "circle.jsonl",
+            "--dir",
+            "m",
+            "--set",
+            "memory.dim=4",
+        ],
+        1,
+        "got 3",
+    );
+}
+
+#[test]
+fn a_damaged_memory_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    circle(here);
+    json(here, &["import", "circle.jsonl", "--dir", "m"]);
+    let file = std::fs::read_dir(here.join("m"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.is_file() && p.extension().is_some_and(|e| e == "redb"));
+    let file = file.expect("the metadata store's file");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let half = bytes.len() / 2;
+    bytes.truncate(half);
+    std::fs::write(&file, bytes).unwrap();
+    let out = aether(here, &["check", "m"]);
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    assert!(text(&out.stderr).contains("error: "), "{out:?}");
+}
+
+#[test]
+fn a_name_mistyped_makes_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    for args in [
+        &["stats", "--dir", "nowhere"][..],
+        &["get", "1", "--dir", "nowhere"],
+        &["check", "nowhere"],
+    ] {
+        refused(here, args, 1, "no memory in nowhere");
+    }
+    refused(
+        here,
+        &["import", "nothing.npy", "--dir", "m"],
+        1,
+        "nothing.npy: cannot open",
+    );
+    assert!(
+        std::fs::read_dir(here).unwrap().next().is_none(),
+        "a failing command left something behind"
+    );
+}
+
+#[test]
+fn wrong_usage_is_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    refused(here, &[], 2, "Usage");
+    refused(here, &["serach"], 2, "search");
+    refused(here, &["search", "--dir", "m"], 2, "--vector");
+    refused(
+        here,
+        &["plugins", "--role", "hut"],
+        2,
+        "expected hot, cold, meta, codec or policy",
+    );
+    refused(
+        here,
+        &[
+            "bench",
+            "search",
+            "--base",
+            "a",
+            "--queries",
+            "b",
+            "--sweep",
+            "m=3",
+        ],
+        2,
+        "expected ef=16",
+    );
+}
+
+#[test]
+fn plugins_and_settings_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let plugins = json(here, &["plugins"]);
+    for p in plugins.as_array().unwrap() {
+        let has = |key: &str| p.get(key).is_some();
+        assert!(
+            ["role", "name", "summary", "options", "crate", "persistent"]
+                .into_iter()
+                .all(has),
+            "{p}"
+        );
+    }
+    std::fs::write(
+        here.join("aether.toml"),
+        "[memory]\ndim = 7\n[hot]\nbackend = \"flat\"\n",
+    )
+    .unwrap();
+    let settings = json(here, &["config", "show"]);
+    let find = |key: &str| {
+        settings
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|s| s["key"] == key)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(
+        (&find("dim")["value"], &find("dim")["origin"]),
+        (&"7".into(), &"aether.toml:2".into())
+    );
+    assert_eq!(find("hot_budget")["origin"], "default");
+    assert_eq!(json(here, &["config", "check", "aether.toml"])["ok"], true);
+    std::fs::write(here.join("bad.toml"), "[memory]\ndimm = 7\n").unwrap();
+    refused(here, &["config", "check", "bad.toml"], 1, "bad.toml:2:1");
+    refused(
+        here,
+        &["config", "check", "none.toml"],
+        1,
+        "none.toml: cannot read",
+    );
+    refused(
+        here,
+        &["config", "show", "bad.toml"],
+        1,
+        "did you mean `dim`?",
+    );
+}
+
+#[test]
+fn benches_answer_one_object_a_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    circle(here);
+    let data = [
+        "--base",
+        "circle.jsonl",
+        "--queries",
+        "circle.jsonl",
+        "--seconds",
+        "0",
+        "-k",
+        "5",
+        "--json",
+    ];
+    let run = |args: &[&str]| -> Vec<Value> {
+        let out = aether(here, &[&["bench"], args, &data].concat());
+        assert_eq!(
+            out.status.code(),
+            Some(0),
+            "{args:?}: {}",
+            text(&out.stderr)
+        );
+        text(&out.stdout)
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect()
+    };
+    let keys = [
+        "recall",
+        "qps",
+        "p50_us",
+        "p99_us",
+        "build_s",
+        "ram_bytes",
+        "ram_parts",
+        "cold_bytes",
+        "cold_requests",
+    ];
+    for args in [
+        &["search", "--sweep", "ef=8,64"][..],
+        &["search", "--bare", "--sweep", "ef=8,64"],
+    ] {
+        let lines = run(args);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines
+                .iter()
+                .all(|l| keys.iter().all(|k| l.get(k).is_some())),
+            "{lines:?}"
+        );
+        assert!(lines[1]["recall"].as_f64().unwrap() > 0.95, "{lines:?}");
+        assert_eq!((&lines[0]["ef"], &lines[1]["ef"]), (&8.into(), &64.into()));
+    }
+    let lines = run(&["tiered", "--hot", "64KiB", "--sweep", "probe=0.1,1"]);
+    let modes: Vec<&str> = lines.iter().map(|l| l["mode"].as_str().unwrap()).collect();
+    assert_eq!(modes, ["hot-only", "bounded", "bounded", "complete"]);
+    assert_eq!(lines[3]["recall"], 1.0, "a complete search is exact");
+    assert!(
+        lines
+            .iter()
+            .all(|l| keys.iter().all(|k| l.get(k).is_some())),
+        "{lines:?}"
+    );
+}
