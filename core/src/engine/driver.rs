@@ -9,6 +9,7 @@ use tokio::sync::MutexGuard;
 
 use super::directory::Entry;
 use super::inner::{Inner, Why, Writer};
+use super::query::Fetched;
 use super::readers::Deferred;
 use super::record::{Counters, Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -335,6 +336,10 @@ impl Inner {
             let draft = self.draft(&mut *self.writer.lock().await)?;
             let mut machine = Machine::demote(draft.segment, draft.blob.clone());
             let mut work = Demotion::new(self, draft, chunk.to_vec());
+            if !work.pack().await? {
+                // Every one of them was deleted or replaced since it was chosen: there is nothing to move, and nothing went wrong.
+                continue;
+            }
             let ended = drive(&mut machine, &mut work).await?;
             moved += self.demotion_ended(ended, &work.moved, &keeps, why)?;
         }
@@ -463,8 +468,8 @@ impl<'a> Demotion<'a> {
         }
     }
 
-    /// Reads the rows' records and packs them.
-    async fn pack(&mut self) -> Result<()> {
+    /// Reads the rows' records and packs them; `false` when none of them is there any more.
+    async fn pack(&mut self) -> Result<bool> {
         let inner = self.inner;
         let keys: Vec<Bytes> = self
             .rows
@@ -493,15 +498,13 @@ impl<'a> Demotion<'a> {
             });
         }
         if rows.is_empty() {
-            return Err(Error::conflict(
-                "every row of the batch was deleted or replaced meanwhile",
-            ));
+            return Ok(false);
         }
         let rows = inner.pack(None, &mut self.draft, rows).await?;
         self.packed = stubs(self.draft.segment, &rows, |row| {
             ttl.get(&row).copied().unwrap_or(false)
         });
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -534,7 +537,6 @@ impl Work for Demotion<'_> {
         let inner = self.inner;
         match effect {
             Effect::CommitIntent(..) => {
-                self.pack().await?;
                 let writer = inner.writer.lock().await;
                 inner
                     .commit_intent(&writer, &self.draft, IntentKind::Started)
@@ -606,7 +608,7 @@ impl Work for Demotion<'_> {
 struct Promotion<'a> {
     inner: &'a Arc<Inner>,
     rows: Vec<Row>,
-    /// Held from the first look to the last step, so that nothing else moves or kills the rows.
+    /// Held once the rows are read, to the last step, so that nothing else moves or kills them.
     writer: Option<MutexGuard<'a, Writer>>,
     inserted: Vec<Entry>,
     expiries: Vec<(Row, super::record::Expiry)>,
@@ -631,7 +633,6 @@ impl<'a> Promotion<'a> {
 
     async fn insert(&mut self) -> Result<()> {
         let inner = self.inner;
-        self.writer = Some(inner.writer.lock().await);
         let mut rows: Vec<Row> = {
             let directory = inner.directory.read();
             self.rows
@@ -644,7 +645,14 @@ impl<'a> Promotion<'a> {
         if rows.len() > free {
             self.no_room = rows.split_off(free);
         }
-        let found = inner.fetch_cold(&rows).await?;
+        // Before the lock: a cold store that is slow, or never answers, must not hold up those who write.
+        let mut found = inner.fetch_cold(&rows).await?;
+        self.writer = Some(inner.writer.lock().await);
+        self.keep_current(&mut found).await?;
+        let free = inner.fill().free as usize;
+        if found.len() > free {
+            self.no_room.extend(found.drain(free..).map(|f| f.0));
+        }
         let mut vectors = Vec::with_capacity(found.len() * inner.dim);
         let mut resident = Vec::with_capacity(found.len());
         for (row, stub, vector, expiry) in found {
@@ -656,6 +664,29 @@ impl<'a> Promotion<'a> {
                 .push(Entry::new(stub.id, row, home, stub.payload));
         }
         inner.insert_hot(resident, vectors).await
+    }
+
+    /// Drops what was killed, moved or promoted by another since it was read, and takes the times to live of now. Called under the
+    /// writer's lock. A row never changes, so what was read of one that stayed is right.
+    async fn keep_current(&self, found: &mut Vec<Fetched>) -> Result<()> {
+        let inner = self.inner;
+        let keys: Vec<Bytes> = found
+            .iter()
+            .map(|f| Bytes::copy_from_slice(&f.0.key()))
+            .collect();
+        let now = inner.get_chunked(Table::Cold, &keys).await?;
+        let mortal: Vec<Row> = found.iter().filter(|f| f.1.ttl).map(|f| f.0).collect();
+        let expiries = inner.expiries(&mortal).await?;
+        let directory = inner.directory.read();
+        let mut kept = Vec::with_capacity(found.len());
+        for ((row, stub, vector, _), value) in found.drain(..).zip(now) {
+            let same = value.as_deref().map(Stub::decode).transpose()?.as_ref() == Some(&stub);
+            if same && directory.row(row).is_none() {
+                kept.push((row, stub, vector, expiries.get(&row).copied()));
+            }
+        }
+        *found = kept;
+        Ok(())
     }
 }
 
