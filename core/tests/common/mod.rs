@@ -350,6 +350,7 @@ pub struct Settings {
     pub memory: &'static str,
     pub flux: &'static str,
     pub search: &'static str,
+    pub limits: &'static str,
 }
 
 impl Default for Settings {
@@ -362,6 +363,7 @@ impl Default for Settings {
             memory: "",
             flux: "",
             search: "",
+            limits: "",
         }
     }
 }
@@ -418,10 +420,11 @@ impl World {
             memory,
             flux,
             search,
+            limits,
         } = &self.settings;
         let text = format!(
             "[memory]\ndim = {dim}\nmetric = \"{metric}\"\nhot_budget = \"{budget}\"\ninsert_wait = \"200ms\"\n{memory}\n\
-             [flux]\ntick = \"0s\"\n{flux}\n[search]\npartition_rows = 16\n{search}\n[limits]\nbatch_bytes = \"4MiB\"\n\
+             [flux]\ntick = \"0s\"\n{flux}\n[search]\npartition_rows = 16\n{search}\n[limits]\nbatch_bytes = \"4MiB\"\n{limits}\n\
              [hot]\nbackend = \"{hot}\"\n[meta]\nbackend = \"test\"\n[cold]\nbackend = \"test\"\n\
              [codec]\nbackend = \"plain\"\n[policy]\nbackend = \"lru\"\n",
         );
