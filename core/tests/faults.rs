@@ -640,3 +640,37 @@ async fn pinned_points_that_found_no_room_at_open_are_found_and_come_back() {
     memory.close().await.unwrap();
     world.check_clean().await;
 }
+
+#[tokio::test]
+async fn a_row_that_is_still_leaving_can_be_promoted() {
+    let world = world(NO_CACHE);
+    let memory = filled(&world, 60, 20).await;
+    assert_eq!(memory.promote(&ids(0..3)).await.unwrap(), 3);
+    world.power.script(|call, _| match call {
+        Call::Read(_) => Verdict::Hold,
+        _ => Verdict::Pass,
+    });
+    // A search in mid-read: what goes cold now stays in RAM until it is done.
+    let searching = tokio::spawn({
+        let memory = memory.clone();
+        async move { complete(&memory, vector(1), 60).await }
+    });
+    world.power.wait_for_held(1).await;
+    assert_eq!(memory.demote(&ids(0..3)).await.unwrap(), 3);
+    let pinning = tokio::spawn({
+        let memory = memory.clone();
+        async move { memory.pin(&ids(0..3)).await }
+    });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    world.power.unscript();
+    world.power.release();
+    assert_eq!(found(&searching.await.unwrap()).len(), 60);
+    assert_eq!(pinning.await.unwrap().unwrap(), 3);
+    let records = memory.get_many(&ids(0..3), Parts::NONE).await.unwrap();
+    let hot = |r: &aether_core::engine::Record| r.tier == Tier::Hot;
+    assert!(records.iter().flatten().all(hot), "{records:#?}");
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}

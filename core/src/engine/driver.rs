@@ -322,11 +322,12 @@ impl Inner {
         if !released.is_empty() {
             let mut work = Release {
                 inner: self,
+                story: Story { why, keeps: &keeps },
                 rows: released,
                 moved: Vec::new(),
             };
             let ended = drive(&mut Machine::release(), &mut work).await?;
-            moved += self.demotion_ended(ended, &work.moved, &keeps, why)?;
+            moved += self.demotion_ended(ended, &work.moved)?;
             self.counts
                 .released
                 .fetch_add(work.moved.len() as u64, Relaxed);
@@ -335,13 +336,14 @@ impl Inner {
         for chunk in fresh.chunks(most.min(self.config.flux.batch_rows)) {
             let draft = self.draft(&mut *self.writer.lock().await)?;
             let mut machine = Machine::demote(draft.segment, draft.blob.clone());
-            let mut work = Demotion::new(self, draft, chunk.to_vec());
+            let story = Story { why, keeps: &keeps };
+            let mut work = Demotion::new(self, story, draft, chunk.to_vec());
             if !work.pack().await? {
                 // Every one of them was deleted or replaced since it was chosen: there is nothing to move, and nothing went wrong.
                 continue;
             }
             let ended = drive(&mut machine, &mut work).await?;
-            moved += self.demotion_ended(ended, &work.moved, &keeps, why)?;
+            moved += self.demotion_ended(ended, &work.moved)?;
         }
         Ok(moved)
     }
@@ -350,8 +352,6 @@ impl Inner {
         &self,
         (outcome, error): (Outcome, Option<Error>),
         moved: &[Row],
-        keeps: &BTreeMap<Row, Option<f64>>,
-        why: &Why,
     ) -> Result<usize> {
         if outcome != Outcome::Completed {
             self.counts.migrations_failed.fetch_add(1, Relaxed);
@@ -360,13 +360,8 @@ impl Inner {
                 error.unwrap_or_else(|| Error::internal("a migration failed without a reason"))
             );
         }
-        let rows: Vec<_> = moved
-            .iter()
-            .map(|r| (*r, keeps.get(r).copied().flatten()))
-            .collect();
-        self.counts.demoted.fetch_add(rows.len() as u64, Relaxed);
-        self.moved(&rows, Tier::Cold, why);
-        Ok(rows.len())
+        self.counts.demoted.fetch_add(moved.len() as u64, Relaxed);
+        Ok(moved.len())
     }
 
     /// Promotes cold rows as far as the budget allows. Answers those that moved, and those for which there was no room.
@@ -376,7 +371,7 @@ impl Inner {
         why: &Why,
     ) -> Result<(Vec<Row>, Vec<Row>)> {
         self.check_writable()?;
-        let mut work = Promotion::new(self, rows.to_vec());
+        let mut work = Promotion::new(self, why, rows.to_vec());
         let (outcome, error) = drive(&mut Machine::promote(), &mut work).await?;
         if outcome != Outcome::Completed {
             self.counts.migrations_failed.fetch_add(1, Relaxed);
@@ -391,15 +386,29 @@ impl Inner {
         self.counts
             .promoted
             .fetch_add(promoted.len() as u64, Relaxed);
-        let moved: Vec<_> = promoted.iter().map(|r| (*r, None)).collect();
-        self.moved(&moved, Tier::Hot, why);
         Ok((promoted, no_room))
+    }
+}
+
+/// Why rows go cold, and what each was worth. Told to the policy under the writer's lock: told later, a delete in between would be
+/// heard first, and the policy would keep a row for ever that is gone.
+struct Story<'a> {
+    why: &'a Why,
+    keeps: &'a BTreeMap<Row, Option<f64>>,
+}
+
+impl Story<'_> {
+    fn tell(&self, inner: &Inner, moved: &[Row]) {
+        let keep = |r: &Row| (*r, self.keeps.get(r).copied().flatten());
+        let rows: Vec<_> = moved.iter().map(keep).collect();
+        inner.moved(&rows, Tier::Cold, self.why);
     }
 }
 
 /// Hot rows whose segment already holds them.
 struct Release<'a> {
     inner: &'a Arc<Inner>,
+    story: Story<'a>,
     rows: Vec<Row>,
     moved: Vec<Row>,
 }
@@ -425,6 +434,8 @@ impl Work for Release<'_> {
                 self.moved
                     .iter()
                     .for_each(|row| directory.leave(*row, None));
+                drop(directory);
+                self.story.tell(inner, &self.moved);
                 Ok(())
             }
             Effect::DropHot => {
@@ -444,6 +455,7 @@ impl Work for Release<'_> {
 /// Hot rows on their way into a new segment.
 struct Demotion<'a> {
     inner: &'a Arc<Inner>,
+    story: Story<'a>,
     draft: Draft,
     /// Held from the commit until searches find the segment and every row knows its new home.
     writer: Option<MutexGuard<'a, Writer>>,
@@ -456,9 +468,10 @@ struct Demotion<'a> {
 }
 
 impl<'a> Demotion<'a> {
-    fn new(inner: &'a Arc<Inner>, draft: Draft, rows: Vec<Row>) -> Self {
+    fn new(inner: &'a Arc<Inner>, story: Story<'a>, draft: Draft, rows: Vec<Row>) -> Self {
         Self {
             inner,
+            story,
             draft,
             writer: None,
             rows,
@@ -581,6 +594,7 @@ impl Work for Demotion<'_> {
                     directory.leave(*row, Some(Home::Segment(stub.segment, stub.ordinal)));
                 }
                 drop(directory);
+                self.story.tell(inner, &self.moved);
                 self.writer = None;
                 Ok(())
             }
@@ -607,6 +621,7 @@ impl Work for Demotion<'_> {
 /// Cold rows on their way into RAM.
 struct Promotion<'a> {
     inner: &'a Arc<Inner>,
+    why: &'a Why,
     rows: Vec<Row>,
     /// Held once the rows are read, to the last step, so that nothing else moves or kills them.
     writer: Option<MutexGuard<'a, Writer>>,
@@ -616,13 +631,14 @@ struct Promotion<'a> {
 }
 
 impl<'a> Promotion<'a> {
-    fn new(inner: &'a Arc<Inner>, mut rows: Vec<Row>) -> Self {
+    fn new(inner: &'a Arc<Inner>, why: &'a Why, mut rows: Vec<Row>) -> Self {
         // A row named twice would get two entries in the directory, of which only one would ever leave.
         rows.sort_unstable();
         rows.dedup();
         let (inserted, expiries, no_room) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             inner,
+            why,
             rows,
             writer: None,
             inserted,
@@ -633,6 +649,17 @@ impl<'a> Promotion<'a> {
 
     async fn insert(&mut self) -> Result<()> {
         let inner = self.inner;
+        let leaving = {
+            let directory = inner.directory.read();
+            let leaves = |r: &Row| directory.row(*r).is_some_and(|e| e.leaving && !e.killed);
+            self.rows.iter().any(leaves)
+        };
+        if leaving {
+            // Demoted a moment ago, and still there for searches that began before. Passed over, it would go cold after all, a pinned
+            // one too; so it leaves first. Those searches end by their deadlines.
+            let ticket = inner.readers.defer(Deferred::Demoted(Vec::new()));
+            inner.reaped(ticket).await;
+        }
         let mut rows: Vec<Row> = {
             let directory = inner.directory.read();
             self.rows
@@ -717,6 +744,8 @@ impl Work for Promotion<'_> {
                     .iter()
                     .for_each(|(row, expiry)| directory.set_expiry(*row, *expiry));
                 drop(directory);
+                let shown: Vec<_> = self.inserted.iter().map(|e| (e.row, None)).collect();
+                inner.moved(&shown, Tier::Hot, self.why);
                 self.writer = None;
                 Ok(())
             }
