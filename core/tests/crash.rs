@@ -25,6 +25,7 @@ fn settings() -> Settings {
         memory: FLUSH,
         flux: "batch_rows = 12\nsample = 16",
         search: "probe_min = 1",
+        ..Settings::default()
     }
 }
 

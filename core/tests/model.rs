@@ -64,6 +64,7 @@ fn settings(metric: Metric, hot: &'static str) -> Settings {
         memory: FLUSH,
         flux: "batch_rows = 40\nsample = 32",
         search: "probe_min = 2",
+        ..Settings::default()
     }
 }
 

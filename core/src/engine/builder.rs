@@ -27,7 +27,7 @@ use super::record::{
 use super::restore::RestoreQueue;
 use super::stats::Counts;
 use super::timeline::Timeline;
-use super::turn::FluxState;
+use super::turn::{BY_HAND, FluxState};
 use super::types::Mover;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::{BlockCodec, Decoders};
@@ -747,6 +747,18 @@ impl Inner {
             }
         }
         let pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        {
+            // Pinned points that are cold (there was no room at open) come back as soon as there is some.
+            let directory = self.directory.read();
+            let mut restore = self.restore.lock();
+            for row in pins.iter().filter(|r| directory.row(**r).is_none()) {
+                if !restore.push(*row, f64::INFINITY, BY_HAND) {
+                    self.counts
+                        .restores_dropped
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
+        }
         let pinned = |row| Event::Pinned { row, pinned: true };
         self.desk.tell(pins.into_iter().map(pinned), self.now());
         Ok(())

@@ -277,6 +277,8 @@ impl Inner {
         self.check_open()?;
         match &*self.poisoned.read() {
             None => Ok(()),
+            // Reopening would throw the other writer out in turn: that is for people to decide.
+            Some(e) if e.is_fenced() => Err(e.duplicate()),
             Some(e) => Err(Error::poisoned(format!(
                 "writes are refused since an earlier one failed with its outcome unknown; reads go on; reopen the memory \
                  to write again. It said: {e}"

@@ -429,10 +429,16 @@ impl Inner {
             self.expire_rows(wish).await?
         };
         let writer = self.writer.lock().await;
+        let keys: Vec<Bytes> = later.iter().map(|(_, row, _)| key::expiry(*row)).collect();
+        let present = self.get_chunked(Table::State, &keys).await?;
         let mut batch = Batch::new(writer.epoch);
         due.into_iter()
             .for_each(|(k, _)| batch.delete(Table::State, k));
-        for (id, row, expiry) in later {
+        for ((id, row, expiry), present) in later.into_iter().zip(present) {
+            // Gone: deleted or replaced since it was looked up. Writing it again would leave it for ever.
+            if present.is_none() {
+                continue;
+            }
             batch.put(Table::State, key::due(expiry.at, row), id.key());
             batch.put(Table::State, key::expiry(row), expiry.encode());
         }
@@ -487,7 +493,8 @@ impl Inner {
 
     /// Writes down the clock, renewed times to live, and, if asked, the policy's books, whose size it answers.
     pub(super) async fn flush(self: &Arc<Self>, policy: bool) -> Result<u64> {
-        let renewed = std::mem::take(&mut *self.renewals.lock());
+        // They stay until they are written down: a read meanwhile must find them, and a flush that fails must not lose them.
+        let renewed = self.renewals.lock().clone();
         let writer = self.writer.lock().await;
         let mut batch = Batch::new(writer.epoch);
         let (time, wall) = self.timeline.save();
@@ -525,6 +532,10 @@ impl Inner {
             }
         }
         self.commit_durably(&writer, batch).await?;
+        // What was renewed again since waits for the next flush.
+        self.renewals
+            .lock()
+            .retain(|row, expiry| renewed.get(row) != Some(expiry));
         Ok(bytes)
     }
 

@@ -5,5 +5,6 @@
 pub mod conformance;
 pub mod fake;
 pub mod model;
+pub mod sim;
 pub mod strategy;
 pub mod workload;
