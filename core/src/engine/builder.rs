@@ -15,14 +15,14 @@ use super::blocking::BlockingMemory;
 use super::check::{self, CheckReport};
 use super::cold::{BlockReader, ColdView, Segment};
 use super::commit;
-use super::directory::{Directory, Entry};
-use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Why, Writer};
+use super::directory::{Directory, Entry, extra_bytes};
+use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Step, Why, Writer};
 use super::lock::DirLock;
 use super::memory::Memory;
 use super::readers::Readers;
 use super::record::{
     Counters, Expiry, Fresh, Home, Identity, Manifest, Stub, decode_clock, decode_dead_key,
-    decode_intent, key,
+    decode_intent, encode_clock, key,
 };
 use super::restore::RestoreQueue;
 use super::stats::Counts;
@@ -224,7 +224,8 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
             config.limits.batch_bytes, config.meta.backend, capability.batch_bytes_max
         )));
     }
-    let identity = identity(&config, &*meta, epoch).await?;
+    let (identity, new) = identity(&config, &*meta).await?;
+    let wall_us = clock.wall_us();
     (context.dim, context.metric) = (identity.dim, identity.metric);
     let saved_clock = state(&*meta, key::CLOCK)
         .await?
@@ -248,6 +249,10 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
     }
     let (codec, decoders) = codecs(&config, &registry, &context)?;
     let policy = registry.policy(&config.policy, &context)?;
+    // Only when everything is built: a refused configuration leaves no memory behind.
+    if new {
+        write_identity(&identity, &*meta, epoch, wall_us).await?;
+    }
     let counts = Arc::new(Counts::default());
     let payload_max = config.limits.payload_bytes.0.max(1 << 24);
     let blocks = BlockReader::new(
@@ -276,6 +281,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         rng: fastrand::Rng::with_seed(seed ^ 1),
         flushed: timeline.now(),
         flushes_until_policy: 1,
+        drifting: BTreeMap::new(),
         midpoint: None,
     };
     let inner = Arc::new(Inner {
@@ -329,12 +335,8 @@ pub(super) async fn state(meta: &dyn MetaStore, name: &'static [u8]) -> Result<O
     Ok(values.into_iter().next().flatten())
 }
 
-/// Reads what the memory is, or makes it what the configuration says.
-async fn identity(
-    config: &Config,
-    meta: &dyn MetaStore,
-    epoch: crate::role::Epoch,
-) -> Result<Identity> {
+/// What the memory is, or will be by the configuration; and whether it is new.
+async fn identity(config: &Config, meta: &dyn MetaStore) -> Result<(Identity, bool)> {
     let wanted = &config.memory;
     if let Some(value) = state(meta, key::FORMAT).await? {
         let stored = Identity::decode(&value)?;
@@ -354,7 +356,7 @@ async fn identity(
                 wanted.metric
             )));
         }
-        return Ok(stored);
+        return Ok((stored, false));
     }
     if wanted.dim == 0 {
         return Err(Error::config(
@@ -366,6 +368,16 @@ async fn identity(
         metric: wanted.metric,
         created: 0,
     };
+    Ok((identity, true))
+}
+
+/// Makes a new memory what it will be for ever.
+async fn write_identity(
+    identity: &Identity,
+    meta: &dyn MetaStore,
+    epoch: crate::role::Epoch,
+    wall_us: u64,
+) -> Result<()> {
     let mut batch = Batch::new(epoch);
     batch.require(Table::State, Bytes::from_static(key::FORMAT), None);
     batch.put(
@@ -373,9 +385,15 @@ async fn identity(
         Bytes::from_static(key::FORMAT),
         identity.encode(),
     );
+    // The time line begins here. Without this note a crash before the first flush would begin it anew: time would run backwards,
+    // and times to live would be longer than they were said to be.
+    batch.put(
+        Table::State,
+        Bytes::from_static(key::CLOCK),
+        encode_clock(0, wall_us),
+    );
     let seq = meta.commit(batch).await?;
-    meta.durable(seq).await?;
-    Ok(identity)
+    meta.durable(seq).await
 }
 
 /// Every pair of a table, page by page.
@@ -454,20 +472,27 @@ impl Inner {
         let manifest = manifest(&*self.meta).await?;
         self.recover(&manifest).await?;
         self.load_cold(manifest).await?;
-        let overflow = self.load_hot().await?;
-        self.load_pins().await?;
-        self.load_policy().await?;
-        // Rows that a smaller budget has no room for must still be found: they go cold before anyone can ask.
-        if !overflow.is_empty() {
-            let why = Why {
-                by: Mover::NoRoom,
-                reason: "the budget was too small at open",
-                midpoint: None,
-            };
-            let rows: Vec<_> = overflow.into_iter().map(|r| (r, None)).collect();
-            self.demote(&rows, &why).await?;
-            self.reap_off_worker().await;
+        // The policy's books count against the budget, so they come before the rows.
+        self.load_books().await?;
+        self.load_hot().await?;
+        self.introduce();
+        self.load_pins().await
+    }
+
+    /// Sends rows cold that found no room at open. They must be found before anyone can ask, pinned or not: so this happens before the
+    /// pins are known, for a demotion passes over pinned rows.
+    async fn send_cold(self: &Arc<Self>, overflow: &mut Vec<Row>) -> Result<()> {
+        if overflow.is_empty() {
+            return Ok(());
         }
+        let why = Why {
+            by: Mover::NoRoom,
+            midpoint: None,
+        };
+        let step = |row| Step::unasked(row, "the budget was too small at open");
+        let steps: Vec<Step> = overflow.drain(..).map(step).collect();
+        self.demote(&steps, &why).await?;
+        self.reap_off_worker().await;
         Ok(())
     }
 
@@ -570,9 +595,9 @@ impl Inner {
         Ok(())
     }
 
-    /// Fills the hot index from its snapshot where that is whole, and from the rows' homes. Answers the rows that are in the
-    /// directory but did not fit into the index.
-    async fn load_hot(self: &Arc<Self>) -> Result<Vec<Row>> {
+    /// Fills the hot index from its snapshot where that is whole, and from the rows' homes. What does not fit goes cold page by page, so
+    /// that the directory never holds more than a page beyond the budget.
+    async fn load_hot(self: &Arc<Self>) -> Result<()> {
         self.load_snapshot().await;
         let mut wanted: HashSet<Row> = HashSet::new();
         let mut overflow = Vec::new();
@@ -597,7 +622,7 @@ impl Inner {
             self.admit_at_open(&rows, &vectors, entries, mortal, &mut overflow)
                 .await?;
             wanted.extend(rows);
-            Ok(())
+            self.send_cold(&mut overflow).await
         })
         .await?;
         let mut dropped = Vec::new();
@@ -655,7 +680,7 @@ impl Inner {
                 .for_each(|r| batch.delete(Table::Resident, r.key().to_vec()));
             self.commit_durably(&writer, batch).await?;
         }
-        Ok(overflow)
+        Ok(())
     }
 
     /// Takes rows into directory and index, as far as the budget goes; the others only into the directory.
@@ -671,7 +696,11 @@ impl Inner {
         // A renewal that was not written down before a crash must not cost a point: renewing ones get one flush interval more.
         let grace = u64::try_from(self.config.memory.flush_every.0.as_micros()).unwrap_or(u64::MAX);
         let (mut missing, mut data) = (Vec::new(), Vec::new());
-        let mut fits = self.fill().free as usize;
+        let extra = entries
+            .iter()
+            .map(|e| extra_bytes(&e.id, expiries.contains_key(&e.row)))
+            .sum();
+        let mut fits = self.fill_beside(extra).free as usize;
         for ((row, vector), entry) in rows.iter().zip(vectors).zip(entries) {
             if self.hot.contains(*row) {
                 // From the snapshot: its place is counted already.
@@ -701,7 +730,7 @@ impl Inner {
         loop {
             let page = self.meta.scan(Table::State, range.clone(), PAGE).await?;
             let Some((last, _)) = page.last() else {
-                return Ok(());
+                break;
             };
             range.start = std::ops::Bound::Excluded(last.clone());
             let ids: Vec<Bytes> = page
@@ -717,26 +746,29 @@ impl Inner {
                 self.pins.write().insert(Row::decode(&value)?);
             }
         }
+        let pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        let pinned = |row| Event::Pinned { row, pinned: true };
+        self.desk.tell(pins.into_iter().map(pinned), self.now());
+        Ok(())
     }
 
-    /// Gives the policy its books back, and tells it of what they do not know.
-    async fn load_policy(&self) -> Result<()> {
-        let books = self.saved_books().await?;
+    /// Gives the policy its books back.
+    async fn load_books(&self) -> Result<()> {
+        let Some(books) = self.saved_books().await? else {
+            return Ok(());
+        };
+        if let Err(error) = self.desk.with(|policy| policy.load(&books)) {
+            tracing::warn!(%error, "the policy begins with empty books");
+        }
+        Ok(())
+    }
+
+    /// Tells the policy of hot rows that its books do not know.
+    fn introduce(&self) {
         let now = self.now();
-        let fill = self.fill();
-        let context = self.context(fill);
-        let items: Vec<_> = self
-            .directory
-            .read()
-            .settled()
-            .map(|e| e.row)
-            .collect::<Vec<_>>();
+        let context = self.context(self.fill());
+        let items: Vec<Row> = self.directory.read().settled().map(|e| e.row).collect();
         let unknown: Vec<Row> = self.desk.with(|policy| {
-            if let Some(books) = books
-                && let Err(error) = policy.load(&books)
-            {
-                tracing::warn!(%error, "the policy begins with empty books");
-            }
             let known = !policy.is_empty();
             items
                 .into_iter()
@@ -751,13 +783,6 @@ impl Inner {
             })
             .collect();
         self.desk.tell(events, now);
-        let pins: Vec<Row> = self.pins.read().iter().copied().collect();
-        self.desk.tell(
-            pins.into_iter()
-                .map(|row| Event::Pinned { row, pinned: true }),
-            now,
-        );
-        Ok(())
     }
 
     fn snapshot_path(&self) -> Option<PathBuf> {
@@ -793,8 +818,15 @@ impl Inner {
         };
         self.hot
             .load(&mut std::io::BufReader::with_capacity(1 << 20, file))?;
-        // A snapshot larger than the budget would break it before anything could be demoted.
-        if self.hot.bytes() > self.config.memory.hot_budget.0 {
+        // A snapshot that does not fit the budget, with what its rows take elsewhere, would break it before anything could be demoted.
+        let rows = self.hot.len();
+        let books = self.desk.with(|policy| {
+            policy
+                .bytes()
+                .max(policy.bytes_after(rows.saturating_sub(policy.len())))
+        });
+        let beside = self.directory.read().bytes_after(rows) + books;
+        if self.hot.bytes() + beside > self.config.memory.hot_budget.0 {
             for row in self.hot.rows() {
                 self.hot.remove(row)?;
             }

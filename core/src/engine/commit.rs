@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::directory::{Entry, extra_bytes};
 use super::driver::{Draft, Work, drive, stubs};
-use super::inner::{Inner, Why, Writer};
+use super::inner::{Inner, Step, Why, Writer};
 use super::readers::Deferred;
 use super::record::{Expiry, Fresh, Home, Stub, dead_key, key};
 use super::types::{Mover, Ttl, Written};
@@ -180,18 +180,9 @@ impl Inner {
         if inserts > 0 {
             self.make_room(inserts).await;
         }
+        // After a failure the numbers given out stay spent: none is ever used twice.
         let mut guard = self.writer.lock().await;
-        let before = guard.counters;
-        let result = self.commit_locked(&mut guard, wishes).await;
-        if result.is_err() {
-            // Nothing was committed under these numbers (or writing has ended); a segment's number is never given out again.
-            let spent = guard.counters;
-            guard.counters = before;
-            guard.counters.next_segment = spent.next_segment;
-            guard.counters.next_intent = spent.next_intent;
-            guard.counters.next_row = spent.next_row;
-        }
-        result
+        self.commit_locked(&mut guard, wishes).await
     }
 
     async fn commit_locked(
@@ -204,7 +195,6 @@ impl Inner {
         // The last number of the group marks its moment.
         let mark = writer.counters.next_row;
         writer.counters.next_row += 1;
-        writer.counters.points = plan.points;
 
         let extra = plan
             .news
@@ -229,11 +219,13 @@ impl Inner {
             .collect();
         self.insert_hot(hot_rows.clone(), vectors).await?;
         let committed = if cold_rows.is_empty() {
-            self.commit_durably(writer, batch)
+            let counters = writer.counters.counting(plan.points);
+            self.commit_counting(counters, batch)
                 .await
                 .map(|()| Vec::new())
         } else {
-            self.write_cold(writer, batch, &cold_rows).await
+            self.write_cold(writer, batch, &cold_rows, plan.points)
+                .await
         };
         let cold_stubs = match committed {
             Ok(stubs) => stubs,
@@ -245,6 +237,7 @@ impl Inner {
                 return Err(error);
             }
         };
+        writer.counters.points = plan.points;
         self.publish(mark, &plan, &cold_rows, &cold_stubs);
         self.counts.commits.fetch_add(1, Ordering::Relaxed);
         if !cold_stubs.is_empty() {
@@ -524,6 +517,7 @@ impl Inner {
         writer: &mut Writer,
         batch: Batch,
         rows: &[NewRow],
+        points: u64,
     ) -> Result<Vec<(Row, Stub)>> {
         let draft = self.draft(writer)?;
         let mut machine = Machine::write(draft.segment, draft.blob.clone());
@@ -533,6 +527,7 @@ impl Inner {
             draft,
             rows,
             batch: Some(batch),
+            points,
             stubs: Vec::new(),
         };
         let (outcome, error) = drive(&mut machine, &mut work).await?;
@@ -648,13 +643,16 @@ impl Inner {
             .collect();
         self.desk.tell(events, now);
         if !cold_stubs.is_empty() {
-            let rows: Vec<_> = cold_stubs.iter().map(|(row, _)| (*row, None)).collect();
-            let why = Why {
-                by: Mover::NoRoom,
-                reason: "the hot tier was full",
-                midpoint: None,
-            };
-            self.remember(&rows, Tier::Cold, &why);
+            let step = |(row, _): &(Row, Stub)| Step::unasked(*row, "the hot tier was full");
+            let steps: Vec<Step> = cold_stubs.iter().map(step).collect();
+            self.remember(
+                &steps,
+                Tier::Cold,
+                &Why {
+                    by: Mover::NoRoom,
+                    midpoint: None,
+                },
+            );
         }
     }
 
@@ -687,6 +685,9 @@ struct ColdWrite<'a> {
     draft: Draft,
     rows: &'a [NewRow],
     batch: Option<Batch>,
+    /// Points there are once the batch is committed. The commits before it (centroids, intent) must not count them yet: a crash
+    /// in between would leave the wrong number.
+    points: u64,
     stubs: Vec<(Row, Stub)>,
 }
 
@@ -728,7 +729,8 @@ impl Work for ColdWrite<'_> {
                     batch.put(Table::Cold, row.key().to_vec(), stub.encode());
                 }
                 self.draft.commit_into(&mut batch)?;
-                inner.commit_durably(self.writer, batch).await
+                let counters = self.writer.counters.counting(self.points);
+                inner.commit_counting(counters, batch).await
             }
             Effect::IndexCold => inner.index_segment(&mut self.draft),
             Effect::CommitGarbage(..) => {

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tokio::sync::MutexGuard;
 
 use super::directory::Entry;
-use super::inner::{Inner, Why, Writer};
+use super::inner::{Inner, Step, Why, Writer};
 use super::readers::Deferred;
-use super::record::{Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
+use super::record::{Counters, Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::id::{BlobKey, PointId, Row, SegmentId};
 use crate::migrate::{Effect, Event, Failure, IntentKind, Machine, Outcome};
@@ -123,8 +123,13 @@ impl Inner {
     }
 
     /// Commits a batch together with the counters, and waits until it is durable.
-    pub(super) async fn commit_durably(&self, writer: &Writer, mut batch: Batch) -> Result<()> {
-        batch.put(Table::State, key::COUNTERS, writer.counters.encode());
+    pub(super) async fn commit_durably(&self, writer: &Writer, batch: Batch) -> Result<()> {
+        self.commit_counting(writer.counters, batch).await
+    }
+
+    /// The same with other counters than the writer's: those that hold once the batch does, and not before.
+    pub(super) async fn commit_counting(&self, counters: Counters, mut batch: Batch) -> Result<()> {
+        batch.put(Table::State, key::COUNTERS, counters.encode());
         let done = async {
             let seq = self.meta.commit(batch).await?;
             self.meta.durable(seq).await.map_err(|e| {
@@ -289,13 +294,9 @@ impl Inner {
 
     /// Demotes hot rows: those with a segment as home are released, the others go into a new segment. Rows that are not hot,
     /// pinned or on their way out are passed over. Answers how many moved.
-    pub(super) async fn demote(
-        self: &Arc<Self>,
-        rows: &[(Row, Option<f64>)],
-        why: &Why,
-    ) -> Result<usize> {
+    pub(super) async fn demote(self: &Arc<Self>, steps: &[Step], why: &Why) -> Result<usize> {
         self.check_writable()?;
-        let keeps: BTreeMap<Row, Option<f64>> = rows.iter().copied().collect();
+        let keeps: BTreeMap<Row, Step> = steps.iter().map(|s| (s.row, *s)).collect();
         let (mut fresh, mut released) = (Vec::new(), Vec::new());
         {
             let directory = self.directory.read();
@@ -340,7 +341,7 @@ impl Inner {
         &self,
         (outcome, error): (Outcome, Option<Error>),
         moved: &[Row],
-        keeps: &BTreeMap<Row, Option<f64>>,
+        keeps: &BTreeMap<Row, Step>,
         why: &Why,
     ) -> Result<usize> {
         if outcome != Outcome::Completed {
@@ -350,23 +351,24 @@ impl Inner {
                 error.unwrap_or_else(|| Error::internal("a migration failed without a reason"))
             );
         }
-        let rows: Vec<_> = moved
+        let steps: Vec<Step> = moved
             .iter()
-            .map(|r| (*r, keeps.get(r).copied().flatten()))
+            .filter_map(|row| keeps.get(row))
+            .copied()
             .collect();
-        self.counts.demoted.fetch_add(rows.len() as u64, Relaxed);
-        self.moved(&rows, Tier::Cold, why);
-        Ok(rows.len())
+        self.counts.demoted.fetch_add(steps.len() as u64, Relaxed);
+        self.moved(&steps, Tier::Cold, why);
+        Ok(steps.len())
     }
 
     /// Promotes cold rows as far as the budget allows. Answers those that moved, and those for which there was no room.
     pub(super) async fn promote(
         self: &Arc<Self>,
-        rows: &[Row],
+        steps: &[Step],
         why: &Why,
     ) -> Result<(Vec<Row>, Vec<Row>)> {
         self.check_writable()?;
-        let mut work = Promotion::new(self, rows.to_vec());
+        let mut work = Promotion::new(self, steps.iter().map(|s| s.row).collect());
         let (outcome, error) = drive(&mut Machine::promote(), &mut work).await?;
         if outcome != Outcome::Completed {
             self.counts.migrations_failed.fetch_add(1, Relaxed);
@@ -381,7 +383,12 @@ impl Inner {
         self.counts
             .promoted
             .fetch_add(promoted.len() as u64, Relaxed);
-        let moved: Vec<_> = promoted.iter().map(|r| (*r, None)).collect();
+        let by_row: BTreeMap<Row, Step> = steps.iter().map(|s| (s.row, *s)).collect();
+        let moved: Vec<Step> = promoted
+            .iter()
+            .filter_map(|row| by_row.get(row))
+            .copied()
+            .collect();
         self.moved(&moved, Tier::Hot, why);
         Ok((promoted, no_room))
     }
@@ -607,7 +614,10 @@ struct Promotion<'a> {
 }
 
 impl<'a> Promotion<'a> {
-    fn new(inner: &'a Arc<Inner>, rows: Vec<Row>) -> Self {
+    fn new(inner: &'a Arc<Inner>, mut rows: Vec<Row>) -> Self {
+        // A row named twice would get two entries in the directory, of which only one would ever leave.
+        rows.sort_unstable();
+        rows.dedup();
         let (inserted, expiries, no_room) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             inner,

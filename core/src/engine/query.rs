@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::cold::{ColdView, ReadCost, Segment};
 use super::directory::Entry;
-use super::inner::Inner;
+use super::inner::{Inner, Writer};
 use super::record::{Expiry, Fresh, Home, Stub};
 use super::types::{Answer, Coverage, Cut, Hit, Parts, Record, SearchRequest};
 use crate::clock::Time;
@@ -26,7 +27,7 @@ use crate::role::{Event, Fidelity, Neighbor, SearchOptions, Table, Tier};
 
 /// Cold candidates kept beyond `k`, so that a few that turn out to have expired cost nothing.
 const SLACK: usize = 16;
-/// A search that was overtaken by writes begins again at most so often.
+/// A read that was overtaken by writes begins again so often before it makes them wait.
 const REPEATS: usize = 8;
 /// Floats that are scored on the caller's own thread: about 50 microseconds of work.
 const INLINE_FLOATS: usize = 64 * 1024;
@@ -131,18 +132,39 @@ impl Inner {
         })?;
         let mode = request.mode.unwrap_or(self.config.search.mode);
         let request = Arc::new(request);
-        for _ in 0..REPEATS {
+        for repeats in 0.. {
+            let still = tokio::time::timeout_at(deadline, self.hold_still(repeats));
+            let still = still.await.map_err(|_| {
+                Error::unavailable("search: no time was left after writes and moves had disturbed it; try again, or allow more time")
+            })?;
             if let Some(answer) = self.search_once(&request, mode, deadline).await? {
                 self.note_search(&answer, &request, begun);
                 return Ok(answer);
+            }
+            if still.is_some() {
+                break;
             }
             self.counts
                 .searches_repeated
                 .fetch_add(1, Ordering::Relaxed);
         }
-        Err(Error::unavailable(
-            "search: the points found were replaced faster than they could be read; try again",
+        Err(Error::internal(
+            "search: a point that was found has no name although nothing was written meanwhile; run `aether check`",
         ))
+    }
+
+    /// A reader that was disturbed by writes and moves tries again. After some tries it holds the writer, so that the last try cannot
+    /// be disturbed: under a storm of updates a read is slow, but it does not fail.
+    async fn hold_still(&self, repeats: usize) -> Option<MutexGuard<'_, Writer>> {
+        match repeats {
+            0 => None,
+            1..REPEATS => {
+                // Whoever is moving or replacing the row holds this lock until everyone can see where it is.
+                drop(self.writer.lock().await);
+                None
+            }
+            _ => Some(self.writer.lock().await),
+        }
     }
 
     fn note_search(&self, answer: &Answer, request: &SearchRequest, begun: Instant) {
@@ -668,7 +690,8 @@ impl Inner {
         self.counts
             .gets
             .fetch_add(ids.len() as u64, Ordering::Relaxed);
-        for _ in 0..REPEATS {
+        for repeats in 0.. {
+            let still = self.hold_still(repeats).await;
             if let Some(records) = self.get_once(ids, parts).await? {
                 let now = self.now();
                 let events = records.iter().flatten().map(|r| match r.tier {
@@ -680,11 +703,12 @@ impl Inner {
                 self.desk.access(events, now);
                 return Ok(records);
             }
-            // Whoever is moving or replacing the row holds this lock until everyone can see where it is.
-            drop(self.writer.lock().await);
+            if still.is_some() {
+                break;
+            }
         }
-        Err(Error::unavailable(
-            "get: the point was replaced faster than it could be read; try again",
+        Err(Error::internal(
+            "get: a point is not where it is said to be although nothing was written meanwhile; run `aether check`",
         ))
     }
 

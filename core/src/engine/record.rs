@@ -355,6 +355,11 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// The same with another number of points.
+    pub(crate) fn counting(self, points: u64) -> Self {
+        Self { points, ..self }
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let all = [
             self.next_row,

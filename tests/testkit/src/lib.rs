@@ -4,3 +4,6 @@
 
 pub mod conformance;
 pub mod fake;
+pub mod model;
+pub mod strategy;
+pub mod workload;

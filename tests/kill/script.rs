@@ -1,0 +1,165 @@
+//! What a child does, as a pure function of seed, worker and number: the parent knows every operation without being told.
+
+use std::fmt;
+
+use aether::{Config, Point, PointId};
+use serde_json::{Value, json};
+
+pub(crate) const DIM: usize = 16;
+pub(crate) const WORKERS: u64 = 3;
+/// Points that one worker plays with. No two workers share one, so that the order of operations on a point is known.
+pub(crate) const PLACES: u64 = 250;
+
+/// The number of a point; its id is [`id_of`].
+pub(crate) type Place = u64;
+/// What a point holds, all of which follows from this number.
+pub(crate) type Version = u64;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Op {
+    Upsert(Vec<(Place, Version)>),
+    Delete(Vec<Place>),
+    Demote(Vec<Place>),
+    Promote(Vec<Place>),
+    Pin(Vec<Place>),
+    Unpin(Vec<Place>),
+    Get(Vec<Place>),
+    Search(Version),
+    Tick,
+    Compact,
+}
+
+impl Op {
+    /// What the places it writes hold afterwards; empty for an operation that changes no point.
+    pub(crate) fn effect(&self) -> Vec<(Place, Option<Version>)> {
+        match self {
+            Self::Upsert(writes) => writes.iter().map(|(p, v)| (*p, Some(*v))).collect(),
+            Self::Delete(places) => places.iter().map(|p| (*p, None)).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The operation with this number of a worker.
+pub(crate) fn operation(seed: u64, worker: u64, number: u64) -> Op {
+    let mut rng = fastrand::Rng::with_seed(mix(&[seed, worker, number]));
+    let mut places = |most: usize| {
+        let mut places: Vec<Place> = (0..rng.usize(1..=most))
+            .map(|_| worker * PLACES + rng.u64(0..PLACES))
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    };
+    let mut some = places(24);
+    let version = |p: Place| mix(&[seed, worker, number, p]);
+    match fastrand::Rng::with_seed(mix(&[number, worker, seed, 1])).u32(0..100) {
+        0..30 => Op::Upsert(some.into_iter().map(|p| (p, version(p))).collect()),
+        30..42 => Op::Delete(some),
+        42..58 => Op::Demote(some),
+        58..70 => Op::Promote(some),
+        70..73 => {
+            some.truncate(3);
+            Op::Pin(some)
+        }
+        73..77 => {
+            // All that this worker may have pinned.
+            let all = worker * PLACES..(worker + 1) * PLACES;
+            Op::Unpin(all.collect())
+        }
+        77..85 => Op::Get(some),
+        85..92 => Op::Search(version(0)),
+        92..98 => Op::Tick,
+        _ => Op::Compact,
+    }
+}
+
+/// Integers, texts and UUIDs in turn.
+pub(crate) fn id_of(place: Place) -> PointId {
+    match place % 4 {
+        0 => PointId::from(format!("a text of more than a few bytes, number {place}")),
+        1 => PointId::from(uuid::Uuid::from_u128(u128::from(place) << 64 | 0xae)),
+        _ => PointId::Int(place),
+    }
+}
+
+pub(crate) fn vector_of(version: Version) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(version);
+    (0..DIM).map(|_| rng.f32() - 0.5).collect()
+}
+
+/// A quarter of all versions has none; the others differ in length.
+pub(crate) fn payload_of(version: Version) -> Option<Value> {
+    let text = "all work and no play ".repeat((version % 7) as usize);
+    (!version.is_multiple_of(4)).then(|| json!({ "version": version, "text": text }))
+}
+
+pub(crate) fn point_of(place: Place, version: Version) -> Point {
+    let mut point = Point::new(id_of(place), vector_of(version));
+    point.payload = payload_of(version);
+    point
+}
+
+/// How the memory is set up: the budget holds a part of the points only, and the scheduler turns all the time.
+pub(crate) fn config_of(folder: &std::path::Path, hot: &str) -> Config {
+    let path = folder.join("data");
+    let text = format!(
+        "[memory]\npath = {path:?}\ndim = {DIM}\nmetric = \"l2\"\nhot_budget = \"192KiB\"\ninsert_wait = \"20ms\"\n\
+         flush_every = \"200ms\"\n\
+         [flux]\ntick = \"10ms\"\nbatch_rows = 64\nrestore_backoff = \"5ms\"\n\
+         [search]\npartition_rows = 16\n\
+         [hot]\nbackend = \"{hot}\"\n\
+         [meta]\nbackend = \"redb\"\ncache = \"4MiB\"\n\
+         [cold]\nbackend = \"file\"\n\
+         [codec]\nbackend = \"zstd\"\n\
+         [policy]\nbackend = \"flux\"\n"
+    );
+    Config::from_toml(&text).unwrap()
+}
+
+/// One number of many, spread over all 64 bits (splitmix64).
+pub(crate) fn mix(numbers: &[u64]) -> u64 {
+    numbers.iter().fold(0x9E37_79B9_7F4A_7C15, |sum, n| {
+        let mut z = (sum ^ n).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    })
+}
+
+/// What a child tells its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// The memory is open.
+    Opened,
+    /// Worker, number: it was begun.
+    Begun(u64, u64),
+    /// Worker, number: it was acknowledged.
+    Done(u64, u64),
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opened => writeln!(f, "opened"),
+            Self::Begun(worker, number) => writeln!(f, "begun {worker} {number}"),
+            Self::Done(worker, number) => writeln!(f, "done {worker} {number}"),
+        }
+    }
+}
+
+impl Line {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let verb = words.next()?;
+        if verb == "opened" {
+            return Some(Self::Opened);
+        }
+        let (worker, number) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        match verb {
+            "begun" => Some(Self::Begun(worker, number)),
+            "done" => Some(Self::Done(worker, number)),
+            _ => None,
+        }
+    }
+}
