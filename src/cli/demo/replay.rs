@@ -98,7 +98,8 @@ impl Popularity {
 
     /// A question as people ask them.
     pub(super) fn draw(&self, rng: &mut Rng) -> usize {
-        let at = self.cumulative.partition_point(|c| *c < rng.f64());
+        let share = rng.f64();
+        let at = self.cumulative.partition_point(|c| *c < share);
         self.order[at.min(self.order.len() - 1)]
     }
 
