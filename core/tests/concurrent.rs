@@ -3,6 +3,8 @@
 //!
 //! `AETHER_SEED` runs one seed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::BTreeMap;
