@@ -16,7 +16,7 @@ use super::check::{self, CheckReport};
 use super::cold::{BlockReader, ColdView, Segment};
 use super::commit;
 use super::directory::{Directory, Entry, extra_bytes};
-use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Why, Writer};
+use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Step, Why, Writer};
 use super::lock::DirLock;
 use super::memory::Memory;
 use super::readers::Readers;
@@ -224,7 +224,8 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
             config.limits.batch_bytes, config.meta.backend, capability.batch_bytes_max
         )));
     }
-    let identity = identity(&config, &*meta, epoch, &*clock).await?;
+    let (identity, new) = identity(&config, &*meta).await?;
+    let wall_us = clock.wall_us();
     (context.dim, context.metric) = (identity.dim, identity.metric);
     let saved_clock = state(&*meta, key::CLOCK)
         .await?
@@ -248,6 +249,10 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
     }
     let (codec, decoders) = codecs(&config, &registry, &context)?;
     let policy = registry.policy(&config.policy, &context)?;
+    // Only when everything is built: a refused configuration leaves no memory behind.
+    if new {
+        write_identity(&identity, &*meta, epoch, wall_us).await?;
+    }
     let counts = Arc::new(Counts::default());
     let payload_max = config.limits.payload_bytes.0.max(1 << 24);
     let blocks = BlockReader::new(
@@ -276,6 +281,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         rng: fastrand::Rng::with_seed(seed ^ 1),
         flushed: timeline.now(),
         flushes_until_policy: 1,
+        drifting: BTreeMap::new(),
         midpoint: None,
     };
     let inner = Arc::new(Inner {
@@ -329,13 +335,8 @@ pub(super) async fn state(meta: &dyn MetaStore, name: &'static [u8]) -> Result<O
     Ok(values.into_iter().next().flatten())
 }
 
-/// Reads what the memory is, or makes it what the configuration says.
-async fn identity(
-    config: &Config,
-    meta: &dyn MetaStore,
-    epoch: crate::role::Epoch,
-    clock: &dyn Clock,
-) -> Result<Identity> {
+/// What the memory is, or will be by the configuration; and whether it is new.
+async fn identity(config: &Config, meta: &dyn MetaStore) -> Result<(Identity, bool)> {
     let wanted = &config.memory;
     if let Some(value) = state(meta, key::FORMAT).await? {
         let stored = Identity::decode(&value)?;
@@ -355,7 +356,7 @@ async fn identity(
                 wanted.metric
             )));
         }
-        return Ok(stored);
+        return Ok((stored, false));
     }
     if wanted.dim == 0 {
         return Err(Error::config(
@@ -367,6 +368,16 @@ async fn identity(
         metric: wanted.metric,
         created: 0,
     };
+    Ok((identity, true))
+}
+
+/// Makes a new memory what it will be for ever.
+async fn write_identity(
+    identity: &Identity,
+    meta: &dyn MetaStore,
+    epoch: crate::role::Epoch,
+    wall_us: u64,
+) -> Result<()> {
     let mut batch = Batch::new(epoch);
     batch.require(Table::State, Bytes::from_static(key::FORMAT), None);
     batch.put(
@@ -379,11 +390,10 @@ async fn identity(
     batch.put(
         Table::State,
         Bytes::from_static(key::CLOCK),
-        encode_clock(0, clock.wall_us()),
+        encode_clock(0, wall_us),
     );
     let seq = meta.commit(batch).await?;
-    meta.durable(seq).await?;
-    Ok(identity)
+    meta.durable(seq).await
 }
 
 /// Every pair of a table, page by page.
@@ -477,11 +487,11 @@ impl Inner {
         }
         let why = Why {
             by: Mover::NoRoom,
-            reason: "the budget was too small at open",
             midpoint: None,
         };
-        let rows: Vec<_> = overflow.drain(..).map(|r| (r, None)).collect();
-        self.demote(&rows, &why).await?;
+        let step = |row| Step::unasked(row, "the budget was too small at open");
+        let steps: Vec<Step> = overflow.drain(..).map(step).collect();
+        self.demote(&steps, &why).await?;
         self.reap_off_worker().await;
         Ok(())
     }

@@ -308,8 +308,8 @@ impl Checker {
     ) -> Result<()> {
         let read = match cold.size(&entry.blob).await? {
             Some(size) if size == entry.bytes => {
-                cold.read(&entry.blob, std::slice::from_ref(&(0..size)))
-                    .await?
+                let whole = 0..size;
+                cold.read(&entry.blob, std::slice::from_ref(&whole)).await?
             }
             Some(size) => {
                 return Err(Error::corrupt(format!(

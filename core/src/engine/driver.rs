@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::MutexGuard;
 
 use super::directory::Entry;
-use super::inner::{Inner, Why, Writer};
+use super::inner::{Inner, Step, Why, Writer};
 use super::query::Fetched;
 use super::readers::Deferred;
 use super::record::{Counters, Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
@@ -295,17 +295,13 @@ impl Inner {
 
     /// Demotes hot rows: those with a segment as home are released, the others go into a new segment. Rows that are not hot,
     /// pinned or on their way out are passed over. Answers how many moved.
-    pub(super) async fn demote(
-        self: &Arc<Self>,
-        rows: &[(Row, Option<f64>)],
-        why: &Why,
-    ) -> Result<usize> {
+    pub(super) async fn demote(self: &Arc<Self>, steps: &[Step], why: &Why) -> Result<usize> {
         self.check_writable()?;
-        let keeps: BTreeMap<Row, Option<f64>> = rows.iter().copied().collect();
+        let by_row: BTreeMap<Row, Step> = steps.iter().map(|s| (s.row, *s)).collect();
         let (mut fresh, mut released) = (Vec::new(), Vec::new());
         {
             let directory = self.directory.read();
-            for row in keeps.keys() {
+            for row in by_row.keys() {
                 let Some(entry) = directory.row(*row).filter(|e| e.settled()) else {
                     continue;
                 };
@@ -322,7 +318,10 @@ impl Inner {
         if !released.is_empty() {
             let mut work = Release {
                 inner: self,
-                story: Story { why, keeps: &keeps },
+                story: Story {
+                    why,
+                    steps: &by_row,
+                },
                 rows: released,
                 moved: Vec::new(),
             };
@@ -336,7 +335,10 @@ impl Inner {
         for chunk in fresh.chunks(most.min(self.config.flux.batch_rows)) {
             let draft = self.draft(&mut *self.writer.lock().await)?;
             let mut machine = Machine::demote(draft.segment, draft.blob.clone());
-            let story = Story { why, keeps: &keeps };
+            let story = Story {
+                why,
+                steps: &by_row,
+            };
             let mut work = Demotion::new(self, story, draft, chunk.to_vec());
             if !work.pack().await? {
                 // Every one of them was deleted or replaced since it was chosen: there is nothing to move, and nothing went wrong.
@@ -367,11 +369,18 @@ impl Inner {
     /// Promotes cold rows as far as the budget allows. Answers those that moved, and those for which there was no room.
     pub(super) async fn promote(
         self: &Arc<Self>,
-        rows: &[Row],
+        steps: &[Step],
         why: &Why,
     ) -> Result<(Vec<Row>, Vec<Row>)> {
         self.check_writable()?;
-        let mut work = Promotion::new(self, why, rows.to_vec());
+        let by_row: BTreeMap<Row, Step> = steps.iter().map(|s| (s.row, *s)).collect();
+        let mut work = Promotion::new(
+            self,
+            Story {
+                why,
+                steps: &by_row,
+            },
+        );
         let (outcome, error) = drive(&mut Machine::promote(), &mut work).await?;
         if outcome != Outcome::Completed {
             self.counts.migrations_failed.fetch_add(1, Relaxed);
@@ -390,18 +399,22 @@ impl Inner {
     }
 }
 
-/// Why rows go cold, and what each was worth. Told to the policy under the writer's lock: told later, a delete in between would be
+/// Why rows move, and what each was worth. Told to the policy under the writer's lock: told later, a delete in between would be
 /// heard first, and the policy would keep a row for ever that is gone.
+#[derive(Clone, Copy)]
 struct Story<'a> {
     why: &'a Why,
-    keeps: &'a BTreeMap<Row, Option<f64>>,
+    steps: &'a BTreeMap<Row, Step>,
 }
 
 impl Story<'_> {
-    fn tell(&self, inner: &Inner, moved: &[Row]) {
-        let keep = |r: &Row| (*r, self.keeps.get(r).copied().flatten());
-        let rows: Vec<_> = moved.iter().map(keep).collect();
-        inner.moved(&rows, Tier::Cold, self.why);
+    fn tell(&self, inner: &Inner, moved: impl IntoIterator<Item = Row>, to: Tier) {
+        let moved = moved.into_iter();
+        let steps: Vec<Step> = moved
+            .filter_map(|row| self.steps.get(&row))
+            .copied()
+            .collect();
+        inner.moved(&steps, to, self.why);
     }
 }
 
@@ -435,7 +448,8 @@ impl Work for Release<'_> {
                     .iter()
                     .for_each(|row| directory.leave(*row, None));
                 drop(directory);
-                self.story.tell(inner, &self.moved);
+                self.story
+                    .tell(inner, self.moved.iter().copied(), Tier::Cold);
                 Ok(())
             }
             Effect::DropHot => {
@@ -594,7 +608,8 @@ impl Work for Demotion<'_> {
                     directory.leave(*row, Some(Home::Segment(stub.segment, stub.ordinal)));
                 }
                 drop(directory);
-                self.story.tell(inner, &self.moved);
+                self.story
+                    .tell(inner, self.moved.iter().copied(), Tier::Cold);
                 self.writer = None;
                 Ok(())
             }
@@ -621,7 +636,7 @@ impl Work for Demotion<'_> {
 /// Cold rows on their way into RAM.
 struct Promotion<'a> {
     inner: &'a Arc<Inner>,
-    why: &'a Why,
+    story: Story<'a>,
     rows: Vec<Row>,
     /// Held once the rows are read, to the last step, so that nothing else moves or kills them.
     writer: Option<MutexGuard<'a, Writer>>,
@@ -631,14 +646,13 @@ struct Promotion<'a> {
 }
 
 impl<'a> Promotion<'a> {
-    fn new(inner: &'a Arc<Inner>, why: &'a Why, mut rows: Vec<Row>) -> Self {
-        // A row named twice would get two entries in the directory, of which only one would ever leave.
-        rows.sort_unstable();
-        rows.dedup();
+    fn new(inner: &'a Arc<Inner>, story: Story<'a>) -> Self {
+        // Each row once: one named twice would get two entries in the directory, of which only one would ever leave.
+        let rows = story.steps.keys().copied().collect();
         let (inserted, expiries, no_room) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             inner,
-            why,
+            story,
             rows,
             writer: None,
             inserted,
@@ -744,8 +758,8 @@ impl Work for Promotion<'_> {
                     .iter()
                     .for_each(|(row, expiry)| directory.set_expiry(*row, *expiry));
                 drop(directory);
-                let shown: Vec<_> = self.inserted.iter().map(|e| (e.row, None)).collect();
-                inner.moved(&shown, Tier::Hot, self.why);
+                self.story
+                    .tell(inner, self.inserted.iter().map(|e| e.row), Tier::Hot);
                 self.writer = None;
                 Ok(())
             }

@@ -72,8 +72,8 @@ impl RestoreQueue {
             .collect();
         ready.sort_by(|a, b| b.keep.total_cmp(&a.keep).then(a.row.cmp(&b.row)));
         ready.truncate(most);
-        for waiting in &ready {
-            self.waiting.remove(&waiting.row);
+        for taken in &ready {
+            self.waiting.remove(&taken.row);
         }
         ready
     }

@@ -1,0 +1,73 @@
+//! A program that links the policy in, chooses it in TOML, and watches it decide.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether::ManualClock;
+use aether::prelude::*;
+// A crate that is never named is not linked, and what it registers is then missing without a word.
+use aether_example_policy as _;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// RAM for some thousand of the six thousand points.
+const TOML: &str = r#"
+[memory]
+dim = 8
+metric = "l2"
+hot_budget = "1MiB"
+
+[flux]
+tick = "0s" # turns are taken by hand here
+
+[hot]
+backend = "flat"
+
+[meta]
+backend = "memory"
+
+[cold]
+backend = "memory"
+
+[policy]
+backend = "rhythm"
+half_life = "30m"
+"#;
+
+fn vector(i: u64) -> Vec<f32> {
+    (0..8).map(|d| ((i * 31 + d * 17) % 101) as f32).collect()
+}
+
+fn main() -> aether::Result<()> {
+    // Time comes from outside: this program lets two days pass in a moment.
+    let clock = Arc::new(ManualClock::new());
+    let registry = Arc::new(aether::registry()?);
+    let memory = MemoryBuilder::new(Config::from_toml(TOML)?, registry)
+        .clock(clock.clone())
+        .open_blocking()?;
+
+    for hour in 0..33 {
+        clock.advance(HOUR);
+        // Each hour brings points of its own; those of nine o'clock are asked for every morning.
+        let first = hour * 200;
+        let points = (first..first + 200).map(|i| Point::new(i, vector(i)));
+        memory.upsert(points.collect())?;
+        if hour % 24 == 9 {
+            for i in 1_800..1_850 {
+                memory.get(&PointId::Int(i))?;
+            }
+        }
+        memory.tick()?;
+    }
+    let stats = memory.stats();
+    println!(
+        "{} points, {} of them hot, policy {}",
+        stats.points, stats.hot_rows, stats.policy
+    );
+    // It is nine again on the second day: what was used at nine yesterday is worth more than what was used in the night.
+    for id in [1_810, 5_000] {
+        if let Some(why) = memory.explain(&PointId::Int(id))? {
+            println!("\n{why}");
+        }
+    }
+    memory.close()
+}

@@ -1,0 +1,313 @@
+//! Bytes that a released version wrote still open. `tests/golden` holds a whole memory and a snapshot of format version 1; the tests work on
+//! copies. `AETHER_BLESS=1 cargo test --test format -- --ignored` writes them anew, which is right for a new format version only: its files
+//! then go beside the old ones, which stay.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aether::config::SearchMode;
+use aether::role::{Fidelity, Tier};
+use aether::seal::checksum;
+use aether::{
+    BlockingMemory, CheckReport, Config, Memory, Metric, Parts, Point, PointId, SearchRequest,
+};
+use serde_json::{Value, json};
+
+const DIM: usize = 4;
+const POINTS: u64 = 90;
+/// Of the points that were written, these are deleted and those that follow were replaced.
+const DELETED: std::ops::Range<u64> = 10..15;
+const REPLACED: std::ops::Range<u64> = 15..20;
+/// All that may lie in the folder.
+const BYTES_MAX: u64 = 300 << 10;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+fn config_of(path: &Path) -> Config {
+    let text = format!(
+        "[memory]\npath = {path:?}\ndim = {DIM}\nmetric = \"l2\"\nhot_budget = \"8MiB\"\n[flux]\ntick = \"0s\"\n\
+         [search]\npartition_rows = 16\n"
+    );
+    Config::from_toml(&text).unwrap()
+}
+
+/// Floats that every machine makes alike.
+fn vector_of(i: u64) -> Vec<f32> {
+    (0..DIM as u64)
+        .map(|d| ((i * 37 + d * 11 + i * d * 5) % 101) as f32 / 8.0 - 6.0)
+        .collect()
+}
+
+fn version_of(i: u64) -> u64 {
+    if REPLACED.contains(&i) { i + 1000 } else { i }
+}
+
+fn id_of(i: u64) -> PointId {
+    match i % 3 {
+        0 => PointId::Int(i),
+        1 => PointId::from(format!("point-{i}")),
+        _ => PointId::from(uuid::Uuid::from_u128(u128::from(i) << 100 | 0xfeed)),
+    }
+}
+
+fn payload_of(i: u64) -> Option<Value> {
+    (!i.is_multiple_of(4)).then(|| json!({ "n": i, "words": ["größer", "als", i] }))
+}
+
+fn point_of(i: u64) -> Point {
+    let mut point = Point::new(id_of(i), vector_of(version_of(i)));
+    point.payload = payload_of(i);
+    point
+}
+
+fn live() -> impl Iterator<Item = u64> {
+    (0..POINTS).filter(|i| !DELETED.contains(i))
+}
+
+/// Everything that was written is there, answers and is where it was.
+fn answers(memory: &BlockingMemory) {
+    let stats = memory.stats();
+    assert_eq!(stats.points, live().count() as u64);
+    assert!(
+        stats.segments >= 2 && stats.hot_rows > 0 && stats.cold_rows > 0,
+        "{stats:?}"
+    );
+    for i in 0..POINTS {
+        let record = memory.get(&id_of(i)).unwrap();
+        if DELETED.contains(&i) {
+            assert_eq!(record, None, "point {i} is back");
+            continue;
+        }
+        let record = record.unwrap();
+        assert_eq!(
+            record.vector.unwrap(),
+            vector_of(version_of(i)),
+            "point {i}"
+        );
+        assert_eq!(record.payload, payload_of(i), "point {i}");
+        assert_eq!(record.fidelity, Fidelity::Exact);
+    }
+    let query = vector_of(5000);
+    let mut truth: Vec<f32> = live()
+        .map(|i| Metric::L2.distance(&query, &vector_of(version_of(i))))
+        .collect();
+    truth.sort_by(f32::total_cmp);
+    let request = SearchRequest::new(query, POINTS as usize).mode(SearchMode::Complete);
+    let answer = memory.search(request).unwrap();
+    assert!(answer.coverage.is_whole());
+    let found: Vec<f32> = answer.hits.iter().map(|h| h.distance).collect();
+    assert_eq!(found, truth);
+    let pinned = memory.explain(&id_of(80)).unwrap().unwrap();
+    assert!(pinned.pinned && pinned.tier == Tier::Hot, "{pinned}");
+    let mortal = memory
+        .get_many(&[id_of(81)], Parts::NONE)
+        .unwrap()
+        .remove(0)
+        .unwrap();
+    assert!(mortal.expires_in.is_some(), "the time to live is gone");
+}
+
+fn check(config: &Config) -> CheckReport {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime
+        .block_on(aether::check(config, Arc::new(aether::registry().unwrap())))
+        .unwrap()
+}
+
+/// Copies a folder; what ends in `.zst` is unpacked (redb's smallest file is a megabyte, nearly all of it zeros).
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else if path.extension().is_some_and(|e| e == "zst") {
+            let plain = zstd::stream::decode_all(std::fs::File::open(&path).unwrap()).unwrap();
+            std::fs::write(target.with_extension(""), plain).unwrap();
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_memory_of_version_1_opens_answers_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory");
+    copy(&golden("memory-v1"), &path);
+    let config = config_of(&path);
+    let report = check(&config);
+    assert!(report.is_clean(), "{report:#?}");
+    assert_eq!(report.points, live().count() as u64);
+    assert!(
+        report.segments >= 2 && report.dead_rows > 0 && report.fresh_rows > 0,
+        "{report:?}"
+    );
+    let memory = aether::open_blocking(config.clone()).unwrap();
+    answers(&memory);
+    // What is written now lives beside what was written then.
+    memory.upsert((200..220).map(point_of).collect()).unwrap();
+    memory
+        .demote(&(205..220).map(id_of).collect::<Vec<_>>())
+        .unwrap();
+    assert_eq!(memory.promote(&[id_of(1), id_of(2)]).unwrap(), 2);
+    memory.close().unwrap();
+    drop(memory);
+    let report = check(&config);
+    assert!(report.is_clean(), "{report:#?}");
+    assert_eq!(report.points, live().count() as u64 + 20);
+}
+
+#[test]
+fn a_snapshot_of_version_1_restores() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config_of(&folder.path().join("memory"));
+    let registry = Arc::new(aether::registry().unwrap());
+    let report = BlockingMemory::restore(&golden("snapshot-v1"), config.clone(), registry).unwrap();
+    assert!(report.segments >= 2 && report.entries > 0, "{report:?}");
+    let memory = aether::open_blocking(config.clone()).unwrap();
+    answers(&memory);
+    memory.close().unwrap();
+    drop(memory);
+    assert!(check(&config).is_clean());
+}
+
+/// The bytes of the segment as core/FORMAT.md draws them, one field after another.
+#[test]
+fn a_segment_of_version_1_is_what_the_format_page_says() {
+    let named = |p: &PathBuf| p.extension().is_some_and(|e| e == "seg");
+    let path = files(&golden("snapshot-v1"))
+        .into_iter()
+        .find(named)
+        .unwrap();
+    let file = std::fs::read(path).unwrap();
+    let u32_at = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+    let u64_at = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
+    assert_eq!(&file[..8], b"AETHSEG\x01");
+    assert_eq!((u32_at(8), u32_at(12) as usize), (1, DIM));
+    let segment = u64_at(16);
+    let tail = file.len() - 40;
+    let (footer, footer_bytes) = (u64_at(tail) as usize, u32_at(tail + 8) as usize);
+    assert_eq!((u32_at(tail + 12), u64_at(tail + 16)), (1, segment));
+    assert_eq!(&file[tail + 24..tail + 32], b"AETHSEG\x01");
+    assert_eq!(u64_at(tail + 32), checksum(&file[tail..tail + 32], segment));
+    assert_eq!(footer + footer_bytes, tail);
+    assert_eq!(u64_at(tail - 8), checksum(&file[footer..tail - 8], segment));
+    let (blocks, rows) = (u32_at(footer), u32_at(footer + 4));
+    let (mut at, mut counted) = (24, 0);
+    for block in 0..blocks as usize {
+        let entry = footer + 20 + 32 * block;
+        assert_eq!(
+            u64_at(entry + 8) as usize,
+            at,
+            "block {block} begins where the one before ends"
+        );
+        counted += u32_at(entry + 4);
+        for part in 0..4 {
+            let length = u32_at(entry + 16 + 4 * part) as usize;
+            let seed = segment.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ at as u64;
+            let seal = u64_at(at + length - 8);
+            assert_eq!(
+                seal,
+                checksum(&file[at..at + length - 8], seed),
+                "block {block} part {part}"
+            );
+            at += length;
+        }
+    }
+    assert_eq!((at, counted), (footer, rows));
+}
+
+#[test]
+fn golden_files_stay_small() {
+    let sizes = files(&golden(""))
+        .into_iter()
+        .map(|p| std::fs::metadata(p).unwrap().len());
+    let bytes: u64 = sizes.sum();
+    assert!(bytes <= BYTES_MAX, "{bytes} bytes");
+}
+
+/// Writes the golden files; a test only so that it needs no program of its own.
+#[test]
+#[ignore = "writes tests/golden; run with AETHER_BLESS=1 for a new format version"]
+fn bless() {
+    if std::env::var_os("AETHER_BLESS").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("memory");
+    let config = config_of(&path);
+    let memory = aether::open_blocking(config).unwrap();
+    let old = (0..POINTS).map(|i| {
+        let mut point = Point::new(id_of(i), vector_of(i));
+        point.payload = payload_of(i);
+        if i == 81 {
+            point = point.with_ttl(std::time::Duration::from_secs(3_000_000_000), true);
+        }
+        point
+    });
+    memory.upsert(old.collect()).unwrap();
+    for cold in [0..30, 30..60] {
+        memory.demote(&cold.map(id_of).collect::<Vec<_>>()).unwrap();
+    }
+    memory.upsert(REPLACED.map(point_of).collect()).unwrap();
+    memory
+        .delete(&DELETED.map(id_of).collect::<Vec<_>>())
+        .unwrap();
+    memory
+        .promote(&(40..50).map(id_of).collect::<Vec<_>>())
+        .unwrap();
+    memory.pin(&[id_of(80)]).unwrap();
+    for name in ["memory-v1", "snapshot-v1"] {
+        let old = golden(name);
+        if old.exists() {
+            std::fs::remove_dir_all(&old).unwrap();
+        }
+    }
+    memory.snapshot(&golden("snapshot-v1")).unwrap();
+    answers(&memory);
+    memory.close().unwrap();
+    drop(memory);
+    // The smallest metadata file: the snapshot restored, without what came and went before.
+    let small = config_of(&folder.path().join("small"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let registry = Arc::new(aether::registry().unwrap());
+    runtime
+        .block_on(Memory::restore(
+            golden("snapshot-v1"),
+            small.clone(),
+            registry,
+        ))
+        .unwrap();
+    let memory = aether::open_blocking(small.clone()).unwrap();
+    memory.close().unwrap();
+    let (from, to) = (small.memory.path, golden("memory-v1"));
+    copy(&from, &to);
+    let plain = std::fs::File::open(from.join("meta.redb")).unwrap();
+    let packed = zstd::stream::encode_all(plain, 19).unwrap();
+    std::fs::write(to.join("meta.redb.zst"), packed).unwrap();
+    for needless in ["LOCK", "cold/.lock", "meta.redb"] {
+        std::fs::remove_file(to.join(needless)).unwrap();
+    }
+}
