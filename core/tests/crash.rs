@@ -1,6 +1,8 @@
 //! A power cut at every single call of a store, before and after its effect, with every prefix of the commits that were not
 //! durable yet surviving; and a second cut at every call of the recovery from the first.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The engine over the kit's strict stores: what a user relies on, one promise a test.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

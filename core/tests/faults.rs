@@ -1,5 +1,7 @@
 //! Stores that are down, slow, wrong or silent, and callers that are too many: what a user sees, and that it heals.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

@@ -2,6 +2,8 @@
 //!
 //! `AETHER_SEED` runs one seed, `AETHER_OPS` so many operations of each.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use aether_core::Metric;

@@ -1,7 +1,8 @@
 //! What all parts of the engine share.
 //!
 //! Lock order, outermost first: `flux`, `writer`, then the small locks (`desk`, `directory`, `kills`, `cold`, `pins`, `restore`,
-//! `moves`), of which none is held across an await and at most two at once, in the order named here.
+//! `moves`), of which none is held across an await and at most two at once, in the order named here. The hot index has locks of its
+//! own, and asks `kills` and `directory` (through a search's filter) while it holds them: it is never called with one of these held.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -332,18 +333,14 @@ impl Inner {
     /// The same with so many bytes of the budget spoken for.
     pub(crate) fn fill_beside(&self, spoken_for: u64) -> Fill {
         self.desk.with(|policy| {
-            let directory = self.directory.read();
+            // The directory is never locked while the index is asked: a search asks the directory from inside the index, and the two
+            // orders together, with a writer waiting at each, would stop everyone for ever.
             let after = |n: usize| {
-                self.hot.bytes_after(n)
-                    + directory.bytes_after(n)
-                    + policy.bytes_after(n)
-                    + spoken_for
+                let directory = self.directory.read().bytes_after(n);
+                self.hot.bytes_after(n) + directory + policy.bytes_after(n) + spoken_for
             };
-            Fill::measure(
-                directory.present() as u64,
-                self.config.memory.hot_budget.0,
-                after,
-            )
+            let present = self.directory.read().present() as u64;
+            Fill::measure(present, self.config.memory.hot_budget.0, after)
         })
     }
 

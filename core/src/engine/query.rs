@@ -123,6 +123,8 @@ impl Inner {
     /// Searches the hot and the cold tier.
     pub(super) async fn search(self: &Arc<Self>, request: SearchRequest) -> Result<Answer> {
         self.check_open()?;
+        // A caller whose reads are all answered from RAM would never yield, and tasks woken on its thread would starve.
+        tokio::task::coop::consume_budget().await;
         self.check_request(&request)?;
         let begun = Instant::now();
         let allowed = request.deadline.unwrap_or(self.config.search.deadline.0);
@@ -737,6 +739,8 @@ impl Inner {
         parts: Parts,
     ) -> Result<Vec<Option<Record>>> {
         self.check_open()?;
+        // As in a search.
+        tokio::task::coop::consume_budget().await;
         ids.iter().try_for_each(PointId::validate)?;
         self.counts
             .gets
