@@ -120,7 +120,10 @@ impl Books {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.sum(self.records.capacity() as u64, self.places.allocation_size() as u64)
+        self.sum(
+            self.records.capacity() as u64,
+            self.places.allocation_size() as u64,
+        )
     }
 
     /// Upper bound of [`Books::bytes`] as long as at most `additional` more rows are hot.
