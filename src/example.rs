@@ -110,14 +110,23 @@ pub fn check_config(config: &Config, registry: &Registry) -> Result<()> {
         read_only: true,
         registry: Arc::new(registry.clone()),
     };
-    let only_config = |built: Result<()>| match built {
-        Err(e) if e.is_config() => Err(e),
-        // What a store says about a folder that is not there is not about its keys.
-        _ => Ok(()),
-    };
-    config
-        .slots()
-        .try_for_each(|slot| only_config(build(slot, registry, &context)))
+    config.slots().try_for_each(|slot| {
+        let Err(error) = build(slot, registry, &context) else {
+            return Ok(());
+        };
+        // What a store says with its defaults as well is about the folder that is not there, not about these keys.
+        let plain = build(
+            &Slot::named(slot.role, slot.backend.as_str()),
+            registry,
+            &context,
+        );
+        let same = plain.is_err_and(|e| e.message() == error.message());
+        if error.is_config() && !same {
+            Err(error)
+        } else {
+            Ok(())
+        }
+    })
 }
 
 fn build(slot: &Slot, registry: &Registry, context: &BuildContext) -> Result<(), Error> {

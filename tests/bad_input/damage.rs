@@ -321,7 +321,7 @@ fn a_decompression_bomb_is_refused_before_it_unpacks() {
     let codec = CodecId(number::<2>(header, 0) as u16);
     let room = length - SEAL - BLOCK_HEADER_BYTES - 1 - SEAL;
     // As many zeros as can be packed into the room, up to a gigabyte.
-    let plain = PLAIN.min((room as u64 - 200) / 4 << 17) >> 20 << 20;
+    let plain = (PLAIN.min(((room as u64 - 200) / 4) << 17) >> 20) << 20;
     assert!(
         plain >= 64 << 20,
         "too little room for a bomb: {room} bytes"

@@ -14,10 +14,11 @@ use std::sync::atomic::Ordering;
 
 use aether_core::{Result, Row};
 
-use crate::graph::{Graph, Slots};
+use crate::graph::Graph;
 use crate::link::{read_links, write_links};
 use crate::map::Heads;
 use crate::node::NONE;
+use crate::slots::Slots;
 
 /// Times that compaction waits for insertions under way before it leaves the memory as it is.
 const TRIES: usize = 1_000;
@@ -143,9 +144,10 @@ impl Graph {
         }
     }
 
-    /// Makes an index without rows as good as new. The caller holds every stripe, so no write is under way.
+    /// Makes an index without rows as good as new. The caller holds every stripe, so no write is under way, and is not pinned.
     pub(crate) fn clear(&self, slots: &mut Slots) {
         self.set_limit(slots, 0);
+        self.pins.wait();
         self.cut(slots, 0);
         self.shrink_to(slots, 0);
     }

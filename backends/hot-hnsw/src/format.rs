@@ -35,10 +35,11 @@ use std::sync::atomic::Ordering;
 use aether_core::seal::{SEAL_BYTES, seal, unseal};
 use aether_core::{Error, Metric, Result, Row};
 
-use crate::graph::{Graph, Slots};
+use crate::graph::Graph;
 use crate::link::{read_links, write_links};
 use crate::map::Heads;
 use crate::node::{NONE, SLOTS_MAX, link_of, slot_of};
+use crate::slots::Slots;
 
 const MAGIC: &[u8; 8] = b"AETHHNSW";
 const VERSION: u32 = 1;

@@ -1,7 +1,7 @@
 //! The hot index `hnsw`: a navigable small-world graph over the vectors in RAM.
 //!
-//! Reading order: `node` (how a row lies in memory), `graph` (slots, and the rules under which threads share
-//! them), `search`, `link` (insertion and removal), `compact`, `format` (snapshots), `hot_index` (the contract).
+//! Reading order: `node` (how a row lies in memory), `graph` (the rules under which threads share the memory), `slots`
+//! (handing out places), `search`, `link` (insertion and removal), `compact`, `format` (snapshots), `hot_index` (the contract).
 
 mod arena;
 mod compact;
@@ -16,6 +16,7 @@ mod map;
 mod node;
 mod scratch;
 mod search;
+mod slots;
 #[cfg(test)]
 mod tests;
 

@@ -19,8 +19,8 @@ use crate::scratch::{Candidate, Scratch};
 /// several sides.
 const REPAIR_LINKS: usize = 4;
 
-/// Times that a row is linked anew when all of its neighbours were removed meanwhile.
-const LINK_TRIES: usize = 8;
+/// Times that a row is linked anew when all rows found for it were removed before it could be linked to them.
+const LINK_TRIES: usize = 64;
 
 impl Graph {
     /// Adds a row that is not there; the caller holds its stripe and is not pinned.
@@ -36,16 +36,14 @@ impl Graph {
         let _pin = self.pins.pin();
         let head = self.head(slot);
         let link = self.publish(slot);
-        if self.become_first(slot, link) {
-            return;
-        }
-        Scratch::with(|scratch| {
-            for _ in 0..LINK_TRIES {
-                if self.link_all_levels(scratch, slot, link) || self.map.len() == 0 {
-                    break;
-                }
+        for _ in 0..LINK_TRIES {
+            if self.become_first(slot, link) {
+                return;
             }
-        });
+            if Scratch::with(|scratch| self.link_all_levels(scratch, slot, link)) {
+                break;
+            }
+        }
         let _entry = self.lock_entry();
         head.linked.store(1, Ordering::Release);
         let entry = self.entry.load(Ordering::Relaxed);

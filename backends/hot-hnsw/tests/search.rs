@@ -35,8 +35,8 @@ fn exact_search_agrees_with_the_definition_of_each_metric() {
     }
 }
 
-/// Recall at 10 with the defaults (`m` 16, `ef_search` 64), seed 42, 3,000 rows and 60 queries from the same 60 blobs. Measured
-/// 0.98 and more, but for inner product, where long vectors crowd the answers; the margin is for other processors.
+/// Recall at 10 with the defaults (`m` 16, `ef_search` 64), seed 42, 3,000 rows (1,000 in 4,096 dimensions) and 60 queries from
+/// 750 blobs. Measured 0.955 to 1; a graph over which searches lose their way falls far below the floor.
 #[test]
 fn recall_holds_for_every_metric_and_dimension() {
     for metric in Metric::ALL {
@@ -53,11 +53,7 @@ fn recall_holds_for_every_metric_and_dimension() {
             if metric == Metric::Cosine && dim == 1 {
                 continue;
             }
-            let floor = if metric == Metric::InnerProduct {
-                0.85
-            } else {
-                0.95
-            };
+            let floor = 0.92;
             assert!(recall >= floor, "{metric}, {dim} dimensions: {recall}");
         }
     }
@@ -99,7 +95,7 @@ fn a_broader_search_finds_more_and_k_above_ef_is_answered_in_full() {
 /// From all rows to one in a thousand, both spread evenly and gathered in one corner far from the query.
 #[test]
 fn filters_of_every_share_are_answered_in_full() {
-    let (dim, n) = (32, 20_000);
+    let (dim, n) = (32, 12_000);
     let mut rng = fastrand::Rng::with_seed(9);
     let all = blobs(&mut rng, n + 40, dim, n / 4);
     let (base, queries) = all.split_at(n * dim);
@@ -147,10 +143,10 @@ fn filters_of_every_share_are_answered_in_full() {
 /// Replaces every row twice, in an order of its own, and compares with an index that never knew the former rows.
 #[test]
 fn replacing_every_row_twice_costs_no_recall() {
-    let (dim, n) = (64, 6_000usize);
+    let (dim, n) = (64, 4_000usize);
     for metric in [Metric::L2, Metric::Cosine] {
         let mut rng = fastrand::Rng::with_seed(77);
-        let all = blobs(&mut rng, 3 * n + 1_000, dim, n);
+        let all = blobs(&mut rng, 3 * n + 500, dim, n);
         let (base, queries) = all.split_at(3 * n * dim);
         let vector = |i: usize| &base[i * dim..(i + 1) * dim];
         let churned = index(dim, metric);

@@ -160,11 +160,11 @@ table! {
         /// Time a search may take when it names no deadline of its own; what is found by then is returned, marked partial.
         deadline: Span = "\"10s\"", "duration";
         /// Share of the cold rows that a bounded search looks at.
-        probe: f64 = "0.15", "share of cold rows";
+        probe: f64 = "0.25", "share of cold rows";
         /// Least number of partitions that a bounded search looks at.
         probe_min: usize = "8", "partitions";
         /// Rows that a partition should hold.
-        partition_rows: usize = "256", "rows";
+        partition_rows: usize = "64", "rows";
         /// RAM for blocks read from the cold store.
         cache: ByteSize = "\"64MiB\"", "bytes";
         /// Segments that one search reads at once.

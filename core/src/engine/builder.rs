@@ -16,7 +16,7 @@ use super::check::{self, CheckReport};
 use super::cold::{BlockReader, ColdView, Segment};
 use super::commit;
 use super::directory::{Directory, Entry, extra_bytes};
-use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Why, Writer};
+use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Step, Why, Writer};
 use super::lock::DirLock;
 use super::memory::Memory;
 use super::readers::Readers;
@@ -27,7 +27,7 @@ use super::record::{
 use super::restore::RestoreQueue;
 use super::stats::Counts;
 use super::timeline::Timeline;
-use super::turn::FluxState;
+use super::turn::{BY_HAND, FluxState};
 use super::types::Mover;
 use crate::clock::{Clock, SystemClock};
 use crate::codec::{BlockCodec, Decoders};
@@ -281,6 +281,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         rng: fastrand::Rng::with_seed(seed ^ 1),
         flushed: timeline.now(),
         flushes_until_policy: 1,
+        drifting: BTreeMap::new(),
         midpoint: None,
     };
     let inner = Arc::new(Inner {
@@ -486,11 +487,11 @@ impl Inner {
         }
         let why = Why {
             by: Mover::NoRoom,
-            reason: "the budget was too small at open",
             midpoint: None,
         };
-        let rows: Vec<_> = overflow.drain(..).map(|r| (r, None)).collect();
-        self.demote(&rows, &why).await?;
+        let step = |row| Step::unasked(row, "the budget was too small at open");
+        let steps: Vec<Step> = overflow.drain(..).map(step).collect();
+        self.demote(&steps, &why).await?;
         self.reap_off_worker().await;
         Ok(())
     }
@@ -746,6 +747,18 @@ impl Inner {
             }
         }
         let pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        {
+            // Pinned points that are cold (there was no room at open) come back as soon as there is some.
+            let directory = self.directory.read();
+            let mut restore = self.restore.lock();
+            for row in pins.iter().filter(|r| directory.row(**r).is_none()) {
+                if !restore.push(*row, f64::INFINITY, BY_HAND) {
+                    self.counts
+                        .restores_dropped
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
+        }
         let pinned = |row| Event::Pinned { row, pinned: true };
         self.desk.tell(pins.into_iter().map(pinned), self.now());
         Ok(())

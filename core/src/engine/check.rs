@@ -307,7 +307,10 @@ impl Checker {
         cold: &dyn ColdStore,
     ) -> Result<()> {
         let read = match cold.size(&entry.blob).await? {
-            Some(size) if size == entry.bytes => cold.read(&entry.blob, &[0..size]).await?,
+            Some(size) if size == entry.bytes => {
+                let whole = 0..size;
+                cold.read(&entry.blob, std::slice::from_ref(&whole)).await?
+            }
             Some(size) => {
                 return Err(Error::corrupt(format!(
                     "expected {} bytes, the blob has {size}",

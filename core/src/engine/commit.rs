@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::directory::{Entry, extra_bytes};
 use super::driver::{Draft, Work, drive, stubs};
-use super::inner::{Inner, Why, Writer};
+use super::inner::{Inner, Step, Why, Writer};
 use super::readers::Deferred;
 use super::record::{Expiry, Fresh, Home, Stub, dead_key, key};
 use super::types::{Mover, Ttl, Written};
@@ -643,13 +643,16 @@ impl Inner {
             .collect();
         self.desk.tell(events, now);
         if !cold_stubs.is_empty() {
-            let rows: Vec<_> = cold_stubs.iter().map(|(row, _)| (*row, None)).collect();
-            let why = Why {
-                by: Mover::NoRoom,
-                reason: "the hot tier was full",
-                midpoint: None,
-            };
-            self.remember(&rows, Tier::Cold, &why);
+            let step = |(row, _): &(Row, Stub)| Step::unasked(*row, "the hot tier was full");
+            let steps: Vec<Step> = cold_stubs.iter().map(step).collect();
+            self.remember(
+                &steps,
+                Tier::Cold,
+                &Why {
+                    by: Mover::NoRoom,
+                    midpoint: None,
+                },
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! Runs migrations: does what the machine asks for, and tells it what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tokio::sync::MutexGuard;
 
 use super::directory::Entry;
-use super::inner::{Inner, Why, Writer};
+use super::inner::{Inner, Step, Why, Writer};
+use super::query::Fetched;
 use super::readers::Deferred;
 use super::record::{Counters, Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
 use crate::error::{Error, ErrorKind, Result, Retry};
@@ -294,17 +295,13 @@ impl Inner {
 
     /// Demotes hot rows: those with a segment as home are released, the others go into a new segment. Rows that are not hot,
     /// pinned or on their way out are passed over. Answers how many moved.
-    pub(super) async fn demote(
-        self: &Arc<Self>,
-        rows: &[(Row, Option<f64>)],
-        why: &Why,
-    ) -> Result<usize> {
+    pub(super) async fn demote(self: &Arc<Self>, steps: &[Step], why: &Why) -> Result<usize> {
         self.check_writable()?;
-        let keeps: BTreeMap<Row, Option<f64>> = rows.iter().copied().collect();
+        let by_row: BTreeMap<Row, Step> = steps.iter().map(|s| (s.row, *s)).collect();
         let (mut fresh, mut released) = (Vec::new(), Vec::new());
         {
             let directory = self.directory.read();
-            for row in keeps.keys() {
+            for row in by_row.keys() {
                 let Some(entry) = directory.row(*row).filter(|e| e.settled()) else {
                     continue;
                 };
@@ -321,11 +318,15 @@ impl Inner {
         if !released.is_empty() {
             let mut work = Release {
                 inner: self,
+                story: Story {
+                    why,
+                    steps: &by_row,
+                },
                 rows: released,
                 moved: Vec::new(),
             };
             let ended = drive(&mut Machine::release(), &mut work).await?;
-            moved += self.demotion_ended(ended, &work.moved, &keeps, why)?;
+            moved += self.demotion_ended(ended, &work.moved)?;
             self.counts
                 .released
                 .fetch_add(work.moved.len() as u64, Relaxed);
@@ -334,9 +335,17 @@ impl Inner {
         for chunk in fresh.chunks(most.min(self.config.flux.batch_rows)) {
             let draft = self.draft(&mut *self.writer.lock().await)?;
             let mut machine = Machine::demote(draft.segment, draft.blob.clone());
-            let mut work = Demotion::new(self, draft, chunk.to_vec());
+            let story = Story {
+                why,
+                steps: &by_row,
+            };
+            let mut work = Demotion::new(self, story, draft, chunk.to_vec());
+            if !work.pack().await? {
+                // Every one of them was deleted or replaced since it was chosen: there is nothing to move, and nothing went wrong.
+                continue;
+            }
             let ended = drive(&mut machine, &mut work).await?;
-            moved += self.demotion_ended(ended, &work.moved, &keeps, why)?;
+            moved += self.demotion_ended(ended, &work.moved)?;
         }
         Ok(moved)
     }
@@ -345,8 +354,6 @@ impl Inner {
         &self,
         (outcome, error): (Outcome, Option<Error>),
         moved: &[Row],
-        keeps: &BTreeMap<Row, Option<f64>>,
-        why: &Why,
     ) -> Result<usize> {
         if outcome != Outcome::Completed {
             self.counts.migrations_failed.fetch_add(1, Relaxed);
@@ -355,23 +362,25 @@ impl Inner {
                 error.unwrap_or_else(|| Error::internal("a migration failed without a reason"))
             );
         }
-        let rows: Vec<_> = moved
-            .iter()
-            .map(|r| (*r, keeps.get(r).copied().flatten()))
-            .collect();
-        self.counts.demoted.fetch_add(rows.len() as u64, Relaxed);
-        self.moved(&rows, Tier::Cold, why);
-        Ok(rows.len())
+        self.counts.demoted.fetch_add(moved.len() as u64, Relaxed);
+        Ok(moved.len())
     }
 
     /// Promotes cold rows as far as the budget allows. Answers those that moved, and those for which there was no room.
     pub(super) async fn promote(
         self: &Arc<Self>,
-        rows: &[Row],
+        steps: &[Step],
         why: &Why,
     ) -> Result<(Vec<Row>, Vec<Row>)> {
         self.check_writable()?;
-        let mut work = Promotion::new(self, rows.to_vec());
+        let by_row: BTreeMap<Row, Step> = steps.iter().map(|s| (s.row, *s)).collect();
+        let mut work = Promotion::new(
+            self,
+            Story {
+                why,
+                steps: &by_row,
+            },
+        );
         let (outcome, error) = drive(&mut Machine::promote(), &mut work).await?;
         if outcome != Outcome::Completed {
             self.counts.migrations_failed.fetch_add(1, Relaxed);
@@ -386,15 +395,33 @@ impl Inner {
         self.counts
             .promoted
             .fetch_add(promoted.len() as u64, Relaxed);
-        let moved: Vec<_> = promoted.iter().map(|r| (*r, None)).collect();
-        self.moved(&moved, Tier::Hot, why);
         Ok((promoted, no_room))
+    }
+}
+
+/// Why rows move, and what each was worth. Told to the policy under the writer's lock: told later, a delete in between would be
+/// heard first, and the policy would keep a row for ever that is gone.
+#[derive(Clone, Copy)]
+struct Story<'a> {
+    why: &'a Why,
+    steps: &'a BTreeMap<Row, Step>,
+}
+
+impl Story<'_> {
+    fn tell(&self, inner: &Inner, moved: impl IntoIterator<Item = Row>, to: Tier) {
+        let moved = moved.into_iter();
+        let steps: Vec<Step> = moved
+            .filter_map(|row| self.steps.get(&row))
+            .copied()
+            .collect();
+        inner.moved(&steps, to, self.why);
     }
 }
 
 /// Hot rows whose segment already holds them.
 struct Release<'a> {
     inner: &'a Arc<Inner>,
+    story: Story<'a>,
     rows: Vec<Row>,
     moved: Vec<Row>,
 }
@@ -420,6 +447,9 @@ impl Work for Release<'_> {
                 self.moved
                     .iter()
                     .for_each(|row| directory.leave(*row, None));
+                drop(directory);
+                self.story
+                    .tell(inner, self.moved.iter().copied(), Tier::Cold);
                 Ok(())
             }
             Effect::DropHot => {
@@ -439,6 +469,7 @@ impl Work for Release<'_> {
 /// Hot rows on their way into a new segment.
 struct Demotion<'a> {
     inner: &'a Arc<Inner>,
+    story: Story<'a>,
     draft: Draft,
     /// Held from the commit until searches find the segment and every row knows its new home.
     writer: Option<MutexGuard<'a, Writer>>,
@@ -451,9 +482,10 @@ struct Demotion<'a> {
 }
 
 impl<'a> Demotion<'a> {
-    fn new(inner: &'a Arc<Inner>, draft: Draft, rows: Vec<Row>) -> Self {
+    fn new(inner: &'a Arc<Inner>, story: Story<'a>, draft: Draft, rows: Vec<Row>) -> Self {
         Self {
             inner,
+            story,
             draft,
             writer: None,
             rows,
@@ -463,8 +495,8 @@ impl<'a> Demotion<'a> {
         }
     }
 
-    /// Reads the rows' records and packs them.
-    async fn pack(&mut self) -> Result<()> {
+    /// Reads the rows' records and packs them; `false` when none of them is there any more.
+    async fn pack(&mut self) -> Result<bool> {
         let inner = self.inner;
         let keys: Vec<Bytes> = self
             .rows
@@ -493,15 +525,13 @@ impl<'a> Demotion<'a> {
             });
         }
         if rows.is_empty() {
-            return Err(Error::conflict(
-                "every row of the batch was deleted or replaced meanwhile",
-            ));
+            return Ok(false);
         }
         let rows = inner.pack(None, &mut self.draft, rows).await?;
         self.packed = stubs(self.draft.segment, &rows, |row| {
             ttl.get(&row).copied().unwrap_or(false)
         });
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -534,7 +564,6 @@ impl Work for Demotion<'_> {
         let inner = self.inner;
         match effect {
             Effect::CommitIntent(..) => {
-                self.pack().await?;
                 let writer = inner.writer.lock().await;
                 inner
                     .commit_intent(&writer, &self.draft, IntentKind::Started)
@@ -573,10 +602,14 @@ impl Work for Demotion<'_> {
                         .for_each(|ordinal| segment.mark_dead(ordinal));
                 }
                 let mut directory = inner.directory.write();
-                for (row, stub) in &self.packed {
+                // Only those that moved: another's home is not this segment, where it is dead.
+                let moved: BTreeSet<Row> = self.moved.iter().copied().collect();
+                for (row, stub) in self.packed.iter().filter(|(row, _)| moved.contains(row)) {
                     directory.leave(*row, Some(Home::Segment(stub.segment, stub.ordinal)));
                 }
                 drop(directory);
+                self.story
+                    .tell(inner, self.moved.iter().copied(), Tier::Cold);
                 self.writer = None;
                 Ok(())
             }
@@ -603,8 +636,9 @@ impl Work for Demotion<'_> {
 /// Cold rows on their way into RAM.
 struct Promotion<'a> {
     inner: &'a Arc<Inner>,
+    story: Story<'a>,
     rows: Vec<Row>,
-    /// Held from the first look to the last step, so that nothing else moves or kills the rows.
+    /// Held once the rows are read, to the last step, so that nothing else moves or kills them.
     writer: Option<MutexGuard<'a, Writer>>,
     inserted: Vec<Entry>,
     expiries: Vec<(Row, super::record::Expiry)>,
@@ -612,13 +646,13 @@ struct Promotion<'a> {
 }
 
 impl<'a> Promotion<'a> {
-    fn new(inner: &'a Arc<Inner>, mut rows: Vec<Row>) -> Self {
-        // A row named twice would get two entries in the directory, of which only one would ever leave.
-        rows.sort_unstable();
-        rows.dedup();
+    fn new(inner: &'a Arc<Inner>, story: Story<'a>) -> Self {
+        // Each row once: one named twice would get two entries in the directory, of which only one would ever leave.
+        let rows = story.steps.keys().copied().collect();
         let (inserted, expiries, no_room) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             inner,
+            story,
             rows,
             writer: None,
             inserted,
@@ -629,7 +663,17 @@ impl<'a> Promotion<'a> {
 
     async fn insert(&mut self) -> Result<()> {
         let inner = self.inner;
-        self.writer = Some(inner.writer.lock().await);
+        let leaving = {
+            let directory = inner.directory.read();
+            let leaves = |r: &Row| directory.row(*r).is_some_and(|e| e.leaving && !e.killed);
+            self.rows.iter().any(leaves)
+        };
+        if leaving {
+            // Demoted a moment ago, and still there for searches that began before. Passed over, it would go cold after all, a pinned
+            // one too; so it leaves first. Those searches end by their deadlines.
+            let ticket = inner.readers.defer(Deferred::Demoted(Vec::new()));
+            inner.reaped(ticket).await;
+        }
         let mut rows: Vec<Row> = {
             let directory = inner.directory.read();
             self.rows
@@ -642,7 +686,14 @@ impl<'a> Promotion<'a> {
         if rows.len() > free {
             self.no_room = rows.split_off(free);
         }
-        let found = inner.fetch_cold(&rows).await?;
+        // Before the lock: a cold store that is slow, or never answers, must not hold up those who write.
+        let mut found = inner.fetch_cold(&rows).await?;
+        self.writer = Some(inner.writer.lock().await);
+        self.keep_current(&mut found).await?;
+        let free = inner.fill().free as usize;
+        if found.len() > free {
+            self.no_room.extend(found.drain(free..).map(|f| f.0));
+        }
         let mut vectors = Vec::with_capacity(found.len() * inner.dim);
         let mut resident = Vec::with_capacity(found.len());
         for (row, stub, vector, expiry) in found {
@@ -654,6 +705,29 @@ impl<'a> Promotion<'a> {
                 .push(Entry::new(stub.id, row, home, stub.payload));
         }
         inner.insert_hot(resident, vectors).await
+    }
+
+    /// Drops what was killed, moved or promoted by another since it was read, and takes the times to live of now. Called under the
+    /// writer's lock. A row never changes, so what was read of one that stayed is right.
+    async fn keep_current(&self, found: &mut Vec<Fetched>) -> Result<()> {
+        let inner = self.inner;
+        let keys: Vec<Bytes> = found
+            .iter()
+            .map(|f| Bytes::copy_from_slice(&f.0.key()))
+            .collect();
+        let now = inner.get_chunked(Table::Cold, &keys).await?;
+        let mortal: Vec<Row> = found.iter().filter(|f| f.1.ttl).map(|f| f.0).collect();
+        let expiries = inner.expiries(&mortal).await?;
+        let directory = inner.directory.read();
+        let mut kept = Vec::with_capacity(found.len());
+        for ((row, stub, vector, _), value) in found.drain(..).zip(now) {
+            let same = value.as_deref().map(Stub::decode).transpose()?.as_ref() == Some(&stub);
+            if same && directory.row(row).is_none() {
+                kept.push((row, stub, vector, expiries.get(&row).copied()));
+            }
+        }
+        *found = kept;
+        Ok(())
     }
 }
 
@@ -684,6 +758,8 @@ impl Work for Promotion<'_> {
                     .iter()
                     .for_each(|(row, expiry)| directory.set_expiry(*row, *expiry));
                 drop(directory);
+                self.story
+                    .tell(inner, self.inserted.iter().map(|e| e.row), Tier::Hot);
                 self.writer = None;
                 Ok(())
             }

@@ -178,8 +178,26 @@ impl MoveLog {
 #[derive(Clone, Debug)]
 pub(crate) struct Why {
     pub(crate) by: Mover,
-    pub(crate) reason: &'static str,
     pub(crate) midpoint: Option<f64>,
+}
+
+/// One row that is to move, its worth where a policy was asked, and the reason in a few words.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Step {
+    pub(crate) row: Row,
+    pub(crate) keep: Option<f64>,
+    pub(crate) reason: &'static str,
+}
+
+impl Step {
+    /// A move that no policy was asked about.
+    pub(crate) fn unasked(row: Row, reason: &'static str) -> Self {
+        Self {
+            row,
+            keep: None,
+            reason,
+        }
+    }
 }
 
 /// Everything that the parts of the engine share.
@@ -259,6 +277,8 @@ impl Inner {
         self.check_open()?;
         match &*self.poisoned.read() {
             None => Ok(()),
+            // Reopening would throw the other writer out in turn: that is for people to decide.
+            Some(e) if e.is_fenced() => Err(e.duplicate()),
             Some(e) => Err(Error::poisoned(format!(
                 "writes are refused since an earlier one failed with its outcome unknown; reads go on; reopen the memory \
                  to write again. It said: {e}"
@@ -352,39 +372,34 @@ impl Inner {
     }
 
     /// Remembers moves and tells the policy.
-    pub(crate) fn moved(&self, rows: &[(Row, Option<f64>)], to: Tier, why: &Why) {
-        self.remember(rows, to, why);
-        let events = rows.iter().map(|(row, _)| Event::Moved {
-            item: self.item(*row),
+    pub(crate) fn moved(&self, steps: &[Step], to: Tier, why: &Why) {
+        self.remember(steps, to, why);
+        let moved = |step: &Step| Event::Moved {
+            item: self.item(step.row),
             to,
-        });
-        self.desk.tell(events, self.now());
+        };
+        self.desk.tell(steps.iter().map(moved), self.now());
     }
 
     /// Remembers moves for `explain`.
-    pub(crate) fn remember(&self, rows: &[(Row, Option<f64>)], to: Tier, why: &Why) {
+    pub(crate) fn remember(&self, steps: &[Step], to: Tier, why: &Why) {
         let (at, temperature) = (self.now(), self.gauge.lock().temperature);
         let mut log = self.moves.lock();
-        for (row, keep) in rows {
-            let (by, reason) = (why.by.clone(), why.reason.to_owned());
-            let policy = self.config.policy.backend.clone();
-            let midpoint = why.midpoint;
-            log.push(
-                *row,
-                Move {
-                    at,
-                    to,
-                    by,
-                    policy,
-                    reason,
-                    keep: *keep,
-                    midpoint,
-                    temperature,
-                },
-            );
+        for step in steps {
+            let made = Move {
+                at,
+                to,
+                by: why.by.clone(),
+                policy: self.config.policy.backend.clone(),
+                reason: step.reason.to_owned(),
+                keep: step.keep,
+                midpoint: why.midpoint,
+                temperature,
+            };
+            log.push(step.row, made);
         }
         let to = if to == Tier::Hot { "hot" } else { "cold" };
-        metrics::counter!("aether_moves_total", "to" => to).increment(rows.len() as u64);
+        metrics::counter!("aether_moves_total", "to" => to).increment(steps.len() as u64);
     }
 
     /// Does the deferred work whose readers are gone. CPU only; may take a while, so not for an async worker's hot path.

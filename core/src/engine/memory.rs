@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::builder::MemoryBuilder;
 use super::commit::{self, Call, Prepared, Reply, Wish};
-use super::inner::{Inner, Why};
+use super::inner::{Inner, Step, Why};
 use super::snapshot::{self, SnapshotReport};
 use super::stats::Stats;
 use super::turn::BY_HAND;
@@ -280,22 +280,24 @@ impl Memory {
     /// # Errors
     /// `InvalidInput` for an invalid id; `Unavailable` when a store is down; nothing is lost then.
     pub async fn demote(&self, ids: &[PointId]) -> Result<usize> {
-        let rows: Vec<_> = self
-            .current_rows(ids)
-            .await?
+        let rows = self.current_rows(ids).await?;
+        let steps: Vec<Step> = rows
             .into_iter()
-            .map(|r| (r, None))
+            .map(|r| Step::unasked(r, BY_HAND))
             .collect();
         let inner = self.inner.clone();
         // A task of its own, so that a caller who gives up does not cut a migration in half.
         let moving = tokio::spawn(async move {
             let _flux = inner.flux.lock().await;
-            let why = Why {
-                by: Mover::Hand,
-                reason: BY_HAND,
-                midpoint: None,
-            };
-            inner.demote(&rows, &why).await
+            inner
+                .demote(
+                    &steps,
+                    &Why {
+                        by: Mover::Hand,
+                        midpoint: None,
+                    },
+                )
+                .await
         });
         moving.await.map_err(Error::task)?
     }
@@ -306,17 +308,20 @@ impl Memory {
     /// As [`Memory::demote`].
     pub async fn promote(&self, ids: &[PointId]) -> Result<usize> {
         let rows = self.current_rows(ids).await?;
+        let steps: Vec<Step> = rows
+            .into_iter()
+            .map(|r| Step::unasked(r, BY_HAND))
+            .collect();
         let inner = self.inner.clone();
         let moving = tokio::spawn(async move {
             let _flux = inner.flux.lock().await;
             let mut moved = 0;
-            for rows in rows.chunks(1024) {
+            for steps in steps.chunks(1024) {
                 let why = Why {
                     by: Mover::Hand,
-                    reason: BY_HAND,
                     midpoint: None,
                 };
-                moved += inner.promote(rows, &why).await?.0.len();
+                moved += inner.promote(steps, &why).await?.0.len();
             }
             Ok(moved)
         });

@@ -223,7 +223,9 @@ impl Inner {
             };
             let cold = scan.as_ref().map_or(&[][..], |s| &s.found[..]);
             let merged = merge(&hot, cold);
-            let Some((hits, expired)) = self.name_hits(&moment, request, merged).await? else {
+            let Some((hits, expired, mut cuts)) =
+                self.name_hits(&moment, request, merged, deadline).await?
+            else {
                 return Ok(None);
             };
             let full = scan.as_ref().is_some_and(|s| s.full);
@@ -231,6 +233,9 @@ impl Inner {
                 // Too many candidates had expired: look again with more places.
                 wanted = wanted.saturating_mul(4);
                 continue;
+            }
+            if let Some(scan) = &scan {
+                cuts.splice(0..0, scan.cuts.iter().cloned());
             }
             let coverage = Coverage {
                 mode,
@@ -241,7 +246,7 @@ impl Inner {
                 partitions_probed: scan.as_ref().map_or(0, |s| s.probed),
                 requests: scan.as_ref().map_or(0, |s| s.cost.requests),
                 bytes: scan.as_ref().map_or(0, |s| s.cost.bytes),
-                cuts: scan.map_or_else(Vec::new, |s| s.cuts),
+                cuts,
             };
             return Ok(Some(Answer { hits, coverage }));
         }
@@ -468,22 +473,27 @@ impl Inner {
         Ok((found, scored, cost))
     }
 
-    /// Turns candidates into answers: ids, times to live, and the parts asked for. The second half counts expired candidates. `None`
-    /// when a candidate's name is gone.
+    /// Turns candidates into answers: ids, times to live, and the parts asked for, as far as they can be read by the deadline. The
+    /// second part counts expired candidates, the third says what could not be read. `None` when a candidate's name is gone.
     async fn name_hits(
         self: &Arc<Self>,
         moment: &Moment<'_>,
         request: &SearchRequest,
         candidates: Vec<Candidate>,
-    ) -> Result<Option<(Vec<Hit>, usize)>> {
+        deadline: Instant,
+    ) -> Result<Option<(Vec<Hit>, usize, Vec<Cut>)>> {
         let mut hits: Vec<Hit> = Vec::with_capacity(request.k.min(candidates.len()));
         let mut named_rows: Vec<(Row, Named)> = Vec::with_capacity(hits.capacity());
         let mut expired = 0;
+        let mut limit = ReadLimit {
+            deadline: Some(deadline),
+            ..ReadLimit::default()
+        };
         let mut rest = candidates.as_slice();
         while hits.len() < request.k && !rest.is_empty() {
             let (page, later) = rest.split_at(rest.len().min(request.k - hits.len()));
             rest = later;
-            let Some(named) = self.name_rows(moment, page).await? else {
+            let Some(named) = self.name_rows(moment, page, &mut limit).await? else {
                 return Ok(None);
             };
             for (candidate, named) in page.iter().zip(named) {
@@ -503,7 +513,8 @@ impl Inner {
                 named_rows.push((candidate.neighbor.row, named));
             }
         }
-        let Some(parts) = self.read_parts(&named_rows, request.parts).await? else {
+        let parts = self.read_parts(&named_rows, request.parts, &mut limit);
+        let Some(parts) = parts.await? else {
             return Ok(None);
         };
         for (hit, (vector, fidelity, payload)) in hits.iter_mut().zip(parts) {
@@ -514,7 +525,7 @@ impl Inner {
         if request.touch {
             self.renew(&named_rows, moment.now);
         }
-        Ok(Some((hits, expired)))
+        Ok(Some((hits, expired, limit.cuts())))
     }
 
     /// Names candidates; an inner `None` has expired, an outer one says that a candidate's name is gone.
@@ -522,6 +533,7 @@ impl Inner {
         &self,
         moment: &Moment<'_>,
         page: &[Candidate],
+        limit: &mut ReadLimit,
     ) -> Result<Option<Vec<Option<Named>>>> {
         let mut named: Vec<Option<(Row, Named)>> = vec![None; page.len()];
         let mut cold = Vec::new();
@@ -537,7 +549,7 @@ impl Inner {
                 }
             }
         }
-        if !self.name_cold(cold, &mut named).await? {
+        if !self.name_cold(cold, &mut named, limit).await? {
             return Ok(None);
         }
         let alive = |n: Option<(Row, Named)>| n.map(|(_, n)| n).filter(|n| n.lives(moment.now));
@@ -549,6 +561,7 @@ impl Inner {
         &self,
         cold: Vec<(usize, Row)>,
         named: &mut [Option<(Row, Named)>],
+        limit: &mut ReadLimit,
     ) -> Result<bool> {
         if cold.is_empty() {
             return Ok(true);
@@ -562,7 +575,12 @@ impl Inner {
             .into_iter()
             .zip(self.get_chunked(Table::Cold, &keys).await?)
         {
-            let Some(value) = value else { return Ok(false) };
+            let Some(value) = value else {
+                if self.leave_unsure(limit)? {
+                    continue;
+                }
+                return Ok(false);
+            };
             let stub = Stub::decode(&value)?;
             if stub.ttl {
                 mortal.push((i, row));
@@ -581,11 +599,30 @@ impl Inner {
         Ok(true)
     }
 
+    /// What to do about a row that the metadata store no longer knows. Normally a writer is about to show why. But once a write's
+    /// outcome is unknown nobody ever will, in this process: a search leaves the point out and says so, a read by id says so.
+    ///
+    /// # Errors
+    /// `Poisoned` where nothing may be left out.
+    fn leave_unsure(&self, limit: &mut ReadLimit) -> Result<bool> {
+        match &*self.poisoned.read() {
+            None => Ok(false),
+            Some(_) if limit.deadline.is_some() => {
+                limit.unsure += 1;
+                Ok(true)
+            }
+            Some(e) => Err(Error::poisoned(format!(
+                "the last write of this point has an unknown outcome; reopen the memory to find out. It said: {e}"
+            ))),
+        }
+    }
+
     /// Reads vectors and payloads of named rows, in order. `None` when a row was changed meanwhile.
     async fn read_parts(
         self: &Arc<Self>,
         wants: &[(Row, Named)],
         parts: Parts,
+        limit: &mut ReadLimit,
     ) -> Result<Option<Vec<PartsRead>>> {
         let mut read: Vec<PartsRead> = vec![(None, Fidelity::Exact, None); wants.len()];
         let view = self.view();
@@ -638,11 +675,16 @@ impl Inner {
             let Some(segment) = view.segments.get(&crate::id::SegmentId(segment)) else {
                 return Ok(None);
             };
-            let scan = self.blocks.read_scan(segment, &[block], &mut cost).await?;
-            let Some(bytes) = scan.first() else {
-                return Ok(None);
+            let read_block = async {
+                let scan = self.blocks.read_scan(segment, &[block], &mut cost).await?;
+                let bytes = scan.first().ok_or_else(|| {
+                    Error::internal("the block reader answered with fewer blocks than asked for")
+                })?;
+                self.blocks.unpack_scan(segment, block, bytes)
             };
-            let scanned = self.blocks.unpack_scan(segment, block, bytes)?;
+            let Some(scanned) = limit.within(segment, read_block).await? else {
+                continue;
+            };
             for (i, at) in places {
                 check_row(segment, &scanned.rows, at, wants[i].0)?;
                 read[i].0 = scanned
@@ -656,7 +698,11 @@ impl Inner {
             let Some(segment) = view.segments.get(&crate::id::SegmentId(segment)) else {
                 return Ok(None);
             };
-            let unpacked = self.blocks.payloads(segment, &[block], &mut cost).await?;
+            let blocks = [block];
+            let read_block = self.blocks.payloads(segment, &blocks, &mut cost);
+            let Some(unpacked) = limit.within(segment, read_block).await? else {
+                continue;
+            };
             for (i, at) in places {
                 let bytes = unpacked.first().and_then(|p| p.get(at));
                 read[i].2 = bytes.map(|b| parse_payload(&b)).transpose()?;
@@ -671,7 +717,12 @@ impl Inner {
                 .into_iter()
                 .zip(self.get_chunked(Table::Fresh, &keys).await?)
             {
-                let Some(value) = value else { return Ok(None) };
+                let Some(value) = value else {
+                    if self.leave_unsure(limit)? {
+                        continue;
+                    }
+                    return Ok(None);
+                };
                 let record = Fresh::decode(&value, self.dim)?;
                 read[i].2 = record.payload.map(|b| parse_payload(&b)).transpose()?;
             }
@@ -743,7 +794,10 @@ impl Inner {
                     cold.push((i, Row::decode(&value)?));
                 }
             }
-            if !self.name_cold(cold, &mut named).await? {
+            if !self
+                .name_cold(cold, &mut named, &mut ReadLimit::default())
+                .await?
+            {
                 return Ok(None);
             }
         }
@@ -751,7 +805,8 @@ impl Inner {
             .iter_mut()
             .for_each(|slot| drop(slot.take_if(|(_, n)| !n.lives(now))));
         let wants: Vec<(Row, Named)> = named.iter().flatten().cloned().collect();
-        let Some(read) = self.read_parts(&wants, parts).await? else {
+        let mut limit = ReadLimit::default();
+        let Some(read) = self.read_parts(&wants, parts, &mut limit).await? else {
             return Ok(None);
         };
         self.renew(&wants, now);
@@ -827,7 +882,8 @@ impl Inner {
             vector: true,
             payload: false,
         };
-        let Some(read) = self.read_parts(&wants, parts).await? else {
+        let mut limit = ReadLimit::default();
+        let Some(read) = self.read_parts(&wants, parts, &mut limit).await? else {
             return Err(Error::unavailable(
                 "a row was moved while it was read; it will be tried again",
             ));
@@ -839,6 +895,47 @@ impl Inner {
             fetched.push((row, stub, vector, expiries.get(&row).copied()));
         }
         Ok(fetched)
+    }
+}
+
+/// How far reading goes, and what it left out. Without a deadline nothing may be left out.
+#[derive(Debug, Default)]
+struct ReadLimit {
+    deadline: Option<Instant>,
+    unreachable: Vec<Cut>,
+    /// Partitions whose parts were not read in time.
+    late: usize,
+    /// Points left out because the outcome of their last write is unknown.
+    unsure: usize,
+}
+
+impl ReadLimit {
+    /// Reads something of a segment, or notes why it could not be read.
+    async fn within<T>(
+        &mut self,
+        segment: &Segment,
+        read: impl Future<Output = Result<T>>,
+    ) -> Result<Option<T>> {
+        let Some(deadline) = self.deadline else {
+            return read.await.map(Some);
+        };
+        match tokio::time::timeout_at(deadline, read).await {
+            Ok(Ok(value)) => return Ok(Some(value)),
+            Ok(Err(error)) => self.unreachable.push(Cut::Unreachable {
+                segment: segment.id.0,
+                error: error.to_string(),
+            }),
+            Err(_) => self.late += 1,
+        }
+        Ok(None)
+    }
+
+    fn cuts(self) -> Vec<Cut> {
+        let mut cuts = self.unreachable;
+        let (partitions, points) = (self.late, self.unsure);
+        cuts.extend((partitions > 0).then_some(Cut::Deadline { partitions }));
+        cuts.extend((points > 0).then_some(Cut::Unsure { points }));
+        cuts
     }
 }
 

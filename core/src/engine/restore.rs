@@ -72,7 +72,9 @@ impl RestoreQueue {
             .collect();
         ready.sort_by(|a, b| b.keep.total_cmp(&a.keep).then(a.row.cmp(&b.row)));
         ready.truncate(most);
-        ready.iter().for_each(|w| drop(self.waiting.remove(&w.row)));
+        for taken in &ready {
+            self.waiting.remove(&taken.row);
+        }
         ready
     }
 

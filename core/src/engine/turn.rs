@@ -1,6 +1,6 @@
 //! One turn of the scheduler: temperature, expiry, demotion, promotion, and what is due to be written down.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::commit::{Call, Reply, Wish};
-use super::inner::{Inner, Why};
+use super::inner::{Inner, Step, Why};
 use super::record::{Expiry, encode_clock, key};
 use super::restore::Waiting;
 use super::types::{Mover, TickReport};
@@ -18,7 +18,7 @@ use crate::clock::Time;
 use crate::error::{Error, Result, Retry};
 use crate::flux::{Draw, Fill, Midpoint, Temperature};
 use crate::id::{PointId, Row};
-use crate::role::{Batch, KeyRange, Table, Verdict, Want};
+use crate::role::{Batch, Event, KeyRange, Table, Tier, Verdict, Want};
 use crate::seal::seal;
 
 /// Rows promoted in one turn at most, so that writers wait milliseconds for it and not seconds.
@@ -39,6 +39,8 @@ pub(crate) struct FluxState {
     pub(super) rng: fastrand::Rng,
     pub(super) flushed: Time,
     pub(super) flushes_until_policy: u64,
+    /// Rows drawn to leave that wait for enough others to make a migration worth it.
+    pub(super) drifting: BTreeMap<Row, Verdict>,
     /// The spread and midpoint that the last sample gave.
     pub(super) midpoint: Option<Midpoint>,
 }
@@ -63,7 +65,7 @@ impl Inner {
         } else {
             let queue = self.restore.lock().len() as f64 / self.config.flux.restore_queue as f64;
             flux.temperature
-                .tick(fill.share() > high_water || queue > 1.0);
+                .tick(fill.share() > high_water || queue > 0.5);
         }
         self.gauge.lock().temperature = flux.temperature.value();
 
@@ -133,16 +135,38 @@ impl Inner {
             steepness: config.steepness,
             temperature,
         });
-        let mut room = excess as usize;
-        let mut leave = |v: &Verdict| {
-            if v.certain {
-                return true;
+        let mut leaving: Vec<Verdict> = Vec::new();
+        for verdict in sample {
+            let room = excess as usize > flux.drifting.len();
+            if verdict.certain {
+                leaving.push(verdict);
+            } else if room && draw.is_some_and(|d| flux.rng.f64() < d.leave(verdict.keep)) {
+                flux.drifting.insert(verdict.row, verdict);
             }
-            let goes = room > 0 && draw.is_some_and(|d| flux.rng.f64() < d.leave(v.keep));
-            room -= usize::from(goes);
-            goes
-        };
-        (sample.into_iter().filter(|v| leave(v)).collect(), scored)
+        }
+        // Rows that drift out wait for one another: a segment for each would cost a request each for ever.
+        if flux.drifting.len() >= self.batch_min(fill) {
+            let drifting = std::mem::take(&mut flux.drifting);
+            let at = flux.midpoint.map_or(f64::INFINITY, |m| m.at);
+            leaving.extend(self.desk.with(|policy| {
+                let still = |v: &Verdict| {
+                    // Used again since it was drawn: it stays.
+                    policy
+                        .explain(v.row, &context)
+                        .keep
+                        .is_some_and(|k| k <= at.max(v.keep))
+                };
+                drifting.into_values().filter(still).collect::<Vec<_>>()
+            }));
+        }
+        (leaving, scored)
+    }
+
+    /// Rows that make a migration worth its segment: half of what lies between the marks, 256 at most.
+    fn batch_min(&self, fill: Fill) -> usize {
+        let config = &self.config.flux;
+        let between = fill.capacity() as f64 * (config.high_water - config.low_water);
+        ((between / 2.0) as usize).clamp(1, 256)
     }
 
     async fn demote_verdicts(
@@ -150,32 +174,54 @@ impl Inner {
         victims: &[Verdict],
         midpoint: Option<Midpoint>,
     ) -> Result<usize> {
-        let midpoint = midpoint.map(|m| m.at);
-        let mut moved = 0;
-        // One migration for each reason, so that every row's log says the right one.
-        let reasons: BTreeSet<&'static str> = victims.iter().map(|v| v.reason).collect();
-        for reason in reasons {
-            let rows: Vec<_> = victims
-                .iter()
-                .filter(|v| v.reason == reason)
-                .map(|v| (v.row, Some(v.keep)))
-                .collect();
-            let why = Why {
-                by: Mover::Flux,
-                reason,
-                midpoint,
-            };
-            match self.demote(&rows, &why).await {
-                Ok(n) => moved += n,
-                // A cold store that is down for now must not stop the scheduler: demotion waits, nothing is lost.
-                Err(error) if error.retry() != Retry::Never => {
-                    tracing::warn!(%error, "demotion waits");
-                    break;
+        self.mend_books(victims);
+        let step = |v: &Verdict| Step {
+            row: v.row,
+            keep: Some(v.keep),
+            reason: v.reason,
+        };
+        let steps: Vec<Step> = victims.iter().map(step).collect();
+        let why = Why {
+            by: Mover::Flux,
+            midpoint: midpoint.map(|m| m.at),
+        };
+        match self.demote(&steps, &why).await {
+            Ok(moved) => Ok(moved),
+            // A cold store that is down for now must not stop the scheduler: demotion waits, nothing is lost.
+            Err(error) if error.retry() != Retry::Never => {
+                tracing::warn!(%error, "demotion waits");
+                Ok(0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells the policy again where a row is, or that it is pinned, when it proposes one that cannot leave: its books may have been
+    /// cut short by a restart or a dropped access.
+    fn mend_books(&self, victims: &[Verdict]) {
+        let mut events = Vec::new();
+        {
+            let directory = self.directory.read();
+            for Verdict { row, .. } in victims {
+                match directory.row(*row) {
+                    Some(e) if e.killed => events.push(Event::Removed { row: *row }),
+                    Some(e) if !e.leaving => {}
+                    _ => events.push(Event::Moved {
+                        item: self.item(*row),
+                        to: Tier::Cold,
+                    }),
                 }
-                Err(error) => return Err(error),
+                if self.pinned(*row) {
+                    events.push(Event::Pinned {
+                        row: *row,
+                        pinned: true,
+                    });
+                }
             }
         }
-        Ok(moved)
+        if !events.is_empty() {
+            self.desk.tell(events, self.now());
+        }
     }
 
     /// Asks the policy about cold rows that were used since the last turn, and queues those that it admits.
@@ -225,36 +271,28 @@ impl Inner {
         }
         let midpoint = flux.midpoint.map(|m| m.at);
         let mut promoted = 0;
-        let reasons: BTreeSet<&'static str> = ready.iter().map(|w| w.reason).collect();
-        for reason in reasons {
-            let (mine, by) = (
-                ready.iter().filter(|w| w.reason == reason),
-                mover_of(reason),
-            );
+        for by in [Mover::Hand, Mover::Flux] {
+            let mine = ready.iter().filter(|w| mover_of(w.reason) == by);
             let mine: Vec<Waiting> = mine.cloned().collect();
-            let rows: Vec<Row> = mine.iter().map(|w| w.row).collect();
-            match self
-                .promote(
-                    &rows,
-                    &Why {
-                        by,
-                        reason,
-                        midpoint,
-                    },
-                )
-                .await
-            {
+            if mine.is_empty() {
+                continue;
+            }
+            let step = |w: &Waiting| Step {
+                row: w.row,
+                keep: Some(w.keep),
+                reason: w.reason,
+            };
+            let steps: Vec<Step> = mine.iter().map(step).collect();
+            match self.promote(&steps, &Why { by, midpoint }).await {
                 Ok((moved, no_room)) => {
                     promoted += moved.len();
                     let mut restore = self.restore.lock();
                     // A row that found no room is worth less than what is there: it comes back when it is used again. Only what a
                     // caller asked for keeps waiting.
-                    for waiting in mine
-                        .into_iter()
-                        .filter(|w| no_room.contains(&w.row) && w.keep == f64::INFINITY)
-                    {
-                        restore.put_back(waiting);
-                    }
+                    let asked = |w: &Waiting| no_room.contains(&w.row) && w.keep == f64::INFINITY;
+                    mine.into_iter()
+                        .filter(asked)
+                        .for_each(|w| restore.put_back(w));
                 }
                 Err(error) => {
                     let mut restore = self.restore.lock();
@@ -277,12 +315,11 @@ impl Inner {
         fill: Fill,
     ) -> Result<()> {
         let least = waiting.iter().map(|w| w.keep).fold(f64::INFINITY, f64::min);
-        let bytes = waiting.len() as u64 * u64::from(self.row_bytes());
+        // A little more than is needed, so that the next ones find room and segments do not become tiny.
+        let rows = waiting.len().max(self.batch_min(fill));
+        let bytes = rows as u64 * u64::from(self.row_bytes());
         let context = self.context(fill);
-        let want = Want {
-            rows: waiting.len(),
-            bytes,
-        };
+        let want = Want { rows, bytes };
         let victims = self.desk.with(|policy| policy.victims(want, &context));
         let worse: Vec<Verdict> = victims
             .into_iter()
@@ -392,10 +429,16 @@ impl Inner {
             self.expire_rows(wish).await?
         };
         let writer = self.writer.lock().await;
+        let keys: Vec<Bytes> = later.iter().map(|(_, row, _)| key::expiry(*row)).collect();
+        let present = self.get_chunked(Table::State, &keys).await?;
         let mut batch = Batch::new(writer.epoch);
         due.into_iter()
             .for_each(|(k, _)| batch.delete(Table::State, k));
-        for (id, row, expiry) in later {
+        for ((id, row, expiry), present) in later.into_iter().zip(present) {
+            // Gone: deleted or replaced since it was looked up. Writing it again would leave it for ever.
+            if present.is_none() {
+                continue;
+            }
             batch.put(Table::State, key::due(expiry.at, row), id.key());
             batch.put(Table::State, key::expiry(row), expiry.encode());
         }
@@ -450,7 +493,8 @@ impl Inner {
 
     /// Writes down the clock, renewed times to live, and, if asked, the policy's books, whose size it answers.
     pub(super) async fn flush(self: &Arc<Self>, policy: bool) -> Result<u64> {
-        let renewed = std::mem::take(&mut *self.renewals.lock());
+        // They stay until they are written down: a read meanwhile must find them, and a flush that fails must not lose them.
+        let renewed = self.renewals.lock().clone();
         let writer = self.writer.lock().await;
         let mut batch = Batch::new(writer.epoch);
         let (time, wall) = self.timeline.save();
@@ -488,6 +532,10 @@ impl Inner {
             }
         }
         self.commit_durably(&writer, batch).await?;
+        // What was renewed again since waits for the next flush.
+        self.renewals
+            .lock()
+            .retain(|row, expiry| renewed.get(row) != Some(expiry));
         Ok(bytes)
     }
 

@@ -220,7 +220,7 @@ pub struct Hit {
     pub distance: f32,
     /// Where it was found.
     pub tier: Tier,
-    /// Its vector, if asked for.
+    /// Its vector, if asked for and it could be read; [`Coverage::cuts`] says why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vector: Option<Vec<f32>>,
     /// How far vector and distance may be from the truth.
@@ -234,17 +234,23 @@ pub struct Hit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "cause")]
 pub enum Cut {
-    /// Time ran out before all partitions were read.
+    /// Time ran out before all partitions were read, for the scan or for the vectors and payloads of the answers.
     Deadline {
         /// Partitions that were to be read and were not.
         partitions: usize,
     },
-    /// A segment could not be read.
+    /// A segment could not be read, for the scan or for the vectors and payloads of the answers.
     Unreachable {
         /// Its number.
         segment: u64,
         /// What its store said.
         error: String,
+    },
+    /// The outcome of the last write is unknown, and points that it may have changed were left out; opening the memory anew
+    /// finds out. See [`Stats::poisoned`](super::Stats).
+    Unsure {
+        /// Candidates left out.
+        points: usize,
     },
 }
 

@@ -15,7 +15,7 @@ use crate::wire::{Reader, put_floats};
 /// Most partitions of one generation: training is quadratic in them.
 pub(crate) const PARTITIONS_MAX: usize = 1024;
 /// A new generation is trained when the cold rows are so many times those that the newest one was made for.
-const OUTGROWN: u64 = 4;
+const OUTGROWN: u64 = 2;
 /// Training rows for each partition.
 const SAMPLE_PER_PARTITION: usize = 24;
 
@@ -161,8 +161,10 @@ fn scaled(metric: Metric, v: &[f32]) -> impl Iterator<Item = f32> + '_ {
 }
 
 /// How many partitions a memory of so many points should have, and how many training rows they want.
+///
+/// Made for twice as many points as there are, since rows go cold while a memory grows.
 pub(crate) fn plan(points: u64, partition_rows: usize) -> (usize, usize) {
-    let partitions = (points / partition_rows as u64).clamp(1, PARTITIONS_MAX as u64) as usize;
+    let partitions = (points * 2 / partition_rows as u64).clamp(1, PARTITIONS_MAX as u64) as usize;
     (partitions, partitions * SAMPLE_PER_PARTITION)
 }
 

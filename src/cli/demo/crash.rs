@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aether::config::Span;
 use aether::{CheckReport, Config, Error, Memory, Parts, PointId, Registry};
@@ -25,11 +25,11 @@ use super::data::Speeches;
 use crate::cli::settings::Settings;
 use crate::cli::{Done, Failure, memory};
 
-/// Points of one write of the child.
-const BATCH: u64 = 64;
+/// Points of one write of the child; a migration moves four times as many.
+const BATCH: u64 = 256;
 /// Kills in any case.
 const KILLS: usize = 3;
-/// Kills until at least one has met a migration.
+/// Kills until at least one has left a migration half done.
 const KILLS_MAX: usize = 12;
 /// A child that says nothing for so long is not working.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -58,6 +58,8 @@ pub(crate) struct Crashed {
     pub(super) in_migration: usize,
     /// Of these, kills that left the migration's intent in the metadata store, found before reopening.
     pub(super) intents_found: usize,
+    /// Blobs that had been written and were not named by any manifest yet, found before reopening.
+    pub(super) orphans_found: u64,
     pub(super) acknowledged: usize,
     pub(super) deleted: usize,
     pub(super) lost: usize,
@@ -148,11 +150,17 @@ pub(crate) async fn child(args: ChildArgs) -> Done {
         let (from, to) = (next, next + BATCH);
         let points = (from..to).map(|id| speeches.point_named(id)).collect();
         tell(format_args!("try {from} {to}"))?;
-        let (moved, upserted) = tokio::join!(memory.demote(&written), memory.upsert(points));
+        let moving = async {
+            memory.demote(&written).await?;
+            tell(format_args!("moved {moves}"))
+        };
+        let writing = async {
+            memory.upsert(points).await?;
+            tell(format_args!("ack {from} {to}"))
+        };
+        let (moved, acknowledged): (Done<()>, Done<()>) = tokio::join!(moving, writing);
         moved?;
-        upserted?;
-        tell(format_args!("moved {moves}"))?;
-        tell(format_args!("ack {from} {to}"))?;
+        acknowledged?;
         (next, moves) = (to, moves + 1);
     }
 }
@@ -214,7 +222,7 @@ pub(super) async fn run(
     let mut rng = Rng::with_seed(args.seed);
     let mut crashed = Crashed::default();
     let mut promises = Promises::default();
-    while crashed.kills < KILLS || (crashed.in_migration == 0 && crashed.kills < KILLS_MAX) {
+    while crashed.kills < KILLS || (crashed.intents_found == 0 && crashed.kills < KILLS_MAX) {
         promises.moving = false;
         promises = life(args, folder, promises, &mut rng)?;
         crashed.kills += 1;
@@ -223,6 +231,7 @@ pub(super) async fn run(
         if promises.moving {
             crashed.in_migration += 1;
             crashed.intents_found += usize::from(before.intents > 0);
+            crashed.orphans_found += before.orphans;
         }
         let memory = memory::open(config.clone(), registry.clone()).await?;
         verify(&memory, speeches, &mut promises, &mut crashed).await?;
@@ -287,7 +296,7 @@ fn life(
     });
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = started.map_err(|e| crate::cli::io_failure("start a child process", e))?;
-    let heard = work_and_kill(&mut child, &mut promises, rng);
+    let heard = work_and_kill(folder, &mut child, &mut promises, rng);
     if heard.is_err() {
         let ended = child.kill().and_then(|()| child.wait());
         ended.map_err(|e| crate::cli::io_failure("end the child", e))?;
@@ -295,7 +304,32 @@ fn life(
     heard.map(|()| promises)
 }
 
-fn work_and_kill(child: &mut Child, promises: &mut Promises, rng: &mut Rng) -> Done<()> {
+/// Every file below a folder; what vanishes meanwhile is not counted.
+fn files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let count = |e: std::fs::DirEntry| match e.file_type() {
+        Ok(kind) if kind.is_dir() => files(&e.path()),
+        Ok(_) => 1,
+        Err(_) => 0,
+    };
+    entries.map(count).sum()
+}
+
+/// Waits until a file appears: a segment that is being written, whose move is not committed yet. Stores that keep no files
+/// show none, and the wait ends by itself.
+fn await_new_file(folder: &Path, longest: Duration) {
+    let (before, begun) = (files(folder), Instant::now());
+    while files(folder) <= before && begun.elapsed() < longest {
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+fn work_and_kill(
+    folder: &Path,
+    child: &mut Child,
+    promises: &mut Promises,
+    rng: &mut Rng,
+) -> Done<()> {
     let stdout = child
         .stdout
         .take()
@@ -306,15 +340,25 @@ fn work_and_kill(child: &mut Child, promises: &mut Promises, rng: &mut Rng) -> D
             "the child process ended or fell silent before it was killed",
         ))
     };
-    // The second or third migration: the first has shown that it works.
+    // The first migrations show that it works and how long it takes; the last one is cut anywhere in it, or at the moment when
+    // its segment appears.
     let mut left = rng.usize(2..4);
+    let (mut begun, mut took) = (Instant::now(), Duration::from_millis(5));
     while left > 0 {
         let line = lines.recv_timeout(SILENCE_MAX).map_err(silent)?;
-        left -= usize::from(line.starts_with("move "));
+        if line.starts_with("move ") {
+            left -= 1;
+            begun = Instant::now();
+        } else if line.starts_with("moved ") {
+            took = begun.elapsed();
+        }
         promises.hear(&line);
     }
-    // A migration of a few hundred rows takes some milliseconds, an fsync or two: anywhere in it.
-    std::thread::sleep(Duration::from_micros(rng.u64(0..6_000)));
+    if rng.bool() {
+        std::thread::sleep(took.mul_f64(rng.f64()));
+    } else {
+        await_new_file(folder, took * 2);
+    }
     child
         .kill()
         .map_err(|e| crate::cli::io_failure("kill the child", e))?;

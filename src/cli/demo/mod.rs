@@ -196,15 +196,15 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     let raw_bytes = (rows * speeches.vectors.dim() * 4) as u64;
     let cold_only = stats.points.saturating_sub(stats.hot_rows);
     say.line(format_args!(
-        "In RAM: {} rows, {} of {} allowed (never above {}). In the cold store: {} rows in {} segments, {}; as plain floats all \
-         vectors are {}.",
+        "In RAM: {} rows, {} of {} allowed (never above {}). Only in the cold store: {cold_only} rows. Its {} segments take {} for {} \
+         rows, since what came back to RAM keeps its place there; as plain floats all vectors are {}.",
         stats.hot_rows,
         output::bytes(stats.hot_bytes),
         output::bytes(stats.budget_bytes),
         output::bytes(replayed.hot_bytes_max.max(after.hot_bytes)),
-        stats.cold_rows,
         stats.segments,
         output::bytes(stats.cold_bytes),
+        stats.cold_rows,
         output::bytes(raw_bytes),
     ))?;
 

@@ -98,7 +98,8 @@ impl Popularity {
 
     /// A question as people ask them.
     pub(super) fn draw(&self, rng: &mut Rng) -> usize {
-        let at = self.cumulative.partition_point(|c| *c < rng.f64());
+        let share = rng.f64();
+        let at = self.cumulative.partition_point(|c| *c < share);
         self.order[at.min(self.order.len() - 1)]
     }
 
@@ -254,7 +255,7 @@ mod tests {
     fn popular_questions_are_asked_by_zipfs_law() {
         let mut rng = Rng::with_seed(7);
         let p = Popularity::new(50, &mut rng);
-        let mut asked = vec![0u32; 50];
+        let mut asked = [0u32; 50];
         (0..100_000).for_each(|_| asked[p.draw(&mut rng)] += 1);
         for place in [0, 1, 9] {
             let share = f64::from(asked[p.order[place]]) / 1e5;

@@ -118,8 +118,8 @@ impl Teller {
 
     pub(super) fn crash(&self, c: &Crashed) -> Done<()> {
         self.line(format_args!(
-            "A child process wrote, deleted and moved points, and was killed (-9) {} times, {} of them with a migration under way \
-             ({} had left its note in the books).",
+            "A child process wrote, deleted and moved points, and was killed (-9) {} times, {} of them with a migration under way. {} \
+             of these left it half done, its note still in the books: reopening rolled it back.",
             c.kills, c.in_migration, c.intents_found
         ))?;
         self.line(format_args!(

@@ -4,3 +4,7 @@
 
 pub mod conformance;
 pub mod fake;
+pub mod model;
+pub mod sim;
+pub mod strategy;
+pub mod workload;

@@ -70,9 +70,11 @@ pub fn readers_never_see_a_part(harness: &Harness) {
     let store = harness.fresh().open();
     wait(async {
         let done = Arc::new(AtomicBool::new(false));
+        let passes = tokio::sync::watch::Sender::new(0_u64);
+        let mut seen = passes.subscribe();
         let mut readers = JoinSet::new();
         for reader in 0..3 {
-            let (store, done) = (store.clone(), done.clone());
+            let (store, done, passes) = (store.clone(), done.clone(), passes.clone());
             readers.spawn(async move {
                 let bytes = noise(1, LEN);
                 let key = key("slow/blob");
@@ -88,11 +90,18 @@ pub fn readers_never_see_a_part(harness: &Harness) {
                     if let Some(read) = store.read(&key, &ranges).await.expect("read") {
                         assert!(read[0] == bytes[..1000] && read[1] == bytes[LEN - 1000..]);
                     }
+                    passes.send_modify(|passes| *passes += 1);
                     tokio::task::yield_now().await;
                 }
             });
         }
+        drop(passes);
         for _ in 0..25 {
+            // Only while somebody looks. When nobody does any more, a reader has failed and says so below.
+            let before = *seen.borrow_and_update();
+            if seen.wait_for(|passes| *passes > before).await.is_err() {
+                break;
+            }
             let key = key("slow/blob");
             store.put(&key, noise(1, LEN)).await.expect("put");
             // A put that returned is seen by whoever asks next.

@@ -1,0 +1,514 @@
+//! A memory on the kit's strict stores, with a plug that can be pulled: what the engine's integration tests share.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own part of this"
+)]
+
+pub mod run;
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use aether_core::config::SearchMode;
+use aether_core::engine::{Answer, CheckReport};
+use aether_core::role::{
+    Batch, BlobInfo, ByteCodec, Codec, CodecId, ColdStore, Epoch, Fidelity, KeyRange,
+    MetaCapability, MetaStore, Seq, Table,
+};
+use aether_core::vector::{Shape, VectorBlock};
+use aether_core::{
+    BlobKey, Config, Error, Factory, ManualClock, Memory, MemoryBuilder, Metric, Plugin, Point,
+    PointId, Registry, Result, Retry, SearchRequest,
+};
+use aether_testkit::fake::cold::StrictCold;
+use aether_testkit::fake::meta::StrictMeta;
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// Floats as they are; segments have their own checksums.
+#[derive(Debug)]
+struct Plain;
+
+impl Codec for Plain {
+    fn id(&self) -> CodecId {
+        CodecId(60_000)
+    }
+
+    fn fidelity(&self) -> Fidelity {
+        Fidelity::Exact
+    }
+
+    fn encode(&self, block: VectorBlock<'_>, out: &mut Vec<u8>) -> Result<()> {
+        let floats = block.data().iter();
+        floats.for_each(|x| out.extend_from_slice(&x.to_le_bytes()));
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8], shape: Shape, out: &mut Vec<f32>) -> Result<()> {
+        if bytes.len() != shape.len() * 4 {
+            return Err(Error::corrupt("plain: wrong length"));
+        }
+        let floats = bytes.as_chunks::<4>().0.iter();
+        out.extend(floats.map(|b| f32::from_le_bytes(*b)));
+        Ok(())
+    }
+
+    fn as_byte_codec(&self) -> Option<&dyn ByteCodec> {
+        None
+    }
+}
+
+static PLAIN: Plugin = Plugin {
+    name: "plain",
+    crate_name: "test",
+    summary: "floats as they are",
+    options: &[],
+    persistent: false,
+    factory: Factory::Codec(CodecId(60_000), |_, _| Ok(Arc::new(Plain))),
+};
+
+static GIVEN_META: Plugin = Plugin {
+    name: "test",
+    crate_name: "test",
+    summary: "given to the builder",
+    options: &[],
+    persistent: false,
+    factory: Factory::Meta(|_, _| Err(Error::internal("the builder was given a store"))),
+};
+
+static GIVEN_COLD: Plugin = Plugin {
+    name: "test",
+    crate_name: "test",
+    summary: "given to the builder",
+    options: &[],
+    persistent: false,
+    factory: Factory::Cold(|_, _| Err(Error::internal("the builder was given a store"))),
+};
+
+/// Dimension of the vectors of [`vector`].
+pub const DIM: usize = 8;
+
+/// A call of a store, as a script sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// An operation of the metadata store, by name.
+    Meta(&'static str),
+    Put(BlobKey),
+    Read(BlobKey),
+    Size(BlobKey),
+    Delete(BlobKey),
+    List,
+}
+
+impl Call {
+    fn changes(&self) -> bool {
+        matches!(
+            self,
+            Self::Meta("commit" | "durable" | "claim" | "close") | Self::Put(_) | Self::Delete(_)
+        )
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    /// Surely no effect, and the caller is told so.
+    Fail,
+    /// No effect, but the caller cannot know.
+    Lost,
+    /// The whole effect, but the caller cannot know.
+    LoseReply,
+    /// No effect and no answer until [`Power::release`]; then as if nothing had been.
+    Hold,
+    /// The process dies just before the effect.
+    Die,
+    /// The process dies just after the effect.
+    DieAfter,
+}
+
+type Script = Arc<dyn Fn(&Call, u64) -> Verdict + Send + Sync>;
+
+/// One life of a process: every call to both stores goes through it, and when it ends, none comes through any more, whatever
+/// tasks of that life are still about.
+#[derive(Clone)]
+pub struct Power(Arc<PowerState>);
+
+struct PowerState {
+    dead: AtomicBool,
+    calls: AtomicU64,
+    script: Mutex<Option<Script>>,
+    released: watch::Sender<u64>,
+    held: watch::Sender<usize>,
+    trace: Mutex<Vec<Call>>,
+}
+
+impl fmt::Debug for Power {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Power")
+            .field("dead", &self.is_dead())
+            .field("calls", &self.calls())
+            .finish()
+    }
+}
+
+impl Power {
+    pub fn new() -> Self {
+        Self(Arc::new(PowerState {
+            dead: AtomicBool::new(false),
+            calls: AtomicU64::new(0),
+            script: Mutex::new(None),
+            released: watch::Sender::new(0),
+            held: watch::Sender::new(0),
+            trace: Mutex::new(Vec::new()),
+        }))
+    }
+
+    /// Asks `script` before every call from now on, with the call and its number in this life, from 1.
+    pub fn script(&self, script: impl Fn(&Call, u64) -> Verdict + Send + Sync + 'static) {
+        *self.0.script.lock() = Some(Arc::new(script));
+    }
+
+    /// No more faults.
+    pub fn unscript(&self) {
+        *self.0.script.lock() = None;
+    }
+
+    /// Pulls the plug at the `n`th call from now, counted from 1.
+    pub fn die_at(&self, n: u64, after: bool) {
+        let at = self.calls() + n;
+        self.script(move |_, i| match (i == at, after) {
+            (false, _) => Verdict::Pass,
+            (true, false) => Verdict::Die,
+            (true, true) => Verdict::DieAfter,
+        });
+    }
+
+    pub fn kill(&self) {
+        self.0.dead.store(true, SeqCst);
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.0.dead.load(SeqCst)
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
+        self.0.calls.load(SeqCst)
+    }
+
+    /// The calls so far, in order.
+    pub fn trace(&self) -> Vec<Call> {
+        self.0.trace.lock().clone()
+    }
+
+    /// Lets every held call go on.
+    pub fn release(&self) {
+        self.0.released.send_modify(|n| *n += 1);
+    }
+
+    /// Waits until so many calls are held.
+    pub async fn wait_for_held(&self, calls: usize) {
+        let mut held = self.0.held.subscribe();
+        held.wait_for(|n| *n >= calls).await.unwrap();
+    }
+
+    async fn run<T>(&self, call: Call, effect: impl Future<Output = Result<T>>) -> Result<T> {
+        let unknown = |what: &str| {
+            let class = if call.changes() {
+                Retry::Unknown
+            } else {
+                Retry::Later
+            };
+            Error::unavailable(format!("injected: {what} at {call:?}")).with_retry(class)
+        };
+        if self.is_dead() {
+            return Err(unknown("the process has died"));
+        }
+        let n = self.0.calls.fetch_add(1, SeqCst) + 1;
+        self.0.trace.lock().push(call.clone());
+        let script = self.0.script.lock().clone();
+        match script.map_or(Verdict::Pass, |s| s(&call, n)) {
+            Verdict::Pass => effect.await,
+            Verdict::Fail => Err(Error::unavailable(format!(
+                "injected: no effect at {call:?}"
+            ))),
+            Verdict::Lost => Err(unknown("no reply")),
+            Verdict::LoseReply => effect.await.and(Err(unknown("no reply"))),
+            Verdict::Hold => {
+                let mut released = self.0.released.subscribe();
+                let turn = *released.borrow_and_update();
+                self.0.held.send_modify(|n| *n += 1);
+                let gone = released.wait_for(|now| *now > turn).await.is_err();
+                self.0.held.send_modify(|n| *n -= 1);
+                if gone || self.is_dead() {
+                    return Err(unknown("the process has died"));
+                }
+                effect.await
+            }
+            Verdict::Die => {
+                self.kill();
+                Err(unknown("the process has died"))
+            }
+            Verdict::DieAfter => {
+                let result = effect.await;
+                self.kill();
+                result.and(Err(unknown("the process has died")))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PoweredMeta(StrictMeta, Power);
+
+#[async_trait]
+impl MetaStore for PoweredMeta {
+    async fn claim(&self) -> Result<Epoch> {
+        self.1.run(Call::Meta("claim"), self.0.claim()).await
+    }
+
+    async fn get(&self, table: Table, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        self.1.run(Call::Meta("get"), self.0.get(table, keys)).await
+    }
+
+    async fn scan(
+        &self,
+        table: Table,
+        range: KeyRange,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        self.1
+            .run(Call::Meta("scan"), self.0.scan(table, range, limit))
+            .await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Seq> {
+        self.1.run(Call::Meta("commit"), self.0.commit(batch)).await
+    }
+
+    async fn durable(&self, seq: Seq) -> Result<()> {
+        self.1.run(Call::Meta("durable"), self.0.durable(seq)).await
+    }
+
+    fn capability(&self) -> MetaCapability {
+        self.0.capability()
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.1.run(Call::Meta("close"), self.0.close()).await
+    }
+}
+
+#[derive(Debug)]
+struct PoweredCold(StrictCold, Power);
+
+#[async_trait]
+impl ColdStore for PoweredCold {
+    async fn put(&self, key: &BlobKey, data: Bytes) -> Result<()> {
+        self.1
+            .run(Call::Put(key.clone()), self.0.put(key, data))
+            .await
+    }
+
+    async fn read(&self, key: &BlobKey, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
+        self.1
+            .run(Call::Read(key.clone()), self.0.read(key, ranges))
+            .await
+    }
+
+    async fn size(&self, key: &BlobKey) -> Result<Option<u64>> {
+        self.1.run(Call::Size(key.clone()), self.0.size(key)).await
+    }
+
+    async fn delete(&self, key: &BlobKey) -> Result<()> {
+        self.1
+            .run(Call::Delete(key.clone()), self.0.delete(key))
+            .await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>> {
+        self.1.run(Call::List, self.0.list(prefix)).await
+    }
+}
+
+/// How a memory is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub dim: usize,
+    pub metric: Metric,
+    pub budget: &'static str,
+    /// The hot index: `flat`, or the kit's `fake`.
+    pub hot: &'static str,
+    /// More lines of the tables of the same name.
+    pub memory: &'static str,
+    pub flux: &'static str,
+    pub search: &'static str,
+    pub limits: &'static str,
+    pub insert_wait: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            dim: DIM,
+            metric: Metric::L2,
+            budget: "64MiB",
+            hot: "flat",
+            memory: "",
+            flux: "",
+            search: "",
+            limits: "",
+            insert_wait: "200ms",
+        }
+    }
+}
+
+/// The stores that survive, and the life that goes on on them.
+#[derive(Debug)]
+pub struct World {
+    pub meta: StrictMeta,
+    pub cold: StrictCold,
+    pub clock: Arc<ManualClock>,
+    pub power: Power,
+    pub settings: Settings,
+}
+
+impl World {
+    pub fn new(budget: &'static str) -> Self {
+        Self::with(Settings {
+            budget,
+            ..Settings::default()
+        })
+    }
+
+    pub fn with(settings: Settings) -> Self {
+        Self {
+            meta: StrictMeta::new(),
+            cold: StrictCold::new(),
+            clock: Arc::new(ManualClock::new()),
+            power: Power::new(),
+            settings,
+        }
+    }
+
+    pub fn builder(&self) -> MemoryBuilder {
+        self.builder_on(&self.power)
+    }
+
+    fn builder_on(&self, power: &Power) -> MemoryBuilder {
+        let mut registry = Registry::empty();
+        for plugin in [
+            &PLAIN,
+            &aether_hot_flat::PLUGIN,
+            &aether_testkit::fake::hot::STRICT,
+            &aether_policies::lru::PLUGIN,
+            &GIVEN_META,
+            &GIVEN_COLD,
+        ] {
+            registry.add(plugin).unwrap();
+        }
+        let Settings {
+            dim,
+            metric,
+            budget,
+            hot,
+            memory,
+            flux,
+            search,
+            limits,
+            insert_wait,
+        } = &self.settings;
+        let text = format!(
+            "[memory]\ndim = {dim}\nmetric = \"{metric}\"\nhot_budget = \"{budget}\"\ninsert_wait = \"{insert_wait}\"\n{memory}\n\
+             [flux]\ntick = \"0s\"\n{flux}\n[search]\npartition_rows = 16\n{search}\n[limits]\nbatch_bytes = \"4MiB\"\n{limits}\n\
+             [hot]\nbackend = \"{hot}\"\n[meta]\nbackend = \"test\"\n[cold]\nbackend = \"test\"\n\
+             [codec]\nbackend = \"plain\"\n[policy]\nbackend = \"lru\"\n",
+        );
+        let config = Config::from_toml(&text).unwrap();
+        MemoryBuilder::new(config, Arc::new(registry))
+            .clock(self.clock.clone())
+            .meta_store(Arc::new(PoweredMeta(self.meta.handle(), power.clone())))
+            .cold_store(Arc::new(PoweredCold(self.cold.clone(), power.clone())))
+    }
+
+    pub async fn open(&self) -> Memory {
+        self.builder().open().await.unwrap()
+    }
+
+    /// Ends this life as a power cut would, keeping the first `keep` commits that were not durable yet. A new life begins.
+    pub fn crash(&mut self, keep: usize) {
+        self.power.kill();
+        self.meta = self.meta.crash_keeping(keep);
+        self.power = Power::new();
+    }
+
+    /// Another world with the same stores' contents as a power cut leaves them now, and the same clock.
+    pub fn fork(&self, keep: usize) -> Self {
+        let cold = StrictCold::new();
+        for (key, bytes) in self.cold.blobs() {
+            cold.tamper(&key, Some(bytes));
+        }
+        Self {
+            meta: self.meta.crash_keeping(keep),
+            cold,
+            clock: self.clock.clone(),
+            power: Power::new(),
+            settings: self.settings.clone(),
+        }
+    }
+
+    /// Verifies what is stored, whoever lives.
+    pub async fn check(&self) -> CheckReport {
+        self.builder_on(&Power::new()).check().await.unwrap()
+    }
+
+    pub async fn check_clean(&self) {
+        let report = self.check().await;
+        assert!(report.is_clean(), "{report:#?}");
+    }
+}
+
+pub fn vector(i: u64) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(i);
+    (0..DIM).map(|_| rng.f32()).collect()
+}
+
+pub fn points(range: Range<u64>) -> Vec<Point> {
+    range
+        .map(|i| Point::new(i, vector(i)).with_payload(serde_json::json!({ "n": i })))
+        .collect()
+}
+
+pub fn ids(range: Range<u64>) -> Vec<PointId> {
+    range.map(PointId::Int).collect()
+}
+
+pub async fn complete(memory: &Memory, query: Vec<f32>, k: usize) -> Answer {
+    memory
+        .search(SearchRequest::new(query, k).mode(SearchMode::Complete))
+        .await
+        .unwrap()
+}
+
+pub fn exact(live: impl Iterator<Item = u64>, query: &[f32], k: usize) -> Vec<u64> {
+    let mut all: Vec<(f32, u64)> = live
+        .map(|i| (Metric::L2.distance(query, &vector(i)), i))
+        .collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    all.into_iter().take(k).map(|(_, i)| i).collect()
+}
+
+pub fn found(answer: &Answer) -> Vec<u64> {
+    let id = |id: &PointId| match id {
+        PointId::Int(n) => *n,
+        other => panic!("unexpected id {other}"),
+    };
+    answer.hits.iter().map(|h| id(&h.id)).collect()
+}

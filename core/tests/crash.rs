@@ -1,0 +1,167 @@
+//! A power cut at every single call of a store, before and after its effect, with every prefix of the commits that were not
+//! durable yet surviving; and a second cut at every call of the recovery from the first.
+
+mod common;
+
+use std::time::Duration;
+
+use aether_core::config::SearchMode;
+use aether_core::{Metric, Point};
+use aether_testkit::strategy;
+use aether_testkit::workload::Op;
+
+use common::run::{FLUSH, Run};
+use common::{Settings, World};
+
+const DIM: usize = 8;
+
+fn settings() -> Settings {
+    Settings {
+        dim: DIM,
+        metric: Metric::L2,
+        // The kit's exact index: the budget is a sharp edge.
+        budget: "84KiB",
+        hot: "fake",
+        memory: FLUSH,
+        flux: "batch_rows = 12\nsample = 16",
+        search: "probe_min = 1",
+        ..Settings::default()
+    }
+}
+
+fn some(range: std::ops::Range<u64>, seed: u64) -> Vec<Point> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let point = |i| {
+        let point = strategy::point(&mut rng, strategy::id(i), DIM);
+        match i % 7 {
+            3 => point.with_ttl(Duration::from_secs(40), false),
+            5 => point.with_ttl(Duration::from_secs(40), true),
+            _ => point,
+        }
+    };
+    range.map(point).collect()
+}
+
+fn ids(range: std::ops::Range<u64>) -> Vec<aether_core::PointId> {
+    range.map(strategy::id).collect()
+}
+
+/// Every kind of write and of move, each at least once with something under it that changed.
+fn workload() -> Vec<Op> {
+    let search = |seed| Op::Search {
+        query: strategy::vector(&mut fastrand::Rng::with_seed(seed), DIM),
+        k: 7,
+        mode: SearchMode::Complete,
+        filter: None,
+        parts: true,
+    };
+    vec![
+        Op::Upsert(some(0..20, 1)),
+        Op::Demote(ids(0..15)),
+        Op::Upsert(some(10..30, 2)),
+        Op::Delete(ids(0..4)),
+        Op::Promote(ids(4..9)),
+        search(3),
+        Op::Demote(ids(4..9)),
+        Op::Pin(ids(20..22), true),
+        // More than the hot tier has room for: rows are made to leave, and some land cold.
+        Op::Upsert(some(100..180, 4)),
+        Op::Tick,
+        search(5),
+        Op::Advance(Duration::from_secs(6)),
+        Op::Tick,
+        Op::Delete(ids(100..110)),
+        Op::Upsert(some(110..115, 6)),
+        Op::Advance(Duration::from_secs(36)),
+        Op::Tick,
+        Op::Reopen,
+        Op::Promote(ids(120..124)),
+        Op::Pin(ids(20..21), false),
+        search(7),
+    ]
+}
+
+async fn work(run: &mut Run, ops: &[Op], at: &str) {
+    for (i, op) in ops.iter().enumerate() {
+        if let Err(what) = run.step(op.clone()).await {
+            let mut text = format!("{op:?}");
+            text.truncate(text.floor_char_boundary(300));
+            panic!("{at}: operation {i} ({text}): {what}");
+        }
+    }
+}
+
+async fn end(run: &mut Run, at: &str) {
+    let ended = async {
+        run.check_everything().await?;
+        run.memory().close().await.map_err(|e| e.to_string())?;
+        run.check_stored().await
+    };
+    ended
+        .await
+        .unwrap_or_else(|e: String| panic!("{at}: at the end: {e}"));
+}
+
+#[tokio::test]
+async fn at_every_call_of_a_store_and_work_goes_on() {
+    let ops = workload();
+    let mut cuts = 0;
+    for after in [false, true] {
+        for keep in [0, 1, usize::MAX] {
+            for n in 1.. {
+                let at = format!("cut at call {n}, after its effect: {after}, keeping {keep}");
+                let mut run = Run::new(settings()).await;
+                run.keep = keep;
+                run.world.power.die_at(n, after);
+                work(&mut run, &ops, &at).await;
+                end(&mut run, &at).await;
+                if run.crashes == 0 {
+                    break;
+                }
+                cuts += 1;
+            }
+        }
+    }
+    assert!(cuts > 300, "{cuts} cuts");
+    println!("{cuts} cuts survived");
+}
+
+#[tokio::test]
+async fn again_at_every_call_of_the_recovery() {
+    let ops = workload();
+    let mut cuts = 0;
+    for n in 1.. {
+        let mut run = Run::new(settings()).await;
+        run.world.power.die_at(n, n % 2 == 0);
+        let at = format!("first cut at call {n}");
+        let mut first = None;
+        for op in &ops {
+            match run.step_without_rising(op.clone()).await {
+                Ok(()) if run.world.power.is_dead() => {
+                    first = Some(run.world.meta.pending());
+                    break;
+                }
+                Ok(()) => {}
+                Err(what) => panic!("{at}: {what}"),
+            }
+        }
+        let Some(pending) = first else { break };
+        for m in 1.. {
+            let world: World = run.world.fork(pending * (m as usize % 2));
+            let mut again = run.on(world);
+            again.world.power.die_at(m, m % 2 == 0);
+            let opened = again.world.builder().open().await;
+            let died = again.world.power.is_dead();
+            assert!(died || opened.is_ok(), "{at}, second {m}: {opened:?}");
+            drop(opened);
+            let risen = again.rise().await;
+            risen.unwrap_or_else(|e| panic!("{at}, second at call {m} of the recovery: {e}"));
+            if !died {
+                break;
+            }
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 500, "{cuts} cuts");
+    println!("{cuts} double cuts survived");
+}

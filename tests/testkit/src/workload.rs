@@ -1,0 +1,173 @@
+//! Seeded streams of operations on a memory, skewed as real use is: few points are used often, most seldom.
+
+use std::time::Duration;
+
+use aether_core::config::SearchMode;
+use aether_core::{Point, PointId};
+use fastrand::Rng;
+
+use crate::strategy;
+
+/// One thing that a user, a clock or a power cut does.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Write points; each id once.
+    Upsert(Vec<Point>),
+    /// Delete points, some of which may not exist.
+    Delete(Vec<PointId>),
+    /// Get one point.
+    Get(PointId),
+    /// Search.
+    Search {
+        /// The query.
+        query: Vec<f32>,
+        /// How many answers at most.
+        k: usize,
+        /// How far to go.
+        mode: SearchMode,
+        /// Only rows whose number leaves this remainder when divided by three.
+        filter: Option<u64>,
+        /// Whether to ask for vectors and payloads.
+        parts: bool,
+    },
+    /// Judge an answer.
+    Feedback(PointId, f32),
+    /// Pin or unpin.
+    Pin(Vec<PointId>, bool),
+    /// Move to the cold store.
+    Demote(Vec<PointId>),
+    /// Move into RAM; an id may be named twice.
+    Promote(Vec<PointId>),
+    /// A turn of the scheduler.
+    Tick,
+    /// Set the temperature.
+    Temperature(f64),
+    /// Reclaim what removed rows left in the hot index.
+    Compact,
+    /// Let time pass.
+    Advance(Duration),
+    /// Close and open again.
+    Reopen,
+    /// Pull the plug at a call of a store, so many from now.
+    Crash {
+        /// Calls from now, from 1.
+        calls: u64,
+        /// Whether that call still has its effect.
+        after: bool,
+        /// How many of the commits that are not durable survive, if there are so many.
+        keep: usize,
+        /// Pull it again so many calls into the reopening.
+        again: Option<u64>,
+    },
+}
+
+/// What a workload is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    /// Dimension of vectors and queries.
+    pub dim: usize,
+    /// Ids in the pool.
+    pub ids: u64,
+    /// Largest batch.
+    pub batch: usize,
+    /// One in so many operations is a crash; 0 for none.
+    pub crash_every: u32,
+}
+
+/// An endless stream of operations.
+#[derive(Debug)]
+pub struct Workload {
+    rng: Rng,
+    profile: Profile,
+}
+
+impl Workload {
+    /// The stream of a seed.
+    pub fn new(seed: u64, profile: Profile) -> Self {
+        Self {
+            rng: Rng::with_seed(seed),
+            profile,
+        }
+    }
+
+    /// An id of the pool: the cube of a uniform draw, so that a tenth of the ids gets nearly half of the use.
+    pub fn id(&mut self) -> PointId {
+        let x = self.rng.f64();
+        strategy::id((x * x * x * self.profile.ids as f64) as u64)
+    }
+
+    /// Up to `most` ids, each once.
+    fn ids(&mut self, most: usize) -> Vec<PointId> {
+        let n = self.rng.usize(1..=most);
+        let mut ids: Vec<PointId> = (0..n).map(|_| self.id()).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    fn upsert(&mut self) -> Op {
+        let most = if self.rng.u8(..4) == 0 {
+            self.profile.batch
+        } else {
+            3
+        };
+        let (ids, dim) = (self.ids(most), self.profile.dim);
+        let rng = &mut self.rng;
+        let points = ids.into_iter().map(|id| {
+            let mut point = strategy::point(rng, id, dim);
+            if rng.u8(..8) == 0 {
+                let lifetime = Duration::from_secs(rng.u64(1..300));
+                point = point.with_ttl(lifetime, rng.bool());
+            }
+            point
+        });
+        Op::Upsert(points.collect())
+    }
+
+    fn search(&mut self) -> Op {
+        let rng = &mut self.rng;
+        Op::Search {
+            query: strategy::vector(rng, self.profile.dim),
+            k: [1, 3, 10, 40][rng.usize(..4)],
+            mode: SearchMode::ALL[rng.choice([0, 1, 2, 2, 2]).unwrap_or(2)],
+            filter: (rng.u8(..3) == 0).then(|| rng.u64(..3)),
+            parts: rng.u8(..4) == 0,
+        }
+    }
+
+    /// The next operation.
+    pub fn next_op(&mut self) -> Op {
+        let crash_every = self.profile.crash_every;
+        if crash_every > 0 && self.rng.u32(..crash_every) == 0 {
+            return Op::Crash {
+                calls: self.rng.u64(1..60),
+                after: self.rng.bool(),
+                keep: self.rng.usize(..3),
+                again: (self.rng.u8(..3) == 0).then(|| self.rng.u64(1..25)),
+            };
+        }
+        let batch = self.profile.batch;
+        match self.rng.u8(..100) {
+            0..24 => self.upsert(),
+            24..31 => Op::Delete(self.ids(4)),
+            31..43 => Op::Get(self.id()),
+            43..65 => self.search(),
+            65..68 => Op::Feedback(self.id(), self.rng.f32()),
+            68..70 => Op::Pin(self.ids(2), true),
+            70..74 => Op::Pin(self.ids(4), false),
+            74..82 => Op::Demote(self.ids(batch)),
+            82..88 => {
+                let mut ids = self.ids(batch);
+                if self.rng.bool() {
+                    ids.push(ids[0].clone());
+                }
+                Op::Promote(ids)
+            }
+            88..94 => Op::Tick,
+            94 => Op::Temperature(self.rng.f64() * 4.0),
+            95 => Op::Compact,
+            96..99 => Op::Advance(Duration::from_millis(self.rng.u64(..20_000))),
+            _ => Op::Reopen,
+        }
+    }
+}
