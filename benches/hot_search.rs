@@ -36,7 +36,7 @@ fn hot_search(c: &mut Criterion) {
             .hot(&Slot::named(Role::Hot, backend), &context)
             .unwrap();
         let rows: Vec<Row> = (0..ROWS as u64).map(Row).collect();
-        index.insert(&rows, &vectors.concat()).unwrap();
+        index.insert_batch(&rows, &vectors.concat()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let stores = "[meta]\nbackend = \"memory\"\n[cold]\nbackend = \"memory\"\n";
         let config = common::config(

@@ -53,6 +53,7 @@ fn recovery(c: &mut Criterion) {
                         took += begun.elapsed();
                         assert_eq!(memory.stats().points, ROWS);
                         runtime.block_on(memory.close()).unwrap();
+                        drop(memory);
                     }
                     took
                 });

@@ -10,10 +10,10 @@ use aether::{Config, Memory, MemoryBuilder, Point, PointId, Registry};
 use tokio::runtime::Runtime;
 
 /// Dimension of all synthetic data: that of small sentence embeddings.
-pub const DIM: usize = 384;
+pub(crate) const DIM: usize = 384;
 
 /// Vectors that lie in clusters, as embeddings do: 64 centres, noise of half their spread, norm 1. `[rows, DIM]`.
-pub fn clustered(rows: usize, seed: u64) -> Vec<Vec<f32>> {
+pub(crate) fn clustered(rows: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut centres = fastrand::Rng::with_seed(1);
     let normal = |rng: &mut fastrand::Rng| (0..4).map(|_| rng.f32()).sum::<f32>() - 2.0;
     let centres: Vec<Vec<f32>> = (0..64)
@@ -30,7 +30,7 @@ pub fn clustered(rows: usize, seed: u64) -> Vec<Vec<f32>> {
 }
 
 /// The speeches of Shakespeare, as the repository has them; `None` where the folder is missing.
-pub fn shakespeare() -> Option<Vec<Vec<f32>>> {
+pub(crate) fn shakespeare() -> Option<Vec<Vec<f32>>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/shakespeare");
     let file = std::fs::read_dir(folder)
         .ok()?
@@ -58,11 +58,11 @@ pub fn shakespeare() -> Option<Vec<Vec<f32>>> {
     Some(floats.chunks_exact(dim).map(<[f32]>::to_vec).collect())
 }
 
-pub fn registry() -> Arc<Registry> {
+pub(crate) fn registry() -> Arc<Registry> {
     Arc::new(aether::registry().unwrap())
 }
 
-pub fn config(folder: &Path, more: &str) -> Config {
+pub(crate) fn config(folder: &Path, more: &str) -> Config {
     let text = format!(
         "[memory]\npath = {:?}\ndim = {DIM}\nmetric = \"cosine\"\nhot_budget = \"2GiB\"\n[flux]\ntick = \"0s\"\n{more}",
         folder.join("memory")
@@ -70,17 +70,17 @@ pub fn config(folder: &Path, more: &str) -> Config {
     Config::from_toml(&text).unwrap()
 }
 
-pub fn open(runtime: &Runtime, config: Config) -> Memory {
+pub(crate) fn open(runtime: &Runtime, config: Config) -> Memory {
     runtime
         .block_on(MemoryBuilder::new(config, registry()).open())
         .unwrap()
 }
 
-pub fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Runtime::new().unwrap()
 }
 
-pub fn points(vectors: &[Vec<f32>], first: u64) -> Vec<Point> {
+pub(crate) fn points(vectors: &[Vec<f32>], first: u64) -> Vec<Point> {
     (first..)
         .zip(vectors)
         .map(|(i, v)| Point::new(i, v.clone()))
@@ -88,7 +88,7 @@ pub fn points(vectors: &[Vec<f32>], first: u64) -> Vec<Point> {
 }
 
 /// Writes all, a thousand at a time.
-pub fn fill(runtime: &Runtime, memory: &Memory, vectors: &[Vec<f32>]) {
+pub(crate) fn fill(runtime: &Runtime, memory: &Memory, vectors: &[Vec<f32>]) {
     for (i, part) in (0..).zip(vectors.chunks(1000)) {
         runtime
             .block_on(memory.upsert(points(part, i * 1000)))
@@ -96,6 +96,6 @@ pub fn fill(runtime: &Runtime, memory: &Memory, vectors: &[Vec<f32>]) {
     }
 }
 
-pub fn ids(range: std::ops::Range<u64>) -> Vec<PointId> {
+pub(crate) fn ids(range: std::ops::Range<u64>) -> Vec<PointId> {
     range.map(PointId::Int).collect()
 }

@@ -427,11 +427,10 @@ impl Memory {
         let closed = self.inner.meta.close().await;
         drop(self.inner.lock.lock().take());
         drop((writer, flux));
-        self.tasks
-            .running
-            .lock()
-            .drain(..)
-            .for_each(|task| task.abort());
+        let running: Vec<_> = self.tasks.running.lock().drain(..).collect();
+        running.iter().for_each(JoinHandle::abort);
+        // Until they have ended they hold the stores, and with them the stores' own locks. That they were stopped is no error.
+        futures::future::join_all(running).await;
         flushed?;
         saved?;
         closed

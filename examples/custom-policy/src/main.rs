@@ -9,12 +9,12 @@ use aether::prelude::*;
 use aether_example_policy as _;
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// RAM for some thousand of the six thousand points.
+/// RAM for the points of half a day.
 const TOML: &str = r#"
 [memory]
 dim = 8
 metric = "l2"
-hot_budget = "1MiB"
+hot_budget = "640KiB"
 
 [flux]
 tick = "0s" # turns are taken by hand here
@@ -30,7 +30,7 @@ backend = "memory"
 
 [policy]
 backend = "rhythm"
-half_life = "30m"
+half_life = "2h"
 "#;
 
 fn vector(i: u64) -> Vec<f32> {
@@ -63,8 +63,8 @@ fn main() -> aether::Result<()> {
         "{} points, {} of them hot, policy {}",
         stats.points, stats.hot_rows, stats.policy
     );
-    // It is nine again on the second day: what was used at nine yesterday is worth more than what was used in the night.
-    for id in [1_810, 5_000] {
+    // A row of the last hour, and one of the first.
+    for id in [6_500, 100] {
         if let Some(why) = memory.explain(&PointId::Int(id))? {
             println!("\n{why}");
         }
