@@ -89,11 +89,11 @@ fn written() -> WrittenSegment {
     write_segment(SEGMENT, 0, DIM, &rows(), 3, &codec).unwrap()
 }
 
+/// A row's content: number, id, vector, payload.
+type Content = (Row, PointId, Vec<f32>, Option<bytes::Bytes>);
+
 /// Reads everything back; what a reader would take for the segment's content.
-fn read_all(
-    data: &[u8],
-    footer: std::ops::Range<usize>,
-) -> Result<Vec<(Row, PointId, Vec<f32>, Option<bytes::Bytes>)>> {
+fn read_all(data: &[u8], footer: std::ops::Range<usize>) -> Result<Vec<Content>> {
     let footer_bytes = (footer.end - footer.start) as u32;
     check_frame(SEGMENT, DIM, data, footer.start as u64, footer_bytes)?;
     let directory = parse_footer(SEGMENT, &data[footer.clone()], footer.start as u64)?;
