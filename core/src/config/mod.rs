@@ -455,10 +455,14 @@ impl Config {
                 Setting {
                     table: table.clone(),
                     key: o.name.to_owned(),
-                    value: slot
-                        .raw
-                        .text(o.name)
-                        .unwrap_or_else(|| o.default.to_owned()),
+                    value: match slot.raw.text(o.name) {
+                        None => o.default.to_owned(),
+                        // A free table of keys for another library may hold credentials.
+                        Some(text) if text.starts_with('{') => {
+                            "{ … } (not shown: it may hold secrets)".to_owned()
+                        }
+                        Some(text) => text,
+                    },
                     origin: slot.raw.origin(o.name),
                 }
             }));

@@ -1,4 +1,5 @@
 use super::*;
+use crate::plugin::{Factory, Plugin};
 
 fn message(text: &str) -> String {
     Config::from_toml(text).unwrap_err().to_string()
@@ -92,5 +93,31 @@ fn an_unknown_plugin_lists_what_there_is_and_the_feature_that_adds_it() {
     assert!(
         text.contains("2:11") && text.contains("feature \"hot-flat\""),
         "{text}"
+    );
+}
+
+#[test]
+fn tables_of_free_keys_are_never_shown() {
+    static STORE: Plugin = Plugin {
+        name: "remote",
+        crate_name: "test",
+        summary: "",
+        options: &[OptionSpec {
+            name: "options",
+            default: "{}",
+            unit: "",
+            help: "Free keys.",
+        }],
+        persistent: true,
+        factory: Factory::Cold(|_, _| Err(Error::internal("never built"))),
+    };
+    let mut registry = Registry::empty();
+    registry.add(&STORE).unwrap();
+    let text = "[cold]\nbackend = \"remote\"\noptions = { secret_access_key = \"hush\" }\n";
+    let settings = Config::from_toml(text).unwrap().settings(&registry);
+    assert!(settings.iter().any(|s| s.key == "options"));
+    assert!(
+        settings.iter().all(|s| !s.value.contains("hush")),
+        "{settings:?}"
     );
 }

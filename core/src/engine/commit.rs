@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::directory::{Entry, extra_bytes};
 use super::driver::{Draft, Work, drive, stubs};
@@ -123,7 +124,8 @@ pub(crate) async fn run(inner: Arc<Inner>, mut calls: mpsc::Receiver<Call>) {
         let (wishes, replies): (Vec<_>, Vec<_>) =
             group.into_iter().map(|c| (c.wish, c.reply)).unzip();
         let begun = Instant::now();
-        let result = inner.commit_group(wishes).await;
+        let span = tracing::debug_span!("commit", calls = wishes.len(), points);
+        let result = inner.commit_group(wishes).instrument(span).await;
         metrics::histogram!("aether_commit_seconds").record(begun.elapsed().as_secs_f64());
         match result {
             Ok(answers) => {

@@ -8,56 +8,74 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::record::{Expiry, Home};
 use crate::id::{PointId, Row, SegmentId};
+use crate::segment::SEGMENT_ROWS_MAX;
 
 const CHUNK: usize = 1024;
 
-/// What the engine knows of a hot row.
+/// What the engine knows of a hot row. 40 bytes: home and flags share one word, segment 39 bits, ordinal 22, flags 3.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) id: PointId,
     pub(crate) row: Row,
-    /// `u64::MAX`: home is the metadata store.
-    segment: u64,
-    ordinal: u32,
-    pub(crate) payload: bool,
-    /// Demoted, and only waiting for readers to be taken out.
-    pub(crate) leaving: bool,
-    /// Replaced or deleted, and only waiting for readers to be taken out.
-    pub(crate) killed: bool,
+    packed: u64,
 }
+
+const PAYLOAD: u64 = 1;
+const LEAVING: u64 = 2;
+const KILLED: u64 = 4;
+const FLAG_BITS: u32 = 3;
+const ORDINAL_BITS: u32 = 22;
+/// Stands for the metadata store: at a segment a millisecond, it is reached after 17 years.
+const FRESH: u64 = (1 << (u64::BITS - FLAG_BITS - ORDINAL_BITS)) - 1;
+const _: () = assert!(SEGMENT_ROWS_MAX == 1 << ORDINAL_BITS);
 
 impl Entry {
     pub(crate) fn new(id: PointId, row: Row, home: Home, payload: bool) -> Self {
-        let mut entry = Self {
-            id,
-            row,
-            segment: 0,
-            ordinal: 0,
-            payload,
-            leaving: false,
-            killed: false,
-        };
+        let packed = if payload { PAYLOAD } else { 0 };
+        let mut entry = Self { id, row, packed };
         entry.set_home(home);
         entry
     }
 
     pub(crate) fn home(&self) -> Home {
-        match self.segment {
-            u64::MAX => Home::Fresh,
-            segment => Home::Segment(SegmentId(segment), self.ordinal),
+        match self.packed >> (FLAG_BITS + ORDINAL_BITS) {
+            FRESH => Home::Fresh,
+            segment => {
+                let ordinal = (self.packed >> FLAG_BITS) & (SEGMENT_ROWS_MAX as u64 - 1);
+                Home::Segment(SegmentId(segment), ordinal as u32)
+            }
         }
     }
 
     pub(crate) fn set_home(&mut self, home: Home) {
-        (self.segment, self.ordinal) = match home {
-            Home::Fresh => (u64::MAX, 0),
-            Home::Segment(segment, ordinal) => (segment.0, ordinal),
+        let place = match home {
+            Home::Fresh => FRESH << ORDINAL_BITS,
+            Home::Segment(segment, ordinal) => {
+                debug_assert!(segment.0 < FRESH && (ordinal as usize) < SEGMENT_ROWS_MAX);
+                segment.0 << ORDINAL_BITS | u64::from(ordinal)
+            }
         };
+        self.packed = place << FLAG_BITS | self.packed & (PAYLOAD | LEAVING | KILLED);
+    }
+
+    /// Whether it has a payload.
+    pub(crate) fn payload(&self) -> bool {
+        self.packed & PAYLOAD != 0
+    }
+
+    /// Demoted, and only waiting for readers to be taken out.
+    pub(crate) fn leaving(&self) -> bool {
+        self.packed & LEAVING != 0
+    }
+
+    /// Replaced or deleted, and only waiting for readers to be taken out.
+    pub(crate) fn killed(&self) -> bool {
+        self.packed & KILLED != 0
     }
 
     /// Whether it lives and stays.
     pub(crate) fn settled(&self) -> bool {
-        !self.leaving && !self.killed
+        self.packed & (LEAVING | KILLED) == 0
     }
 }
 
@@ -236,13 +254,13 @@ impl Directory {
         if let Some(Ok(found)) = id_hash.map(|hash| self.by_id.find_entry(hash, |s| *s == slot)) {
             found.remove();
         }
-        self.modify(row, |e| e.killed = true);
+        self.modify(row, |e| e.packed |= KILLED);
     }
 
     /// Notes that a row's home is now a segment, and that it will leave.
     pub(crate) fn leave(&mut self, row: Row, home: Option<Home>) {
         self.modify(row, |e| {
-            e.leaving = true;
+            e.packed |= LEAVING;
             if let Some(home) = home {
                 e.set_home(home);
             }
@@ -360,7 +378,7 @@ mod tests {
         d.kill(Row(10));
         d.insert(entry(1, 11));
         assert_eq!(d.id(&PointId::Int(1)).unwrap().row, Row(11));
-        assert!(d.row(Row(10)).unwrap().killed);
+        assert!(d.row(Row(10)).unwrap().killed());
         assert_eq!((d.len(), d.present()), (1, 2));
         assert!(d.remove(Row(10)).is_some());
         assert_eq!(d.id(&PointId::Int(1)).unwrap().row, Row(11));
@@ -371,6 +389,25 @@ mod tests {
             Home::Segment(SegmentId(3), 4)
         );
         assert_eq!(d.len(), 0);
+    }
+
+    #[test]
+    fn an_entry_is_small_and_keeps_home_and_flags_apart() {
+        assert_eq!(size_of::<Entry>(), 40);
+        assert_eq!(size_of::<Slot>(), 40);
+        let last = Home::Segment(SegmentId(FRESH - 1), SEGMENT_ROWS_MAX as u32 - 1);
+        for home in [Home::Fresh, Home::Segment(SegmentId(0), 0), last] {
+            for payload in [false, true] {
+                let mut e = Entry::new(PointId::Int(1), Row(2), home, payload);
+                e.packed |= LEAVING;
+                e.set_home(last);
+                e.set_home(home);
+                assert_eq!(
+                    (e.home(), e.payload(), e.leaving(), e.killed()),
+                    (home, payload, true, false)
+                );
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use tokio::sync::MutexGuard;
+use tracing::Instrument;
 
 use super::directory::Entry;
 use super::inner::{Inner, Step, Why, Writer};
@@ -34,6 +35,15 @@ pub(super) trait Work {
 
 /// Drives a machine to its end. The second half is the first error met, if any.
 pub(super) async fn drive(
+    machine: &mut Machine,
+    work: &mut impl Work,
+) -> Result<(Outcome, Option<Error>)> {
+    let segment = machine.segment().map(|s| s.0);
+    let span = tracing::debug_span!("migration", kind = ?machine.kind(), segment);
+    drive_steps(machine, work).instrument(span).await
+}
+
+async fn drive_steps(
     machine: &mut Machine,
     work: &mut impl Work,
 ) -> Result<(Outcome, Option<Error>)> {
@@ -665,7 +675,11 @@ impl<'a> Promotion<'a> {
         let inner = self.inner;
         let leaving = {
             let directory = inner.directory.read();
-            let leaves = |r: &Row| directory.row(*r).is_some_and(|e| e.leaving && !e.killed);
+            let leaves = |r: &Row| {
+                directory
+                    .row(*r)
+                    .is_some_and(|e| e.leaving() && !e.killed())
+            };
             self.rows.iter().any(leaves)
         };
         if leaving {

@@ -20,7 +20,7 @@ impl Inner {
             .directory
             .read()
             .id(id)
-            .map(|e| (e.row, e.home(), e.leaving));
+            .map(|e| (e.row, e.home(), e.leaving()));
         let (row, home, tier) = match resident {
             Some((row, home, leaving)) => (row, home, if leaving { Tier::Cold } else { Tier::Hot }),
             None => match self.find_cold(id).await? {

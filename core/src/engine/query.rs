@@ -960,7 +960,7 @@ struct Named {
 impl Named {
     fn hot(e: &Entry, expiry: Option<Expiry>, found_cold: bool) -> Self {
         // A row that has left but for its readers counts as cold already.
-        let tier = if e.leaving || (found_cold && e.killed) {
+        let tier = if e.leaving() || (found_cold && e.killed()) {
             Tier::Cold
         } else {
             Tier::Hot
@@ -970,7 +970,7 @@ impl Named {
             tier,
             home: e.home(),
             resident: true,
-            payload: e.payload,
+            payload: e.payload(),
             expiry,
         }
     }

@@ -204,8 +204,8 @@ impl Inner {
             let directory = self.directory.read();
             for Verdict { row, .. } in victims {
                 match directory.row(*row) {
-                    Some(e) if e.killed => events.push(Event::Removed { row: *row }),
-                    Some(e) if !e.leaving => {}
+                    Some(e) if e.killed() => events.push(Event::Removed { row: *row }),
+                    Some(e) if !e.leaving() => {}
                     _ => events.push(Event::Moved {
                         item: self.item(*row),
                         to: Tier::Cold,

@@ -73,6 +73,11 @@ impl Machine {
         self.kind
     }
 
+    /// The segment that it writes, if it writes one.
+    pub fn segment(&self) -> Option<SegmentId> {
+        self.target.as_ref().map(|(segment, _)| *segment)
+    }
+
     /// How it ended; `None` while it goes on.
     pub fn outcome(&self) -> Option<Outcome> {
         match self.state {

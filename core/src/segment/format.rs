@@ -12,6 +12,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const HEADER_BYTES: usize = 24;
 pub(super) const TAIL_BYTES: usize = 40;
 pub(super) const BLOCK_ENTRY_BYTES: usize = 32;
+/// Rows that one segment may hold: the directory of hot points keeps an ordinal in 22 bits.
+pub(crate) const SEGMENT_ROWS_MAX: usize = 1 << 22;
 /// Marks a row without payload in the table of payload lengths.
 pub(super) const NO_PAYLOAD: u32 = u32::MAX;
 

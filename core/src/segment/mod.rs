@@ -4,7 +4,7 @@ mod format;
 mod reader;
 mod writer;
 
-pub(crate) use format::{Block, Directory, blob_key};
+pub(crate) use format::{Block, Directory, SEGMENT_ROWS_MAX, blob_key};
 pub(crate) use reader::{
     Payloads, check_frame, parse_footer, parse_keys, parse_payloads, parse_rows, parse_vectors,
 };

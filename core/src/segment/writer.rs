@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::format::{Block, Directory, HEADER_BYTES, MAGIC, NO_PAYLOAD, VERSION, place_seed};
+use super::format::{
+    Block, Directory, HEADER_BYTES, MAGIC, NO_PAYLOAD, SEGMENT_ROWS_MAX, VERSION, place_seed,
+};
 use crate::codec::{BLOCK_HEADER_BYTES, BlockCodec};
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row, SegmentId};
@@ -39,6 +41,12 @@ pub(crate) fn write_segment(
     codec: &BlockCodec,
 ) -> Result<WrittenSegment> {
     debug_assert!(rows.is_sorted_by_key(|r| r.partition));
+    if rows.len() > SEGMENT_ROWS_MAX {
+        return Err(Error::capacity(format!(
+            "segment: expected at most {SEGMENT_ROWS_MAX} rows, got {}; lower limits.batch_rows",
+            rows.len()
+        )));
+    }
     let mut out = Vec::with_capacity(HEADER_BYTES + rows.len() * (dim * 4 + 64));
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
