@@ -61,7 +61,11 @@ fn a_folder_may_be_added() {
     runtime.block_on(async {
         assert_eq!(after.list("").await.unwrap().len(), 40);
         for i in 0..40 {
-            let read = after.read(&key(i), &[0..40]).await.unwrap().unwrap();
+            let read = after
+                .read(&key(i), std::slice::from_ref(&(0..40)))
+                .await
+                .unwrap()
+                .unwrap();
             assert_eq!(read, [bytes(i)]);
             after.put(&key(i), bytes(i)).await.unwrap();
             assert!(

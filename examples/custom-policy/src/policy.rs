@@ -148,10 +148,7 @@ impl EvictionPolicy for Rhythm {
             Event::Inserted {
                 item,
                 tier: Tier::Hot,
-            } => {
-                self.use_row(item.row, Some(item.bytes), 0, now);
-            }
-            Event::Inserted { .. } => {}
+            } => self.use_row(item.row, Some(item.bytes), 0, now),
             Event::Replaced { old, item, tier } => {
                 // The new version takes over the old one's habits and its pin.
                 let mut bits = self.books.remove(old).map_or(0, |r| r.bits);
