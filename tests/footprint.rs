@@ -4,9 +4,8 @@
 
 use aether::{Config, Point};
 
-/// Most bytes of directory and books for a row. The aim is 100; `flux`, the policy with the largest books, was measured at 101.9: 61.3 for the
-/// directory (a 48-byte entry, of which 24 are the id, and two tables) and 40.7 for the books.
-const MOST: f64 = 102.5;
+/// Most bytes of directory and books for a row; `flux` has the largest books.
+const MOST: f64 = 100.0;
 
 /// Directory and the policy's books together, for each of 100,000 hot rows with integer ids, under every policy; and the figures add up
 /// to what the budget counts.

@@ -474,7 +474,8 @@ impl Inner {
         self.load_cold(manifest).await?;
         // The policy's books count against the budget, so they come before the rows.
         self.load_books().await?;
-        self.load_hot().await?;
+        let mut pinned = self.pinned_rows().await?;
+        self.load_hot(&mut pinned).await?;
         self.introduce();
         self.load_pins().await
     }
@@ -597,7 +598,7 @@ impl Inner {
 
     /// Fills the hot index from its snapshot where that is whole, and from the rows' homes. What does not fit goes cold page by page, so
     /// that the directory never holds more than a page beyond the budget.
-    async fn load_hot(self: &Arc<Self>) -> Result<()> {
+    async fn load_hot(self: &Arc<Self>, pinned: &mut HashSet<Row>) -> Result<()> {
         self.load_snapshot().await;
         let mut wanted: HashSet<Row> = HashSet::new();
         let mut overflow = Vec::new();
@@ -619,7 +620,7 @@ impl Inner {
                 rows.push(row);
                 vectors.push(fresh.vector);
             }
-            self.admit_at_open(&rows, &vectors, entries, mortal, &mut overflow)
+            self.admit_at_open(&rows, &vectors, entries, mortal, pinned, &mut overflow)
                 .await?;
             wanted.extend(rows);
             self.send_cold(&mut overflow).await
@@ -655,7 +656,7 @@ impl Inner {
                     vectors.push(vector);
                 }
                 let mut left_out = Vec::new();
-                self.admit_at_open(&rows, &vectors, entries, mortal, &mut left_out)
+                self.admit_at_open(&rows, &vectors, entries, mortal, pinned, &mut left_out)
                     .await?;
                 wanted.extend(rows.iter().filter(|r| !left_out.contains(r)));
                 // Their segment holds them, so leaving RAM costs nothing.
@@ -690,6 +691,7 @@ impl Inner {
         vectors: &[Vec<f32>],
         entries: Vec<Entry>,
         mortal: Vec<Row>,
+        pinned: &mut HashSet<Row>,
         overflow: &mut Vec<Row>,
     ) -> Result<()> {
         let expiries = self.expiries(&mortal).await?;
@@ -702,9 +704,11 @@ impl Inner {
             .sum();
         let mut fits = self.fill_beside(extra).free as usize;
         for ((row, vector), entry) in rows.iter().zip(vectors).zip(entries) {
+            // Pinned rows come first: the others leave room for those still to come.
+            let kept_free = if pinned.remove(row) { 0 } else { pinned.len() };
             if self.hot.contains(*row) {
                 // From the snapshot: its place is counted already.
-            } else if fits > 0 {
+            } else if fits > kept_free {
                 fits -= 1;
                 missing.push(*row);
                 data.extend_from_slice(vector);
@@ -725,12 +729,14 @@ impl Inner {
         self.insert_hot(missing, data).await
     }
 
-    async fn load_pins(&self) -> Result<()> {
+    /// The rows of pinned points.
+    async fn pinned_rows(&self) -> Result<HashSet<Row>> {
+        let mut rows = HashSet::new();
         let mut range = KeyRange::prefix(key::PIN);
         loop {
             let page = self.meta.scan(Table::State, range.clone(), PAGE).await?;
             let Some((last, _)) = page.last() else {
-                break;
+                return Ok(rows);
             };
             range.start = std::ops::Bound::Excluded(last.clone());
             let ids: Vec<Bytes> = page
@@ -743,9 +749,14 @@ impl Inner {
                 .into_iter()
                 .flatten()
             {
-                self.pins.write().insert(Row::decode(&value)?);
+                rows.insert(Row::decode(&value)?);
             }
         }
+    }
+
+    async fn load_pins(&self) -> Result<()> {
+        let pinned = self.pinned_rows().await?;
+        self.pins.write().extend(pinned);
         let pins: Vec<Row> = self.pins.read().iter().copied().collect();
         {
             // Pinned points that are cold (there was no room at open) come back as soon as there is some.

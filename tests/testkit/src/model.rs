@@ -113,13 +113,28 @@ impl Model {
         }
     }
 
+    /// A point whose time may have been up may have ended, and its pin with it, before it was written anew.
+    fn doubt_pins(&mut self, points: &[Point], now: u64) {
+        for point in points {
+            if self
+                .points
+                .get(&point.id)
+                .is_some_and(|v| !v.surely_lives(now))
+            {
+                self.pins.remove(&point.id);
+            }
+        }
+    }
+
     /// An upsert that was acknowledged.
     pub fn upserted(&mut self, points: &[Point], rows: &[Row], now: u64) {
+        self.doubt_pins(points, now);
         self.apply(Self::changes(points, Some(rows), now));
     }
 
     /// An upsert that may have happened.
     pub fn maybe_upserted(&mut self, points: &[Point], now: u64) {
+        self.doubt_pins(points, now);
         self.doubt.extend(Self::changes(points, None, now));
     }
 
