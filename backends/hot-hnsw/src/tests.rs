@@ -1,5 +1,6 @@
 //! Looks inside the graph.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use aether_core::role::HotIndex;
@@ -7,7 +8,7 @@ use aether_core::{Metric, Row};
 
 use crate::link::read_links;
 use crate::map::Heads;
-use crate::node::NONE;
+use crate::node::{NONE, slot_of};
 use crate::{HnswConfig, HnswIndex};
 
 /// Mean number of live and of dead links a row at level 0.
@@ -96,4 +97,58 @@ fn levels_are_as_rare_as_the_paper_says() {
         index.graph.head(slot).level.load(Ordering::Relaxed) < index.graph.level_of(Row(*i))
     });
     assert!(cut.count() < 3);
+}
+
+/// Threads that begin with an empty index, and others that empty it again and again, cut no row off: every row is reached over links
+/// from the entry point. (Whether a narrow search finds the way is another question, and one of recall.)
+#[test]
+fn an_index_that_is_empty_now_and_then_cuts_no_row_off() {
+    let dim = 24;
+    for round in 0..200 {
+        let config = HnswConfig {
+            m: 4,
+            ef_construction: 16,
+            ..HnswConfig::default()
+        };
+        let index = HnswIndex::new(dim, Metric::L2, round, config).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let index = &index;
+                scope.spawn(move || {
+                    for row in thread * 1_000..thread * 1_000 + 12 {
+                        let vector = noise(&mut fastrand::Rng::with_seed(row), dim);
+                        index.insert(Row(row), &vector).unwrap();
+                        if row % 4 != 3 {
+                            assert!(index.remove(Row(row)).unwrap());
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(index.len(), 12);
+        let mut reached = rows_reached(&index);
+        reached.sort_unstable();
+        let mut rows = index.rows();
+        rows.sort_unstable();
+        assert_eq!(reached, rows, "round {round}");
+    }
+}
+
+/// The rows that can be reached from the entry point over live links of any level.
+fn rows_reached(index: &HnswIndex) -> Vec<Row> {
+    let graph = &index.graph;
+    let mut todo = vec![graph.entry.load(Ordering::Acquire)];
+    let mut seen = HashSet::new();
+    let mut rows = Vec::new();
+    while let Some(link) = todo.pop() {
+        if link == NONE || !graph.is_live(link) || !seen.insert(link) {
+            continue;
+        }
+        let slot = slot_of(link);
+        rows.push(Row(graph.head(slot).row.load(Ordering::Relaxed)));
+        for level in 0..=graph.head(slot).level.load(Ordering::Relaxed) {
+            todo.extend(graph.links(slot, level).into_iter().flat_map(read_links));
+        }
+    }
+    rows
 }

@@ -145,47 +145,6 @@ fn writers_searchers_and_compaction_agree() {
     }
 }
 
-/// Threads that begin with an empty index, and others that empty it again and again, lose no row from the graph.
-#[test]
-fn an_index_that_is_empty_now_and_then_loses_no_row() {
-    for round in 0..60u64 {
-        let config = HnswConfig {
-            m: 4,
-            ef_construction: 16,
-            ..HnswConfig::default()
-        };
-        let index = HnswIndex::new(DIM, Metric::L2, round, config).unwrap();
-        std::thread::scope(|scope| {
-            for thread in 0..4u64 {
-                let index = &index;
-                scope.spawn(move || {
-                    for i in 0..12 {
-                        let row = thread * 1_000 + i;
-                        index.insert(Row(row), &vector_of(row)).unwrap();
-                        if i % 4 != 3 {
-                            assert!(index.remove(Row(row)).unwrap());
-                        }
-                    }
-                });
-            }
-        });
-        assert_eq!(index.len(), 12);
-        // Breadth 1 keeps the search in the graph; every row is some answer's nearest.
-        let narrow = SearchOptions {
-            ef: Some(1),
-            ..SearchOptions::default()
-        };
-        let found = index.search(&vector_of(3), 1, &narrow).unwrap();
-        assert_eq!(found.len(), 1);
-        for thread in 0..4u64 {
-            for row in [3, 7, 11].map(|i| thread * 1_000 + i) {
-                let found = index.search(&vector_of(row), 2, &narrow).unwrap();
-                assert_eq!(found[0].row, Row(row), "round {round}");
-            }
-        }
-    }
-}
-
 /// Rows that many threads insert and remove at once, the same ones, are in the end there once or not at all.
 #[test]
 fn threads_may_quarrel_over_the_same_rows() {
