@@ -6,9 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use aether_core::role::{
-    Batch, Epoch, KeyRange, MetaCapability, MetaStore, Op, Precondition, Seq, Table,
-};
+use aether_core::role::{Batch, Epoch, KeyRange, MetaCapability, MetaStore, Op, Seq, Table};
 use aether_core::{Error, Result, Role};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -65,68 +63,6 @@ fn at(error: Error, operation: &'static str) -> Error {
     error.at(Role::Meta, "memory", operation)
 }
 
-/// Refuses what is empty or beyond the declared limits, before anything changes.
-fn check(batch: &Batch) -> Result<()> {
-    let MetaCapability {
-        key_bytes_max,
-        value_bytes_max,
-        batch_bytes_max,
-        ..
-    } = CAPABILITY;
-    let keys = batch.ops.iter().map(|op| match op {
-        Op::Put(table, key, value) => (*table, key, value.len()),
-        Op::Delete(table, key) => (*table, key, 0),
-    });
-    let required = batch.preconditions.iter().map(|p| (p.table, &p.key, 0));
-    for (table, key, value_len) in keys.chain(required) {
-        if key.is_empty() {
-            return Err(Error::invalid_input(format!(
-                "key: expected 1 to {key_bytes_max} bytes, got none"
-            ))
-            .with("table", table.name()));
-        }
-        for (what, len, max) in [
-            ("key", key.len(), key_bytes_max),
-            ("value", value_len, value_bytes_max),
-        ] {
-            if len > max {
-                return Err(Error::capacity(format!(
-                    "{what}: expected at most {max} bytes, got {len}; split or shorten it"
-                ))
-                .with("table", table.name()));
-            }
-        }
-    }
-    let len = batch.bytes();
-    if len > batch_bytes_max {
-        return Err(Error::capacity(format!(
-            "batch: expected at most {batch_bytes_max} bytes, got {len}; split it"
-        )));
-    }
-    Ok(())
-}
-
-fn conflict(failed: &Precondition, found: Option<&Bytes>) -> Error {
-    let say = |value: Option<&Bytes>| {
-        value.map_or_else(
-            || "no value".to_owned(),
-            |v| format!("a value of {} bytes", v.len()),
-        )
-    };
-    Error::conflict(format!(
-        "precondition: expected {}, got {}{}",
-        say(failed.value.as_ref()),
-        say(found),
-        if failed.value.is_some() && found.is_some() {
-            " that differs"
-        } else {
-            ""
-        }
-    ))
-    .with("table", failed.table.name())
-    .with("key", failed.key.escape_ascii())
-}
-
 #[async_trait]
 impl MetaStore for MemoryMeta {
     async fn claim(&self) -> Result<Epoch> {
@@ -161,7 +97,7 @@ impl MetaStore for MemoryMeta {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Seq> {
-        check(&batch).map_err(|e| at(e, "commit"))?;
+        CAPABILITY.check(&batch).map_err(|e| at(e, "commit"))?;
         let mut state = self.state.write();
         state.open("commit")?;
         if batch.epoch.0 != state.epoch {
@@ -176,7 +112,7 @@ impl MetaStore for MemoryMeta {
         for required in &batch.preconditions {
             let found = state.table(required.table).get(&required.key);
             if found != required.value.as_ref() {
-                return Err(at(conflict(required, found), "commit"));
+                return Err(at(required.conflict(found.map(|v| &v[..])), "commit"));
             }
         }
         for op in batch.ops {

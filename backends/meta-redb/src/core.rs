@@ -18,7 +18,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_core::role::{Batch, Epoch, KeyRange, Op, Precondition, Seq, Table};
+use aether_core::role::{Batch, Epoch, KeyRange, Op, Seq, Table};
 use aether_core::{Error, Result, Retry};
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -351,7 +351,7 @@ fn apply(txn: &WriteTransaction, batch: &Batch) -> Result<()> {
             None => None,
         };
         if found != required.value.as_deref() {
-            return Err(conflict(required, found));
+            return Err(required.conflict(found));
         }
     }
     for op in &batch.ops {
@@ -367,24 +367,6 @@ fn apply(txn: &WriteTransaction, batch: &Batch) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn conflict(failed: &Precondition, found: Option<&[u8]>) -> Error {
-    let say = |value: Option<&[u8]>| {
-        value.map_or_else(
-            || "no value".to_owned(),
-            |v| format!("a value of {} bytes", v.len()),
-        )
-    };
-    let differs = failed.value.is_some() && found.is_some();
-    Error::conflict(format!(
-        "precondition: expected {}, got {}{}",
-        say(failed.value.as_deref()),
-        say(found),
-        if differs { " that differs" } else { "" }
-    ))
-    .with("table", failed.table.name())
-    .with("key", failed.key.escape_ascii())
 }
 
 fn begin_file(db: &Database) -> Result<()> {

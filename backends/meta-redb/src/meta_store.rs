@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aether_core::config::RawConfig;
-use aether_core::role::{Batch, Epoch, KeyRange, MetaCapability, MetaStore, Op, Seq, Table};
+use aether_core::role::{Batch, Epoch, KeyRange, MetaCapability, MetaStore, Seq, Table};
 use aether_core::{BuildContext, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -129,42 +129,6 @@ fn sync_dir(_dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Refuses what is empty or beyond the declared limits, before it is queued.
-fn check(batch: &Batch) -> Result<()> {
-    let parts = batch.ops.iter().map(|op| match op {
-        Op::Put(table, key, value) => (*table, key, value.len()),
-        Op::Delete(table, key) => (*table, key, 0),
-    });
-    let required = batch.preconditions.iter().map(|p| (p.table, &p.key, 0));
-    for (table, key, value_len) in parts.chain(required) {
-        if key.is_empty() {
-            return Err(Error::invalid_input(format!(
-                "key: expected 1 to {} bytes, got none",
-                CAPABILITY.key_bytes_max
-            ))
-            .with("table", table.name()));
-        }
-        for (what, len, max) in [
-            ("key", key.len(), CAPABILITY.key_bytes_max),
-            ("value", value_len, CAPABILITY.value_bytes_max),
-        ] {
-            if len > max {
-                return Err(Error::capacity(format!(
-                    "{what}: expected at most {max} bytes, got {len}; split or shorten it"
-                ))
-                .with("table", table.name()));
-            }
-        }
-    }
-    let (len, max) = (batch.bytes(), CAPABILITY.batch_bytes_max);
-    if len > max {
-        return Err(Error::capacity(format!(
-            "batch: expected at most {max} bytes, got {len}; split it"
-        )));
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl MetaStore for RedbMeta {
     async fn claim(&self) -> Result<Epoch> {
@@ -188,7 +152,9 @@ impl MetaStore for RedbMeta {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Seq> {
-        check(&batch).map_err(|e| error::at(e, "commit"))?;
+        CAPABILITY
+            .check(&batch)
+            .map_err(|e| error::at(e, "commit"))?;
         let work = move |core: &Core| core.commit(&batch);
         self.lanes.run(Lane::Write, "commit", work).await
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use aether_core::role::{Batch, Epoch, KeyRange, Op, Precondition, Seq, Table};
+use aether_core::role::{Batch, Epoch, KeyRange, Op, Seq, Table};
 use aether_core::{Error, Result, Retry};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -209,7 +209,7 @@ impl Core {
                 None => None,
             };
             if found != required.value.as_deref() {
-                return Err(conflict(required, found));
+                return Err(required.conflict(found));
             }
         }
         // sled's batch keeps the last operation of a key, as the contract asks.
@@ -269,22 +269,4 @@ impl Core {
         drop(folder);
         result
     }
-}
-
-fn conflict(failed: &Precondition, found: Option<&[u8]>) -> Error {
-    let say = |value: Option<&[u8]>| {
-        value.map_or_else(
-            || "no value".to_owned(),
-            |v| format!("a value of {} bytes", v.len()),
-        )
-    };
-    let differs = failed.value.is_some() && found.is_some();
-    Error::conflict(format!(
-        "precondition: expected {}, got {}{}",
-        say(failed.value.as_deref()),
-        say(found),
-        if differs { " that differs" } else { "" }
-    ))
-    .with("table", failed.table.name())
-    .with("key", failed.key.escape_ascii())
 }

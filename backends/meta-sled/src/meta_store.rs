@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aether_core::config::RawConfig;
-use aether_core::role::{Batch, Epoch, KeyRange, MetaCapability, MetaStore, Op, Seq, Table};
+use aether_core::role::{Batch, Epoch, KeyRange, MetaCapability, MetaStore, Seq, Table};
 use aether_core::{BuildContext, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -98,42 +98,6 @@ impl SledMeta {
     }
 }
 
-/// Refuses what is empty or beyond the declared limits, before it is queued.
-fn check(batch: &Batch) -> Result<()> {
-    let parts = batch.ops.iter().map(|op| match op {
-        Op::Put(table, key, value) => (*table, key, value.len()),
-        Op::Delete(table, key) => (*table, key, 0),
-    });
-    let required = batch.preconditions.iter().map(|p| (p.table, &p.key, 0));
-    for (table, key, value_len) in parts.chain(required) {
-        if key.is_empty() {
-            return Err(Error::invalid_input(format!(
-                "key: expected 1 to {} bytes, got none",
-                CAPABILITY.key_bytes_max
-            ))
-            .with("table", table.name()));
-        }
-        for (what, len, max) in [
-            ("key", key.len(), CAPABILITY.key_bytes_max),
-            ("value", value_len, CAPABILITY.value_bytes_max),
-        ] {
-            if len > max {
-                return Err(Error::capacity(format!(
-                    "{what}: expected at most {max} bytes, got {len}; split or shorten it"
-                ))
-                .with("table", table.name()));
-            }
-        }
-    }
-    let (len, max) = (batch.bytes(), CAPABILITY.batch_bytes_max);
-    if len > max {
-        return Err(Error::capacity(format!(
-            "batch: expected at most {max} bytes, got {len}; split it"
-        )));
-    }
-    Ok(())
-}
-
 #[async_trait]
 impl MetaStore for SledMeta {
     async fn claim(&self) -> Result<Epoch> {
@@ -156,7 +120,9 @@ impl MetaStore for SledMeta {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Seq> {
-        check(&batch).map_err(|e| error::at(e, "commit"))?;
+        CAPABILITY
+            .check(&batch)
+            .map_err(|e| error::at(e, "commit"))?;
         self.run("commit", move |core| core.commit(&batch)).await
     }
 

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The engine's tables. Every store keeps them apart; keys are compared as unsigned bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +83,27 @@ pub struct Precondition {
     pub key: Bytes,
     /// The value that it must have; `None`: the key must be absent.
     pub value: Option<Bytes>,
+}
+
+impl Precondition {
+    /// The `Conflict` for a key that holds something else.
+    pub fn conflict(&self, found: Option<&[u8]>) -> Error {
+        let say = |value: Option<&[u8]>| {
+            value.map_or_else(
+                || "no value".to_owned(),
+                |v| format!("a value of {} bytes", v.len()),
+            )
+        };
+        let differs = self.value.is_some() && found.is_some();
+        Error::conflict(format!(
+            "precondition: expected {}, got {}{}",
+            say(self.value.as_deref()),
+            say(found),
+            if differs { " that differs" } else { "" }
+        ))
+        .with("table", self.table.name())
+        .with("key", self.key.escape_ascii())
+    }
 }
 
 /// Changes that happen together or not at all.
@@ -205,6 +226,47 @@ pub struct MetaCapability {
     pub batch_bytes_max: usize,
     /// Whether anything survives the process.
     pub persistent: bool,
+}
+
+impl MetaCapability {
+    /// Refuses a batch with an empty key or anything beyond these limits: what every store asks before it queues one.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty key, `Capacity` for a key, value or batch that is too large.
+    pub fn check(&self, batch: &Batch) -> Result<()> {
+        let ops = batch.ops.iter().map(|op| match op {
+            Op::Put(table, key, value) => (*table, key, value.len()),
+            Op::Delete(table, key) => (*table, key, 0),
+        });
+        let required = batch.preconditions.iter().map(|p| (p.table, &p.key, 0));
+        for (table, key, value_len) in ops.chain(required) {
+            if key.is_empty() {
+                return Err(Error::invalid_input(format!(
+                    "key: expected 1 to {} bytes, got none",
+                    self.key_bytes_max
+                ))
+                .with("table", table.name()));
+            }
+            for (what, len, max) in [
+                ("key", key.len(), self.key_bytes_max),
+                ("value", value_len, self.value_bytes_max),
+            ] {
+                if len > max {
+                    return Err(Error::capacity(format!(
+                        "{what}: expected at most {max} bytes, got {len}; split or shorten it"
+                    ))
+                    .with("table", table.name()));
+                }
+            }
+        }
+        let (len, max) = (batch.bytes(), self.batch_bytes_max);
+        if len > max {
+            return Err(Error::capacity(format!(
+                "batch: expected at most {max} bytes, got {len}; split it"
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// Ordered key-value tables with atomic, conditional batches and one fenced writer.
