@@ -1,19 +1,17 @@
 //! The replay meets reference miss ratios digit by digit, and its command answers as it says.
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use aether::replay::{CacheSize, Choice, Plan, Request, Trace, TraceOptions};
+use aether::replay::{CacheSize, Choice, Plan, Reference, Request, Trace, TraceOptions};
 
-/// Policy, share, size, object and byte miss ratio of the reference.
-type Wanted<'a> = (&'a str, f64, u64, f64, f64);
-
-/// The traces, beside the repository.
+/// The traces, beside the repository or in the folder that `AETHER_SHARED` names.
 fn traces() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traces");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("AETHER_SHARED").map_or(beside, PathBuf::from);
+    let folder = shared.join("traces");
     folder.join("reference.csv").is_file().then_some(folder)
 }
 
@@ -53,48 +51,31 @@ fn lru_fifo_and_belady_meet_the_reference_in_every_cell_to_six_digits() {
         println!("skipped: ../shared/traces is not there");
         return;
     };
-    let names = [("LRU", "lru"), ("FIFO", "fifo"), ("Belady", "belady")];
+    let names = ["lru", "fifo", "belady"];
     let registry = Arc::new(aether::registry().unwrap());
     let have: Vec<_> = names
         .iter()
-        .filter(|(_, name)| *name == "belady" || registry.get(aether::Role::Policy, name).is_ok())
+        .filter(|name| **name == "belady" || registry.get(aether::Role::Policy, name).is_ok())
         .collect();
-    let text = std::fs::read_to_string(folder.join("reference.csv")).unwrap();
-    let mut wanted: HashMap<&str, Vec<Wanted<'_>>> = HashMap::new();
-    for line in text.lines().skip(1) {
-        let fields: Vec<&str> = line.split(',').collect();
-        if let Some((_, name)) = have.iter().find(|(name, _)| *name == fields[1]) {
-            wanted.entry(fields[0]).or_default().push((
-                name,
-                fields[2].parse().unwrap(),
-                fields[3].parse().unwrap(),
-                fields[4].parse().unwrap(),
-                fields[5].parse().unwrap(),
-            ));
-        }
-    }
-    let policies: Vec<&str> = have.iter().map(|(_, name)| *name).collect();
+    let reference = Reference::read(&folder.join("reference.csv")).unwrap();
+    let policies: Vec<&str> = have.iter().map(|name| **name).collect();
     let mut met = 0;
-    for (name, cells) in wanted {
+    for name in reference.traces() {
         let path = folder.join(format!("{name}.csv.zst"));
         let trace = Trace::read(&path, &TraceOptions::default(), &mut |_| ()).unwrap();
-        let mut shares: Vec<f64> = cells.iter().map(|c| c.1).collect();
-        shares.sort_by(f64::total_cmp);
-        shares.dedup();
-        let sizes = shares.into_iter().map(CacheSize::Share).collect();
+        let shares = reference.fractions(name).into_iter();
+        let sizes = shares.map(CacheSize::Share).collect();
         let plan = plan(&policies.join(","), sizes, trace.has_sizes());
-        let found = plan.run(&registry, &trace, &|_| ()).unwrap();
-        for (policy, share, size, objects, bytes) in cells {
-            let cell = found
-                .iter()
-                .find(|c| c.policy == policy && c.cache_fraction == share)
-                .unwrap();
+        for cell in plan.run(&registry, &trace, &|_| ()).unwrap() {
+            let Some(wanted) = reference.of(&cell) else {
+                continue;
+            };
             let close = |a: f64, b: f64| (a - b).abs() < 0.6e-6;
             assert!(
-                cell.cache_size == size
-                    && close(cell.object_miss_ratio, objects)
-                    && close(cell.byte_miss_ratio, bytes),
-                "{name} {policy} {share}: expected {size} {objects} {bytes}, got {cell:?}"
+                cell.cache_size == wanted.cache_size
+                    && close(cell.object_miss_ratio, wanted.object_miss_ratio)
+                    && close(cell.byte_miss_ratio, wanted.byte_miss_ratio),
+                "expected {wanted:?}, got {cell:?}"
             );
             met += 1;
         }

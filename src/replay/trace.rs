@@ -326,7 +326,9 @@ impl Making {
             id,
             judged: request.importance.map_or(0, |i| u32::from(i) + 1),
         };
-        if let Store::Ram(steps) = &mut trace.steps {
+        if self.spill.is_none()
+            && let Store::Ram(steps) = &mut trace.steps
+        {
             if (steps.len() as u64) < self.in_ram {
                 steps.push(step);
                 return Ok(());
@@ -335,8 +337,6 @@ impl Making {
             for step in std::mem::take(steps) {
                 spill.write_all(&step.encode()).map_err(spill_failed)?;
             }
-            trace.steps = Store::Ram(Vec::new());
-            self.in_ram = 0;
             self.spill = Some(spill);
         }
         match &mut self.spill {

@@ -57,7 +57,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     #[command(flatten)]
-    semantic: semantic::Args,
+    semantic: semantic::Workload,
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Done {

@@ -14,7 +14,7 @@ const DEFAULT: Topics = Topics::DEFAULT;
 /// Questions about vectors, in place of a recorded trace.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Semantic workload")]
-pub(crate) struct Args {
+pub(crate) struct Workload {
     /// Vectors (.npy, .fvecs, .jsonl, .parquet) to ask about; each question touches its true nearest, told as one retrieval
     #[arg(long, value_name = "FILE")]
     semantic: Vec<PathBuf>,
@@ -52,7 +52,7 @@ fn metric(name: &str) -> Result<Metric, String> {
     found.ok_or_else(|| "expected cosine, l2 or inner-product".to_owned())
 }
 
-impl Args {
+impl Workload {
     pub(super) fn files(&self) -> &[PathBuf] {
         &self.semantic
     }
