@@ -38,6 +38,8 @@ mod example;
 pub mod import;
 pub mod prelude;
 mod registry;
+#[cfg(feature = "replay")]
+pub mod replay;
 
 use std::sync::Arc;
 

@@ -43,6 +43,8 @@ enum What {
     /// Measure recall, speed and memory
     #[command(subcommand)]
     Bench(cli::bench::Args),
+    /// Judge policies on recorded accesses
+    Replay(cli::replay::Args),
     /// The process that `demo` kills
     #[command(hide = true)]
     DemoChild(cli::demo::ChildArgs),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
             What::Config(args) => cli::config::run(args, json),
             What::Check(args) => cli::check::run(args, json).await,
             What::Bench(args) => cli::bench::run(args, json).await,
+            What::Replay(args) => cli::replay::run(&args, json),
             What::DemoChild(args) => cli::demo::child(args).await,
         }
     }))

@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod memory;
 pub(crate) mod output;
 pub(crate) mod plugins;
+pub(crate) mod replay;
 pub(crate) mod search;
 pub(crate) mod settings;
 pub(crate) mod stats;

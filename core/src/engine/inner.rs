@@ -15,6 +15,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use super::admission::Admission;
 use super::cold::{BlockReader, ColdView};
 use super::commit::Call;
+use super::desk::Desk;
 use super::directory::Directory;
 use super::lock::DirLock;
 use super::readers::{Deferred, Readers};
@@ -31,9 +32,7 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::flux::Fill;
 use crate::id::{Row, SegmentId};
 use crate::registry::Registry;
-use crate::role::{
-    Context, Epoch, Event, EvictionPolicy, HotIndex, Item, MetaCapability, MetaStore, Tier,
-};
+use crate::role::{Context, Epoch, Event, HotIndex, Item, MetaCapability, MetaStore, Tier};
 use crate::vector::Metric;
 
 /// What only the writer may touch.
@@ -62,86 +61,6 @@ impl Kills {
     /// Whether a search that began at `high` sees the row as dead.
     pub(crate) fn is_dead(&self, row: Row, high: u64) -> bool {
         !self.marks.is_empty() && self.marks.get(&row).is_some_and(|mark| *mark <= high)
-    }
-}
-
-/// The policy, and the queue of what it has not heard yet.
-pub(crate) struct Desk {
-    queue: Mutex<VecDeque<(Event, Time)>>,
-    limit: usize,
-    live: Mutex<Box<dyn EvictionPolicy>>,
-    /// Cold rows that were used since the last turn.
-    missed: Mutex<BTreeMap<Row, Item>>,
-    counts: Arc<Counts>,
-}
-
-impl fmt::Debug for Desk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Desk")
-            .field("queued", &self.queue.lock().len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Desk {
-    pub(crate) fn new(policy: Box<dyn EvictionPolicy>, limit: usize, counts: Arc<Counts>) -> Self {
-        let live = Mutex::new(policy);
-        Self {
-            queue: Mutex::default(),
-            limit,
-            live,
-            missed: Mutex::default(),
-            counts,
-        }
-    }
-
-    /// Notes an access; dropped, and counted, when the queue is full.
-    pub(crate) fn access(&self, events: impl IntoIterator<Item = Event>, now: Time) {
-        let mut queue = self.queue.lock();
-        for event in events {
-            if queue.len() >= self.limit {
-                self.counts.events_dropped.fetch_add(1, Ordering::Relaxed);
-                metrics::counter!("aether_events_dropped_total").increment(1);
-            } else {
-                queue.push_back((event, now));
-            }
-        }
-    }
-
-    /// Notes what must not be lost; when the queue is full, the policy hears everything now.
-    pub(crate) fn tell(&self, events: impl IntoIterator<Item = Event>, now: Time) {
-        let full = {
-            let mut queue = self.queue.lock();
-            queue.extend(events.into_iter().map(|e| (e, now)));
-            queue.len() >= self.limit
-        };
-        if full {
-            self.with(|_| ());
-        }
-    }
-
-    /// Gives the policy all that is queued, then asks it.
-    pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut dyn EvictionPolicy) -> T) -> T {
-        let mut live = self.live.lock();
-        // Taken under the policy's lock, so that events stay in order.
-        let queued = std::mem::take(&mut *self.queue.lock());
-        for (event, at) in queued {
-            if let Event::Missed { item } = &event {
-                let mut missed = self.missed.lock();
-                if missed.len() < self.limit {
-                    missed.insert(item.row, *item);
-                }
-            }
-            live.on_event(&event, at);
-        }
-        ask(&mut **live)
-    }
-
-    /// Takes the cold rows that were used since the last call.
-    pub(crate) fn take_missed(&self) -> Vec<Item> {
-        std::mem::take(&mut *self.missed.lock())
-            .into_values()
-            .collect()
     }
 }
 

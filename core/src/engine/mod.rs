@@ -9,6 +9,7 @@ mod builder;
 mod check;
 mod cold;
 mod commit;
+mod desk;
 mod directory;
 mod driver;
 mod explain;

@@ -192,8 +192,9 @@ impl Inner {
                     item: self.item(h.row),
                 },
             };
-            self.desk
-                .access(answer.hits.iter().map(touched), self.now());
+            let now = self.now();
+            self.desk.access(answer.hits.iter().map(touched), now);
+            self.desk.together(answer.hits.iter().map(|h| h.row), now);
         }
     }
 

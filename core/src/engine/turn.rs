@@ -18,11 +18,13 @@ use crate::clock::Time;
 use crate::error::{Error, Result, Retry};
 use crate::flux::{Draw, Fill, Midpoint, Temperature};
 use crate::id::{PointId, Row};
-use crate::role::{Batch, Event, KeyRange, Table, Tier, Verdict, Want};
+use crate::role::{Batch, Context, Event, KeyRange, Table, Tier, Verdict, Want};
 use crate::seal::seal;
 
 /// Rows promoted in one turn at most, so that writers wait milliseconds for it and not seconds.
 const PROMOTED_PER_TURN: usize = 256;
+/// Rows that a policy may wish for in one turn.
+const WISHES_PER_TURN: usize = 64;
 /// Points removed in one turn because their time was up.
 const EXPIRED_PER_TURN: usize = 4096;
 /// The policy's books are written down less often the larger they are: once a flush for each so many bytes.
@@ -224,20 +226,20 @@ impl Inner {
         }
     }
 
-    /// Asks the policy about cold rows that were used since the last turn, and queues those that it admits.
+    /// Asks the policy about cold rows that were used since the last turn, and which others it wishes for, and queues those that it
+    /// admits.
     fn queue_missed(&self, flux: &mut FluxState) {
         let missed = self.desk.take_missed();
-        if missed.is_empty() {
-            return;
-        }
         let fill = self.fill();
         let context = self.context(fill);
-        let verdicts: Vec<Verdict> = self.desk.with(|policy| {
-            missed
-                .iter()
-                .map(|item| policy.admit(item, &context))
-                .collect()
+        let mut verdicts: Vec<Verdict> = self.desk.with(|policy| {
+            let admitted = missed.iter().map(|item| policy.admit(item, &context));
+            admitted.collect()
         });
+        verdicts.extend(self.wishes(&context));
+        if verdicts.is_empty() {
+            return;
+        }
         let roomy = fill.share() < self.config.flux.low_water;
         let mut restore = self.restore.lock();
         for verdict in verdicts {
@@ -254,6 +256,15 @@ impl Inner {
                 self.counts.restores_dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Cold rows that the policy would like in the hot tier although nobody asked for them just now.
+    fn wishes(&self, context: &Context) -> Vec<Verdict> {
+        let mut wishes = self.desk.with(|p| p.wishes(WISHES_PER_TURN, context));
+        let directory = self.directory.read();
+        // Its books may lag behind: what is hot already needs no promotion.
+        wishes.retain(|v| directory.row(v.row).is_none());
+        wishes
     }
 
     /// Promotes what waits, making room by demoting what is worth less.

@@ -150,7 +150,14 @@ pub struct Explanation {
     pub words: String,
 }
 
+/// Rows of one search that a policy hears of together, at most.
+pub const TOGETHER_MAX: usize = 64;
+
 /// Decides what leaves the hot tier and what may enter it.
+///
+/// **Order.** A cold row's use is `Missed`, then [`EvictionPolicy::admit`], then, if it enters and room is wanted,
+/// [`EvictionPolicy::victims`] with a `Moved` to cold for each row that left, then its own `Moved` to hot. The engine does so for many
+/// rows at a time, a replay for one: a policy may keep what it decided about the last missed row, and must not depend on it.
 ///
 /// Owned by the flux and called from one thread at a time. Keeps its own books, touches nothing, blocks on nothing, and is
 /// deterministic: the same seed, events and questions give the same answers. Accesses may be dropped under load;
@@ -164,12 +171,32 @@ pub trait EvictionPolicy: fmt::Debug + Send + 'static {
     /// Takes note of what happened.
     fn on_event(&mut self, event: &Event, now: Time);
 
+    /// Takes note that these rows, hot and cold, answered one search together, nearest first. Comes after the `Accessed` and
+    /// `Missed` of each, never with fewer than two rows nor with more than [`TOGETHER_MAX`], and may be dropped under load as these.
+    /// A policy that learns nothing from it ignores it.
+    fn on_together(&mut self, _rows: &[Row], _now: Time) {}
+
     /// The hot rows to leave first, worst (lowest `keep`) first, each once, never a pinned or a cold one. A proposal:
     /// nothing has moved until `Moved` says so, and the same row may be proposed again.
     fn victims(&mut self, want: Want, context: &Context) -> Vec<Verdict>;
 
+    /// The one hot row to leave first, for `bytes` bytes: the first of [`EvictionPolicy::victims`]. A replay asks for one row at a
+    /// time and millions of times: a policy overrides this where it can answer without a list. The answer must be the same.
+    fn victim(&mut self, bytes: u64, context: &Context) -> Option<Verdict> {
+        self.victims(Want { rows: 1, bytes }, context)
+            .into_iter()
+            .next()
+    }
+
     /// What a cold row that was just used would be worth in the hot tier.
     fn admit(&mut self, candidate: &Item, context: &Context) -> Verdict;
+
+    /// Cold rows that nobody asked for just now and that it would like in the hot tier all the same, best first, at most `rows`: what
+    /// it learned from rows that are used together. Asked after events were heard; each answer is a new wish, and a wish that is not
+    /// granted is not repeated. `keep` weighs it against what would have to leave, as in [`EvictionPolicy::admit`].
+    fn wishes(&mut self, _rows: usize, _context: &Context) -> Vec<Verdict> {
+        Vec::new()
+    }
 
     /// The figures behind a row's standing; changes nothing.
     fn explain(&self, row: Row, context: &Context) -> Explanation;

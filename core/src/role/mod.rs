@@ -20,7 +20,7 @@ mod meta_store;
 pub use codec::{ByteCodec, Codec, CodecId, Fidelity};
 pub use cold_store::{BlobInfo, ColdStore};
 pub use eviction_policy::{
-    Context, Event, EvictionPolicy, Explanation, Figure, Item, Tier, Verdict, Want,
+    Context, Event, EvictionPolicy, Explanation, Figure, Item, TOGETHER_MAX, Tier, Verdict, Want,
 };
 pub use hot_index::{HotCapability, HotIndex, HotStats, Neighbor, RowFilter, SearchOptions};
 pub use meta_store::{

@@ -1,0 +1,387 @@
+//! Which memories stay? Every policy of this build on real traces, against `reference.csv`, Belady's limit, and one another.
+//!
+//! Traces and reference are read from `../shared/traces`; where they are missing, a small synthetic set with known answers stands in.
+//! Then the time of an access at a million hot rows, and the semantic workload, each policy with and without the signal of rows
+//! retrieved together. `cargo bench --bench hit_ratio` runs all; `-- --policy lru,flux` some policies; `-- --only traces`, `time` or
+//! `semantic` one part.
+//!
+//! Caveats: miss ratios are exact and the same on every machine; times are not, and two replays run at a time wherever time is not what
+//! is measured. Distances are in points: hundredths of a miss ratio.
+
+#![allow(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aether::import::{Matrix, Options};
+use aether::replay::{
+    BELADY, BELADY_SIZE, CacheSize, Cell, Choice, Plan, Reference, Request, Topics, Trace,
+    TraceOptions,
+};
+use aether::{Metric, Registry, Role};
+
+/// `lru` minus `belady` from which a cell counts.
+const ROOM: f64 = 0.01;
+/// Hot rows of the timing.
+const ITEMS: u64 = 1_000_000;
+/// Timed requests.
+const TIMED: u64 = 4_000_000;
+
+struct Arguments {
+    policies: Option<String>,
+    only: Option<String>,
+}
+
+fn arguments() -> Arguments {
+    let all: Vec<String> = std::env::args().collect();
+    let value = |name: &str| {
+        let at = all.iter().position(|a| a == name)?;
+        all.get(at + 1).cloned()
+    };
+    Arguments {
+        policies: value("--policy"),
+        only: value("--only"),
+    }
+}
+
+fn plan(policies: &str, sizes: Vec<CacheSize>) -> Plan {
+    Plan {
+        policies: Choice::list(policies).unwrap(),
+        sizes,
+        by_bytes: false,
+        unit_us: 1_000_000,
+        retrievals: false,
+        seed: 1,
+        threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    }
+}
+
+/// Beside the repository, or in the folder that `AETHER_SHARED` names.
+fn beside(what: &str) -> PathBuf {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("AETHER_SHARED").map_or(beside, PathBuf::from);
+    shared.join(what)
+}
+
+fn main() {
+    let arguments = arguments();
+    let registry = common::registry();
+    let compiled: Vec<&str> = registry
+        .iter()
+        .filter(|p| p.role() == Role::Policy)
+        .map(|p| p.name)
+        .collect();
+    let policies = arguments.policies.unwrap_or_else(|| compiled.join(","));
+    let wanted = |part: &str| arguments.only.as_deref().is_none_or(|o| o == part);
+    if wanted("traces") {
+        if beside("traces/reference.csv").is_file() {
+            traces(&registry, &policies);
+        } else {
+            println!("../shared/traces is missing: synthetic traces with known answers instead\n");
+            synthetic(&registry, &policies);
+        }
+    }
+    if wanted("time") {
+        time(&registry, &policies);
+    }
+    if wanted("semantic") {
+        semantic(&registry, &policies);
+    }
+}
+
+/// One policy over all cells.
+#[derive(Default)]
+struct Row {
+    distances: Vec<(f64, String)>,
+    gaps: Vec<(f64, String)>,
+    /// Moves an access over those of `lru`, worst.
+    moves: f64,
+    metadata: f64,
+    cells: usize,
+}
+
+fn place(cell: &Cell) -> String {
+    format!("{} {:.1}%", cell.trace, cell.cache_fraction * 100.0)
+}
+
+fn traces(registry: &Arc<Registry>, policies: &str) {
+    let folder = beside("traces");
+    let reference = Reference::read(&folder.join("reference.csv")).unwrap();
+    let mut list = policies.to_owned();
+    for name in ["lru", BELADY] {
+        if !list.split(',').any(|p| p == name) {
+            list.push_str(&format!(",{name}"));
+        }
+    }
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    let mut far: Vec<(f64, String)> = Vec::new();
+    for name in reference.traces() {
+        let path = folder.join(format!("{name}.csv.zst"));
+        let trace = Trace::read(&path, &TraceOptions::default(), &mut |_| ()).unwrap();
+        let sizes = reference.fractions(name).into_iter().map(CacheSize::Share);
+        let mut plan = plan(&list, sizes.collect());
+        plan.by_bytes = trace.has_sizes();
+        if plan.by_bytes {
+            plan.policies.extend(Choice::list(BELADY_SIZE).unwrap());
+        }
+        let cells = plan.run(registry, &trace, &|_| ()).unwrap();
+        println!("{name}: object miss ratio by cache size");
+        for (policy, of) in by_policy(&cells) {
+            let figures: Vec<String> = of
+                .iter()
+                .map(|c| format!("{:.6}", c.object_miss_ratio))
+                .collect();
+            println!("  {policy:<24} {}", figures.join("  "));
+        }
+        for cell in &cells {
+            let row = rows.entry(cell.policy.clone()).or_default();
+            row.cells += 1;
+            row.metadata += cell.metadata_bytes_per_item;
+            let lru = cells
+                .iter()
+                .find(|c| c.policy == "lru" && c.cache_size == cell.cache_size)
+                .unwrap();
+            row.moves = row.moves.max(cell.moves_per_access - lru.moves_per_access);
+            if let Some(published) = reference.of(cell) {
+                let distance = (cell.object_miss_ratio - published.object_miss_ratio) * 100.0;
+                row.distances.push((distance.abs(), place(cell)));
+                if distance.abs() > 0.5 {
+                    far.push((distance, format!("{} {}", cell.policy, place(cell))));
+                }
+            }
+            if cell.gap_room.is_some_and(|room| room >= ROOM)
+                && let Some(gap) = cell.gap_closed
+            {
+                row.gaps.push((gap, place(cell)));
+            }
+        }
+    }
+    report(&rows, &mut far);
+}
+
+fn by_policy(cells: &[Cell]) -> BTreeMap<&str, Vec<&Cell>> {
+    let mut found: BTreeMap<&str, Vec<&Cell>> = BTreeMap::new();
+    for cell in cells {
+        found.entry(&cell.policy).or_default().push(cell);
+    }
+    found
+}
+
+fn mean(values: &[(f64, String)]) -> f64 {
+    values.iter().map(|(v, _)| v).sum::<f64>() / values.len() as f64
+}
+
+fn report(rows: &BTreeMap<String, Row>, far: &mut [(f64, String)]) {
+    println!(
+        "\n{:<24} {:>5} {:>9} {:>9}  {:<22} {:>8} {:>8}  {:<22} {:>10} {:>8}",
+        "policy",
+        "cells",
+        "distance",
+        "largest",
+        "where",
+        "gap",
+        "worst",
+        "where",
+        "moves-lru",
+        "meta B"
+    );
+    for (policy, row) in rows {
+        let none = (f64::NAN, String::new());
+        let farthest = row
+            .distances
+            .iter()
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .unwrap_or(&none);
+        let worst = row
+            .gaps
+            .iter()
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .unwrap_or(&none);
+        println!(
+            "{policy:<24} {:>5} {:>9.3} {:>9.3}  {:<22} {:>8.3} {:>8.3}  {:<22} {:>10.4} {:>8.1}",
+            row.cells,
+            mean(&row.distances),
+            farthest.0,
+            farthest.1,
+            mean(&row.gaps),
+            worst.0,
+            worst.1,
+            row.moves,
+            row.metadata / row.cells as f64
+        );
+    }
+    println!(
+        "distance: mean and largest to the reference of the same name, in points (NaN: there is none); gap: mean and worst share of \
+         the way from lru to belady over cells with a point of room; moves-lru: moves an access beyond those of lru, worst cell"
+    );
+    if !far.is_empty() {
+        far.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()));
+        println!("\ncells more than 0.5 points from the reference (+: more misses)");
+        far.iter()
+            .for_each(|(distance, place)| println!("  {distance:+.3}  {place}"));
+    }
+    println!();
+}
+
+fn requests(keys: impl Iterator<Item = u64>) -> impl Iterator<Item = Request> {
+    (0..).zip(keys).map(|(time, key)| Request {
+        time,
+        key,
+        size: 1,
+        write: false,
+        importance: None,
+    })
+}
+
+/// Traces whose answers are known: what fits misses once a key, what never repeats misses always, and a loop larger than the cache
+/// defeats recency while the limit keeps all places but one busy.
+fn synthetic(registry: &Arc<Registry>, policies: &str) {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let list = format!("{policies},{BELADY}");
+    let known = [
+        (
+            "fits",
+            (0..50_000).map(|_| rng.u64(..100)).collect::<Vec<u64>>(),
+        ),
+        ("never-again", (0..50_000).collect()),
+        ("loop", (0..50_000).map(|i| i % 200).collect()),
+    ];
+    println!(
+        "{:<24} {:>9} {:>12} {:>9}",
+        "policy", "fits", "never-again", "loop"
+    );
+    let mut found: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (name, keys) in known {
+        let trace = Trace::from_requests(name, requests(keys.into_iter())).unwrap();
+        let plan = plan(&list, vec![CacheSize::Units(100)]);
+        for cell in plan.run(registry, &trace, &|_| ()).unwrap() {
+            let missed = cell.object_miss_ratio;
+            match name {
+                "fits" => assert_eq!(missed, 100.0 / 50_000.0, "{}", cell.policy),
+                "never-again" => assert_eq!(missed, 1.0, "{}", cell.policy),
+                _ => assert!(missed >= 0.5, "{} is below the limit", cell.policy),
+            }
+            found.entry(cell.policy).or_default().push(missed);
+        }
+    }
+    for (policy, missed) in found {
+        println!(
+            "{policy:<24} {:>9.6} {:>12.6} {:>9.6}",
+            missed[0], missed[1], missed[2]
+        );
+    }
+    println!();
+}
+
+/// Zipf's law over `keys` by inversion of the continuous law, exponent 0.8: O(1) a draw without a table.
+fn zipf(rng: &mut fastrand::Rng, keys: u64) -> u64 {
+    const REST: f64 = 0.2;
+    let top = (keys as f64 + 1.0).powf(REST);
+    let at = (1.0 + rng.f64() * (top - 1.0)).powf(1.0 / REST);
+    // Ranks are scattered over the keys, so that popular ones are not neighbours in any table.
+    (at as u64 - 1) * 1_000_003 % keys
+}
+
+/// Nanoseconds an access once a million rows are hot: the time of a run, less that of its first part, which fills the tier.
+fn time(registry: &Arc<Registry>, policies: &str) {
+    println!(
+        "time per access at {ITEMS} hot rows, one replay at a time: Zipf 0.8 over twice as many keys"
+    );
+    let mut rng = fastrand::Rng::with_seed(7);
+    let keys: Vec<u64> = (0..ITEMS)
+        .chain((0..TIMED).map(|_| zipf(&mut rng, ITEMS * 2)))
+        .collect();
+    let whole = Trace::from_requests("zipf", requests(keys.iter().copied())).unwrap();
+    let filling =
+        Trace::from_requests("fill", requests(keys.iter().copied().take(ITEMS as usize))).unwrap();
+    let mut plan = plan(policies, vec![CacheSize::Units(ITEMS)]);
+    plan.threads = NonZeroUsize::MIN;
+    let total = |trace: &Trace| -> Vec<Cell> { plan.run(registry, trace, &|_| ()).unwrap() };
+    let (fill, all) = (total(&filling), total(&whole));
+    println!("{:<24} {:>8} {:>9} {:>8}", "policy", "ns", "miss", "meta B");
+    for (fill, all) in fill.iter().zip(&all) {
+        let ns = all.ns_per_access * whole.requests() as f64 - fill.ns_per_access * ITEMS as f64;
+        println!(
+            "{:<24} {:>8.0} {:>9.6} {:>8.1}",
+            all.policy,
+            ns / TIMED as f64,
+            all.object_miss_ratio,
+            all.metadata_bytes_per_item
+        );
+    }
+    println!();
+}
+
+/// The best key-only row beside every policy with the signal of rows retrieved together.
+fn semantic(registry: &Arc<Registry>, policies: &str) {
+    let sets = [
+        ("shakespeare/speeches.f16.npy", Metric::Cosine),
+        ("pep/paragraphs.f16.npy", Metric::Cosine),
+    ];
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/shakespeare");
+    for (file, metric) in sets {
+        let mut path = beside("data").join(file);
+        if !path.is_file() {
+            path = here.join(Path::new(file).file_name().unwrap());
+        }
+        if !path.is_file() {
+            println!("semantic workload: {file} is missing, left out");
+            continue;
+        }
+        let base = Matrix::read(&path, &Options::default()).unwrap();
+        let trace = Topics::DEFAULT.workload(file, &base, metric).unwrap();
+        let mut plan = plan(
+            &format!("{policies},{BELADY}"),
+            [0.01, 0.05, 0.1].map(CacheSize::Share).to_vec(),
+        );
+        plan.retrievals = true;
+        let cells = plan.run(registry, &trace, &|_| ()).unwrap();
+        println!(
+            "semantic workload over {file}: {} retrievals of {} rows, {} rows used",
+            Topics::DEFAULT.queries,
+            Topics::DEFAULT.k,
+            trace.keys()
+        );
+        println!(
+            "{:<24} {:<11} {:>7} {:>9} {:>10} {:>8} {:>8} {:>6}",
+            "policy", "signal", "cache", "miss", "importance", "promoted", "wishes", "used"
+        );
+        for cell in &cells {
+            println!(
+                "{:<24} {:<11} {:>6.1}% {:>9.6} {:>10.6} {:>8.4} {:>8.4} {:>6.2}",
+                cell.policy,
+                cell.signal,
+                cell.cache_fraction * 100.0,
+                cell.object_miss_ratio,
+                cell.importance_miss_ratio.unwrap_or(f64::NAN),
+                cell.promotions_per_access,
+                cell.wishes_per_access.unwrap_or(0.0),
+                cell.wishes_used.unwrap_or(0.0)
+            );
+        }
+        for share in [0.01, 0.05, 0.1] {
+            let best = |signal: &str| {
+                let of = cells.iter().filter(|c| {
+                    c.signal == signal && c.policy != BELADY && c.cache_fraction == share
+                });
+                of.min_by(|a, b| a.object_miss_ratio.total_cmp(&b.object_miss_ratio))
+            };
+            if let (Some(keys), Some(told)) = (best("keys"), best("retrievals")) {
+                println!(
+                    "at {:.0} %: best by keys {} {:.4}, best told of retrievals {} {:.4}: {:+.2} points",
+                    share * 100.0,
+                    keys.policy,
+                    keys.object_miss_ratio,
+                    told.policy,
+                    told.object_miss_ratio,
+                    (told.object_miss_ratio - keys.object_miss_ratio) * 100.0
+                );
+            }
+        }
+        println!();
+    }
+}

@@ -1,0 +1,220 @@
+//! The policy's desk: what it has not heard yet, and the one lock under which it is asked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use super::stats::Counts;
+use crate::clock::Time;
+use crate::id::Row;
+use crate::role::{Event, EvictionPolicy, Item, TOGETHER_MAX};
+
+/// What a policy is to hear.
+#[derive(Debug)]
+enum Heard {
+    Event(Event),
+    /// Rows that answered one search.
+    Together(Box<[Row]>),
+}
+
+/// What waits to be heard, in order.
+#[derive(Debug, Default)]
+struct Queue {
+    heard: VecDeque<(Heard, Time)>,
+    /// Rows in all `Together` of it.
+    together: usize,
+}
+
+/// The policy, and the queue of what it has not heard yet.
+pub(crate) struct Desk {
+    queue: Mutex<Queue>,
+    limit: usize,
+    live: Mutex<Box<dyn EvictionPolicy>>,
+    /// Cold rows that were used since the last turn.
+    missed: Mutex<BTreeMap<Row, Item>>,
+    counts: Arc<Counts>,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk")
+            .field("queued", &self.queue.lock().heard.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(policy: Box<dyn EvictionPolicy>, limit: usize, counts: Arc<Counts>) -> Self {
+        let live = Mutex::new(policy);
+        Self {
+            queue: Mutex::default(),
+            limit,
+            live,
+            missed: Mutex::default(),
+            counts,
+        }
+    }
+
+    /// Notes an access; dropped, and counted, when the queue is full.
+    pub(crate) fn access(&self, events: impl IntoIterator<Item = Event>, now: Time) {
+        let mut queue = self.queue.lock();
+        for event in events {
+            if queue.heard.len() >= self.limit {
+                self.dropped();
+            } else {
+                queue.heard.push_back((Heard::Event(event), now));
+            }
+        }
+    }
+
+    /// Notes rows that answered one search, nearest first; dropped, and counted, when the queue is full. A single row has no company.
+    pub(crate) fn together(&self, rows: impl IntoIterator<Item = Row>, now: Time) {
+        let rows: Box<[Row]> = rows.into_iter().take(TOGETHER_MAX).collect();
+        if rows.len() < 2 {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        if queue.heard.len() >= self.limit || queue.together + rows.len() > self.limit {
+            self.dropped();
+        } else {
+            queue.together += rows.len();
+            queue.heard.push_back((Heard::Together(rows), now));
+        }
+    }
+
+    fn dropped(&self) {
+        self.counts.events_dropped.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("aether_events_dropped_total").increment(1);
+    }
+
+    /// Notes what must not be lost; when the queue is full, the policy hears everything now.
+    pub(crate) fn tell(&self, events: impl IntoIterator<Item = Event>, now: Time) {
+        let full = {
+            let mut queue = self.queue.lock();
+            let heard = events.into_iter().map(|e| (Heard::Event(e), now));
+            queue.heard.extend(heard);
+            queue.heard.len() >= self.limit
+        };
+        if full {
+            self.with(|_| ());
+        }
+    }
+
+    /// Gives the policy all that is queued, then asks it.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut dyn EvictionPolicy) -> T) -> T {
+        let mut live = self.live.lock();
+        // Taken under the policy's lock, so that events stay in order.
+        let queued = std::mem::take(&mut *self.queue.lock());
+        for (heard, at) in queued.heard {
+            match heard {
+                Heard::Together(rows) => live.on_together(&rows, at),
+                Heard::Event(event) => {
+                    if let Event::Missed { item } = &event {
+                        let mut missed = self.missed.lock();
+                        if missed.len() < self.limit {
+                            missed.insert(item.row, *item);
+                        }
+                    }
+                    live.on_event(&event, at);
+                }
+            }
+        }
+        ask(&mut **live)
+    }
+
+    /// Takes the cold rows that were used since the last call.
+    pub(crate) fn take_missed(&self) -> Vec<Item> {
+        std::mem::take(&mut *self.missed.lock())
+            .into_values()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Result;
+    use crate::role::{Context, Explanation, Verdict, Want};
+
+    /// Writes down what it hears.
+    #[derive(Debug, Default)]
+    struct Scribe(Arc<Mutex<Vec<String>>>);
+
+    impl EvictionPolicy for Scribe {
+        fn on_event(&mut self, event: &Event, _now: Time) {
+            if let Event::Accessed { row } = event {
+                self.0.lock().push(format!("used {}", row.0));
+            }
+        }
+        fn on_together(&mut self, rows: &[Row], _now: Time) {
+            let rows: Vec<u64> = rows.iter().map(|r| r.0).collect();
+            self.0.lock().push(format!("together {rows:?}"));
+        }
+        fn victims(&mut self, _: Want, _: &Context) -> Vec<Verdict> {
+            Vec::new()
+        }
+        fn admit(&mut self, candidate: &Item, _: &Context) -> Verdict {
+            Verdict {
+                row: candidate.row,
+                keep: 0.0,
+                certain: true,
+                reason: "",
+            }
+        }
+        fn explain(&self, row: Row, _: &Context) -> Explanation {
+            Explanation {
+                row,
+                known: false,
+                keep: None,
+                figures: Vec::new(),
+                words: String::new(),
+            }
+        }
+        fn len(&self) -> usize {
+            0
+        }
+        fn bytes(&self) -> u64 {
+            0
+        }
+        fn bytes_after(&self, _: usize) -> u64 {
+            0
+        }
+        fn save(&self, _: &mut Vec<u8>) {}
+        fn load(&mut self, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn rows_of_one_search_are_heard_together_after_their_accesses_within_the_limit() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let counts = Arc::new(Counts::default());
+        let desk = Desk::new(Box::new(Scribe(told.clone())), 8, counts.clone());
+        let rows = |of: std::ops::Range<u64>| of.map(Row);
+        let used = |row| Event::Accessed { row };
+        desk.access(rows(1..3).map(used), Time(1));
+        desk.together(rows(1..3), Time(1));
+        desk.together(rows(5..6), Time(1));
+        desk.together(rows(10..16), Time(1));
+        // Six and two are eight rows: three more are too many.
+        desk.together(rows(20..23), Time(1));
+        desk.with(|_| ());
+        let expected = [
+            "used 1",
+            "used 2",
+            "together [1, 2]",
+            "together [10, 11, 12, 13, 14, 15]",
+        ];
+        assert_eq!(*told.lock(), expected);
+        assert_eq!(counts.events_dropped.load(Ordering::Relaxed), 1);
+        // Heard, so that there is room again; of many rows the nearest count.
+        told.lock().clear();
+        let desk = Desk::new(Box::new(Scribe(told.clone())), 1000, counts);
+        desk.together(rows(0..200), Time(2));
+        desk.with(|_| ());
+        assert_eq!(told.lock()[0].matches(',').count(), TOGETHER_MAX - 1);
+    }
+}

@@ -1,0 +1,213 @@
+//! The replay meets reference miss ratios digit by digit, and its command answers as it says.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use aether::replay::{CacheSize, Choice, Plan, Reference, Request, Trace, TraceOptions};
+
+/// The traces, beside the repository or in the folder that `AETHER_SHARED` names.
+fn traces() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("AETHER_SHARED").map_or(beside, PathBuf::from);
+    let folder = shared.join("traces");
+    folder.join("reference.csv").is_file().then_some(folder)
+}
+
+fn plan(policies: &str, sizes: Vec<CacheSize>, by_bytes: bool) -> Plan {
+    Plan {
+        policies: Choice::list(policies).expect("policies"),
+        sizes,
+        by_bytes,
+        unit_us: 1_000_000,
+        retrievals: false,
+        seed: 1,
+        threads: NonZeroUsize::new(2).expect("two"),
+    }
+}
+
+fn aether(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aether"))
+        .args(args)
+        .output()
+        .expect("the command starts")
+}
+
+fn synthetic(requests: impl Iterator<Item = u64>) -> Trace {
+    let request = |(time, key)| Request {
+        time,
+        key,
+        size: 1,
+        write: false,
+        importance: None,
+    };
+    Trace::from_requests("synthetic", (0..).zip(requests).map(request)).expect("requests in order")
+}
+
+#[test]
+fn lru_fifo_and_belady_meet_the_reference_in_every_cell_to_six_digits() {
+    let Some(folder) = traces() else {
+        println!("skipped: ../shared/traces is not there");
+        return;
+    };
+    let names = ["lru", "fifo", "belady"];
+    let registry = Arc::new(aether::registry().unwrap());
+    let have: Vec<_> = names
+        .iter()
+        .filter(|name| **name == "belady" || registry.get(aether::Role::Policy, name).is_ok())
+        .collect();
+    let reference = Reference::read(&folder.join("reference.csv")).unwrap();
+    let policies: Vec<&str> = have.iter().map(|name| **name).collect();
+    let mut met = 0;
+    for name in reference.traces() {
+        let path = folder.join(format!("{name}.csv.zst"));
+        let trace = Trace::read(&path, &TraceOptions::default(), &mut |_| ()).unwrap();
+        let shares = reference.fractions(name).into_iter();
+        let sizes = shares.map(CacheSize::Share).collect();
+        let plan = plan(&policies.join(","), sizes, trace.has_sizes());
+        for cell in plan.run(&registry, &trace, &|_| ()).unwrap() {
+            let Some(wanted) = reference.of(&cell) else {
+                continue;
+            };
+            let close = |a: f64, b: f64| (a - b).abs() < 0.6e-6;
+            assert!(
+                cell.cache_size == wanted.cache_size
+                    && close(cell.object_miss_ratio, wanted.object_miss_ratio)
+                    && close(cell.byte_miss_ratio, wanted.byte_miss_ratio),
+                "expected {wanted:?}, got {cell:?}"
+            );
+            met += 1;
+        }
+    }
+    println!("{met} cells of {} met", policies.join(", "));
+    assert_eq!(met, 26 * policies.len());
+}
+
+#[test]
+fn a_loop_larger_than_the_cache_has_known_answers() {
+    // 100 keys in turn, ten rounds, 50 places: LRU misses always, Belady keeps 49 of them and gives one place to the others.
+    let trace = synthetic((0..1000).map(|i| i % 100));
+    let registry = Arc::new(aether::registry().unwrap());
+    let found = plan("lru,belady", vec![CacheSize::Units(50)], false)
+        .run(&registry, &trace, &|_| ())
+        .unwrap();
+    assert_eq!(found[0].object_miss_ratio, 1.0);
+    assert_eq!(found[0].gap_closed, Some(0.0));
+    assert_eq!(found[1].gap_closed, Some(1.0));
+    // Of each round after the first about 49 to 50 hit.
+    let hits = 1000.0 * (1.0 - found[1].object_miss_ratio);
+    assert!((9.0 * 49.0..=9.0 * 50.0).contains(&hits), "{hits}");
+}
+
+#[test]
+fn the_command_prints_a_line_of_json_for_each_policy_and_size_and_writes_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("walk.csv");
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut text = String::from("time,key,size,op\n");
+    for t in 0..20_000 {
+        let key = rng.u64(..1000).min(rng.u64(..1000));
+        text.push_str(&format!("{t},{key},{},0\n", 1 + key % 9));
+    }
+    std::fs::write(&path, text).unwrap();
+    let (path, page) = (path.to_str().unwrap(), folder.path().join("page.html"));
+    let out = aether(&[
+        "replay",
+        "--json",
+        "--trace",
+        path,
+        "--policy",
+        "lfu,belady",
+        "--cache",
+        "1%,10%",
+        "--bytes",
+        "--report",
+        page.to_str().unwrap(),
+    ]);
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let stdout = String::from_utf8(out.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = stdout
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 4);
+    for line in &lines {
+        assert_eq!(line["trace"], "walk");
+        for field in [
+            "cache_fraction",
+            "cache_size",
+            "object_miss_ratio",
+            "byte_miss_ratio",
+            "moves_per_access",
+            "metadata_bytes_per_item",
+            "ns_per_access",
+            "gap_closed",
+        ] {
+            assert!(line[field].is_number(), "{field}: {line}");
+        }
+        let missed = line["object_miss_ratio"].as_f64().unwrap();
+        assert!((0.0..1.0).contains(&missed), "{line}");
+    }
+    assert!(
+        std::fs::read_to_string(page)
+            .unwrap()
+            .matches("<svg")
+            .count()
+            == 1
+    );
+    let again = aether(&[
+        "replay", "--trace", path, "--policy", "lru", "--cache", "5%",
+    ]);
+    let table = String::from_utf8(again.stdout).unwrap();
+    assert!(
+        table.starts_with("trace") && table.contains("lru"),
+        "{table}"
+    );
+}
+
+#[test]
+fn what_cannot_be_replayed_is_refused_with_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good.csv");
+    std::fs::write(&good, "time,key\n0,1\n1,2\n2,1\n").unwrap();
+    let bad = folder.path().join("bad.csv");
+    std::fs::write(&bad, "time,key\n0,1\nx,2\n").unwrap();
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+    for (args, code, what) in [
+        (&["--trace", bad][..], 1, "bad.csv:3"),
+        (
+            &["--trace", good, "--policy", "lrü"],
+            1,
+            "unknown policy plug-in",
+        ),
+        (&["--trace", good, "--policy", "bellady"], 1, "belady"),
+        (&["--trace", good, "--policy", "lru:speed=1"], 1, "speed"),
+        (&["--trace", good, "--policy", ""], 1, "at least one policy"),
+        (&["--trace", good, "--cache", "0"], 2, "at least 1"),
+        (
+            &["--trace", good, "--cache", "0.01%"],
+            1,
+            "is 0: expected at least 1",
+        ),
+        (&["--trace", good, "--cache", "lots"], 2, "cache size"),
+        (&["--trace", good, "--time-unit", "0s"], 2, "--time-unit"),
+        (&["--trace", "no/such.csv"], 1, "no/such.csv"),
+        (&[], 2, "--trace"),
+    ] {
+        let out = aether(&[&["replay"], args].concat());
+        let stderr = String::from_utf8(out.stderr).unwrap();
+        assert!(stderr.contains(what), "{args:?}: {stderr}");
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {stderr}");
+    }
+    // A cache of one row is a cache.
+    let one = aether(&[
+        "replay", "--trace", good, "--policy", "lru", "--cache", "1", "--json",
+    ]);
+    let text = String::from_utf8(one.stdout).unwrap();
+    assert!(text.contains("\"object_miss_ratio\":1.0"), "{text}");
+}
