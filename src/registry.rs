@@ -17,6 +17,10 @@ const NAMED: &[&Plugin] = &[
     &aether_cold_file::PLUGIN,
     #[cfg(feature = "cold-object-store")]
     &aether_cold_object_store::PLUGIN,
+    #[cfg(feature = "cold-cached")]
+    &aether_cold_cached::PLUGIN,
+    #[cfg(feature = "cold-simulated-s3")]
+    &aether_cold_simulated_s3::PLUGIN,
     #[cfg(feature = "meta-memory")]
     &aether_meta_memory::PLUGIN,
     #[cfg(feature = "meta-redb")]

@@ -184,6 +184,16 @@ fn each_kind_of_mistake_points_at_its_line_and_says_how_to_mend_it() {
             "unknown codec plug-in \"gzip\"",
         ),
         (
+            "[cold]\nbackend = \"simulated-s3\"\n[cold.inner]\nbackend = \"fiel\"\n",
+            "4:11",
+            "did you mean \"file\"?",
+        ),
+        (
+            "[cold]\nbackend = \"simulated-s3\"\n[cold.inner]\nbackend = \"memory\"\n",
+            "2:11",
+            "forgets everything when the process ends",
+        ),
+        (
             "[cold]\nbackend = \"memory\"\n",
             "2:11",
             "forgets everything when the process ends",

@@ -8,12 +8,18 @@ use aether::Role;
 const FEATURES: &[(Role, &str, bool)] = &[
     (Role::Hot, "flat", cfg!(feature = "hot-flat")),
     (Role::Hot, "hnsw", cfg!(feature = "hot-hnsw")),
+    (Role::Cold, "cached", cfg!(feature = "cold-cached")),
     (Role::Cold, "file", cfg!(feature = "cold-file")),
     (Role::Cold, "memory", cfg!(feature = "cold-memory")),
     (
         Role::Cold,
         "object-store",
         cfg!(feature = "cold-object-store"),
+    ),
+    (
+        Role::Cold,
+        "simulated-s3",
+        cfg!(feature = "cold-simulated-s3"),
     ),
     (Role::Meta, "memory", cfg!(feature = "meta-memory")),
     (Role::Meta, "redb", cfg!(feature = "meta-redb")),

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod flux;
 pub mod id;
+pub mod layer;
 pub mod migrate;
 mod partition;
 pub mod plugin;

@@ -15,6 +15,8 @@ const KNOWN: &[(Role, &str, &str)] = &[
     (Role::Cold, "memory", "cold-memory"),
     (Role::Cold, "file", "cold-file"),
     (Role::Cold, "object-store", "cold-object-store"),
+    (Role::Cold, "cached", "cold-cached"),
+    (Role::Cold, "simulated-s3", "cold-simulated-s3"),
     (Role::Meta, "memory", "meta-memory"),
     (Role::Meta, "redb", "meta-redb"),
     (Role::Meta, "sled", "meta-sled"),
@@ -125,6 +127,18 @@ impl Registry {
             message.push_str(&format!("; did you mean {near:?}?"));
         }
         Err(Error::config(message))
+    }
+
+    /// Whether what a store keeps survives the process: a wrapper keeps what the store inside keeps.
+    ///
+    /// # Errors
+    /// `Config` for an unknown name.
+    pub fn persistent(&self, slot: &Slot) -> Result<bool> {
+        let kept = self.find(slot.role, slot)?.persistent;
+        Ok(match slot.inner()? {
+            Some(inner) => kept && self.persistent(&inner)?,
+            None => kept,
+        })
     }
 
     fn codec_plugin(&self, id: CodecId) -> Option<&'static Plugin> {

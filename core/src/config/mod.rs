@@ -1,9 +1,10 @@
 //! A TOML file becomes a checked [`Config`].
 //!
-//! `[memory]`, `[flux]`, `[search]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
+//! `[memory]`, `[flux]`, `[search]`, `[remote]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
 //! pick a plug-in with `backend = "…"`; their other keys belong to the plug-in. Environment variables such as
 //! `AETHER__HOT__BACKEND=flat` override single keys.
 
+mod nested;
 mod raw;
 mod tables;
 mod units;
@@ -17,7 +18,9 @@ use toml_edit::{Item, Table, Value};
 
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
-pub use tables::{Durability, FluxConfig, LimitsConfig, MemoryConfig, SearchConfig, SearchMode};
+pub use tables::{
+    Durability, FluxConfig, LimitsConfig, MemoryConfig, RemoteConfig, SearchConfig, SearchMode,
+};
 pub use units::{ByteSize, Span};
 
 use crate::error::{Error, Result};
@@ -107,6 +110,8 @@ pub struct Config {
     pub flux: FluxConfig,
     /// `[search]`.
     pub search: SearchConfig,
+    /// `[remote]`.
+    pub remote: RemoteConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[hot]`.
@@ -145,8 +150,8 @@ const DEFAULTS: [(Role, &str); 5] = [
     (Role::Policy, "flux"),
 ];
 
-const TABLES: [&str; 9] = [
-    "memory", "flux", "search", "limits", "hot", "cold", "meta", "codec", "policy",
+const TABLES: [&str; 10] = [
+    "memory", "flux", "search", "remote", "limits", "hot", "cold", "meta", "codec", "policy",
 ];
 
 impl Default for Config {
@@ -156,6 +161,7 @@ impl Default for Config {
             memory: MemoryConfig::default(),
             flux: FluxConfig::default(),
             search: SearchConfig::default(),
+            remote: RemoteConfig::default(),
             limits: LimitsConfig::default(),
             hot: slot(0),
             cold: slot(1),
@@ -251,6 +257,7 @@ impl Config {
         let memory: MemoryConfig = take("memory")?.parse()?;
         let flux: FluxConfig = take("flux")?.parse()?;
         let search: SearchConfig = take("search")?.parse()?;
+        let remote: RemoteConfig = take("remote")?.parse()?;
         let limits: LimitsConfig = take("limits")?.parse()?;
         let mut slot = |i: usize| {
             let (role, default) = DEFAULTS[i];
@@ -266,6 +273,7 @@ impl Config {
             memory,
             flux,
             search,
+            remote,
             limits,
             hot,
             cold,
@@ -387,6 +395,33 @@ impl Config {
             !s.deadline.0.is_zero(),
             "more than \"0s\"",
         )?;
+        let r = &self.remote;
+        check(
+            "remote",
+            "hedge",
+            finite_in(r.hedge, 0.0, 0.999),
+            "0.0 to 0.999",
+        )?;
+        check(
+            "remote",
+            "hedge_share",
+            finite_in(r.hedge_share, 0.0, 1.0),
+            "0.0 to 1.0",
+        )?;
+        check("remote", "retries", r.retries <= 100, "0 to 100")?;
+        for (key, price) in [
+            ("price_get", r.price_get),
+            ("price_put", r.price_put),
+            ("price_month", r.price_month),
+            ("price_transfer", r.price_transfer),
+        ] {
+            check(
+                "remote",
+                key,
+                finite_in(price, 0.0, 1e6),
+                "0.0 to 1000000.0",
+            )?;
+        }
         check("limits", "k", l.k > 0, "at least 1")?;
         check("limits", "batch_rows", l.batch_rows > 0, "at least 1")?;
         check(
@@ -404,13 +439,11 @@ impl Config {
     /// `Config` for an unknown one, or for a volatile cold store under a persistent metadata store.
     pub fn check_plugins(&self, registry: &Registry) -> Result<()> {
         for slot in self.slots() {
-            registry
-                .get(slot.role, &slot.backend)
-                .map_err(|e| slot.at_backend(e))?;
+            slot.check_names(registry)?;
         }
         let cold = registry.get(Role::Cold, &self.cold.backend)?;
         let meta = registry.get(Role::Meta, &self.meta.backend)?;
-        if meta.persistent && !cold.persistent {
+        if meta.persistent && !registry.persistent(&self.cold)? {
             return Err(self.cold.at_backend(Error::config(format!(
                 "cold store {:?} forgets everything when the process ends, but metadata store {:?} does not: \
                  after a restart its rows would be missing; choose a persistent cold store, or meta \"memory\"",
@@ -441,31 +474,7 @@ impl Config {
             }));
         }
         for slot in self.slots() {
-            let table = slot.raw.path().to_owned();
-            settings.push(Setting {
-                table: table.clone(),
-                key: "backend".to_owned(),
-                value: format!("{:?}", slot.backend),
-                origin: slot.backend_origin(),
-            });
-            let options = registry
-                .get(slot.role, &slot.backend)
-                .map_or(&[][..], |p| p.options);
-            settings.extend(options.iter().map(|o| {
-                Setting {
-                    table: table.clone(),
-                    key: o.name.to_owned(),
-                    value: match slot.raw.text(o.name) {
-                        None => o.default.to_owned(),
-                        // A free table of keys for another library may hold credentials.
-                        Some(text) if text.starts_with('{') => {
-                            "{ … } (not shown: it may hold secrets)".to_owned()
-                        }
-                        Some(text) => text,
-                    },
-                    origin: slot.raw.origin(o.name),
-                }
-            }));
+            slot.settings(registry, &mut settings);
         }
         settings
     }
@@ -479,6 +488,7 @@ impl Config {
             "memory" => value(&self.memory, key),
             "flux" => value(&self.flux, key),
             "search" => value(&self.search, key),
+            "remote" => value(&self.remote, key),
             _ => value(&self.limits, key),
         };
         found.unwrap_or_default()
@@ -486,11 +496,12 @@ impl Config {
 }
 
 /// The engine's own tables and their keys.
-pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 4] {
+pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 5] {
     [
         ("memory", MemoryConfig::OPTIONS),
         ("flux", FluxConfig::OPTIONS),
         ("search", SearchConfig::OPTIONS),
+        ("remote", RemoteConfig::OPTIONS),
         ("limits", LimitsConfig::OPTIONS),
     ]
 }

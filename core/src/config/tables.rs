@@ -173,6 +173,33 @@ table! {
 }
 
 table! {
+    /// `[remote]`: how reads of the cold store are hedged and repeated, and what its requests cost. The prices are those that S3 Standard
+    /// lists in us-east-1 for use within its region; put your provider's here.
+    RemoteConfig {
+        /// Quantile of the last reads' times after which a read is sent a second time, and the first answer counts; 0 sends none.
+        hedge: f64 = "0.95", "quantile";
+        /// Reads are never sent a second time before this, so that quick stores never see one.
+        hedge_after: Span = "\"20ms\"", "duration";
+        /// Most reads that are sent a second time.
+        hedge_share: f64 = "0.1", "share of reads";
+        /// How often a call that failed for now is repeated; a store such as object-store repeats requests itself.
+        retries: u32 = "0", "";
+        /// Pause before the first repetition at most; each further one may pause twice as long. The pause is drawn evenly.
+        retry_pause: Span = "\"100ms\"", "duration";
+        /// Longest pause before a repetition.
+        retry_pause_max: Span = "\"5s\"", "duration";
+        /// Price of a thousand reads or questions for a length.
+        price_get: f64 = "0.0004", "dollars";
+        /// Price of a thousand puts or pages of a listing; deletions are free.
+        price_put: f64 = "0.005", "dollars";
+        /// Price of a gigabyte (1e9 bytes) kept for a month.
+        price_month: f64 = "0.023", "dollars";
+        /// Price of a gigabyte read.
+        price_transfer: f64 = "0.0", "dollars";
+    }
+}
+
+table! {
     /// `[limits]`: what a single call may ask for.
     LimitsConfig {
         /// Largest k of a search.

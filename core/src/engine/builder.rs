@@ -25,6 +25,7 @@ use super::record::{
     Counters, Expiry, Fresh, Home, Identity, Manifest, Stub, decode_clock, decode_dead_key,
     decode_intent, encode_clock, key,
 };
+use super::remote::Remote;
 use super::restore::RestoreQueue;
 use super::stats::Counts;
 use super::timeline::Timeline;
@@ -181,9 +182,7 @@ pub(super) async fn open_stores(
 
 /// Whether anything of this memory outlives the process.
 pub(super) fn keeps_files(config: &Config, registry: &Registry) -> Result<bool> {
-    let meta = registry.get(crate::plugin::Role::Meta, &config.meta.backend)?;
-    let cold = registry.get(crate::plugin::Role::Cold, &config.cold.backend)?;
-    Ok(meta.persistent || cold.persistent)
+    Ok(registry.persistent(&config.meta)? || registry.persistent(&config.cold)?)
 }
 
 async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
@@ -255,6 +254,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         write_identity(&identity, &*meta, epoch, wall_us).await?;
     }
     let counts = Arc::new(Counts::default());
+    let (cold, remote) = Remote::open(cold, &*meta, &config.remote, config.memory.seed).await?;
     let payload_max = config.limits.payload_bytes.0.max(1 << 24);
     let blocks = BlockReader::new(
         cold,
@@ -323,6 +323,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         hot_search_us: AtomicU64::new(0),
         reaping: Mutex::new(()),
         lock: Mutex::new(lock),
+        remote,
         timeline,
         registry,
         config,

@@ -430,6 +430,14 @@ impl BlockReader {
     fn keep(&self, segment: &Segment, index: usize, kind: u8, bytes: &Bytes) {
         let key = (segment.id.0, index as u32, kind);
         if self.cache.peek(&key).is_none() {
+            if let Some(block) = segment.directory.blocks.get(index) {
+                let range = if kind == SCAN {
+                    block.scan_range()
+                } else {
+                    block.payloads_range()
+                };
+                self.store.verified(&segment.blob, range, bytes);
+            }
             // A copy of its own: a slice would keep the whole read alive, beyond what the cache counts.
             self.cache.insert(key, Bytes::copy_from_slice(bytes));
         }

@@ -20,6 +20,7 @@ use super::directory::Directory;
 use super::lock::DirLock;
 use super::readers::{Deferred, Readers};
 use super::record::{Counters, Expiry};
+use super::remote::Remote;
 use super::restore::RestoreQueue;
 use super::stats::{Counts, Stats};
 use super::timeline::Timeline;
@@ -156,6 +157,7 @@ pub(crate) struct Inner {
     pub(crate) hot_search_us: AtomicU64,
     pub(crate) reaping: Mutex<()>,
     pub(crate) lock: Mutex<Option<DirLock>>,
+    pub(crate) remote: Remote,
 }
 
 /// What the last turn of the scheduler saw.
@@ -412,6 +414,7 @@ impl Inner {
             midpoint: gauge.midpoint,
             policy: self.config.policy.backend.clone(),
             poisoned: self.poisoned.read().as_ref().map(ToString::to_string),
+            remote: self.remote_stats(view.blob_bytes(), view.live_rows()),
             counted: self.counts.read(),
         }
     }

@@ -19,6 +19,7 @@ mod memory;
 mod query;
 mod readers;
 mod record;
+mod remote;
 mod restore;
 mod snapshot;
 mod stats;
@@ -30,6 +31,7 @@ pub use blocking::BlockingMemory;
 pub use builder::MemoryBuilder;
 pub use check::{CheckReport, Problem, check};
 pub use memory::Memory;
+pub use remote::RemoteStats;
 pub use snapshot::SnapshotReport;
 pub use stats::{Counted, RestoreFailure, Stats};
 pub use types::{

@@ -264,6 +264,7 @@ pub(crate) mod key {
     pub(crate) const FORMAT: &[u8] = b"format";
     pub(crate) const COUNTERS: &[u8] = b"counters";
     pub(crate) const CLOCK: &[u8] = b"clock";
+    pub(crate) const LEDGER: &[u8] = b"ledger";
     pub(crate) const GENERATION: &[u8] = b"generation/";
     pub(crate) const POLICY: &[u8] = b"policy/";
     pub(crate) const PIN: &[u8] = b"pin/";

@@ -11,12 +11,18 @@
 //! | `aether_moves_total{to}` | counter | rows that changed tier |
 //! | `aether_migrations_failed_total` | counter | migrations that were rolled back or abandoned |
 //! | `aether_events_dropped_total` | counter | accesses that the policy was not told of |
+//! | `aether_store_requests_total{kind}`, `aether_store_bytes_total{way}` | counter | what the cold store was asked, since the memory was created |
+//! | `aether_store_hedges_total{what}`, `aether_store_retries_total` | counter | reads sent twice, and calls repeated, since it was opened |
+//! | `aether_store_dollars{for}`, `aether_store_dollars_month` | gauge | price of all requests so far, and of a month of what is stored |
+//! | `aether_cache_hit_ratio` | gauge | share of blocks that the cache had |
 //! | `aether_hot_bytes`, `aether_hot_rows`, `aether_cold_rows`, `aether_temperature`, `aether_pressure` | gauge | as in [`Stats`] |
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
+
+use super::remote::RemoteStats;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -89,6 +95,14 @@ counts! {
     ticks,
 }
 
+impl Counted {
+    /// Share of blocks that the cache had; `None` before the first block was asked for.
+    pub fn cache_hit_rate(&self) -> Option<f64> {
+        let all = self.cache_hits + self.cache_misses;
+        (all > 0).then(|| self.cache_hits as f64 / all as f64)
+    }
+}
+
 /// A promotion that was given up.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RestoreFailure {
@@ -143,6 +157,8 @@ pub struct Stats {
     pub policy: String,
     /// Why writes are refused, if they are.
     pub poisoned: Option<String>,
+    /// The cold store's requests and their price.
+    pub remote: RemoteStats,
     /// Counters since the memory was opened.
     #[serde(flatten)]
     pub counted: Counted,

@@ -94,6 +94,7 @@ impl Inner {
         metrics::gauge!("aether_hot_rows").set(fill.rows as f64);
         metrics::gauge!("aether_hot_bytes").set(self.hot_parts().values().sum::<u64>() as f64);
         metrics::gauge!("aether_cold_rows").set(self.view().live_rows() as f64);
+        self.publish_remote();
         Ok(report)
     }
 
@@ -514,6 +515,7 @@ impl Inner {
             Bytes::from_static(key::CLOCK),
             encode_clock(time, wall),
         );
+        self.flush_ledger(&mut batch);
         let rows: Vec<Row> = renewed.keys().copied().collect();
         let keys: Vec<Bytes> = rows.iter().map(|r| key::expiry(*r)).collect();
         for (row, present) in rows

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::id::BlobKey;
 
+use super::Usage;
+
 /// One blob of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlobInfo {
@@ -52,4 +54,14 @@ pub trait ColdStore: fmt::Debug + Send + Sync + 'static {
     /// cut short are never listed. On stores with eventual listings a blob put or deleted within the last moments may be
     /// missing or still be shown; the engine never takes a listing for the truth about a blob it may need.
     async fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>>;
+
+    /// What was asked of the medium since the store was opened, for a store whose requests are not one for one its calls. `None`, as
+    /// the default says, lets the engine count calls. A store that wraps another one passes its answer on.
+    fn usage(&self) -> Option<Usage> {
+        None
+    }
+
+    /// Tells that the engine has checked the checksums of these bytes of a blob. A store that caches keeps what it read only then; the
+    /// default keeps nothing. A store that wraps another one passes it on. Must not wait for anything.
+    fn verified(&self, _key: &BlobKey, _range: Range<u64>, _bytes: &Bytes) {}
 }

@@ -16,6 +16,7 @@ mod cold_store;
 mod eviction_policy;
 mod hot_index;
 mod meta_store;
+mod usage;
 
 pub use codec::{ByteCodec, Codec, CodecId, Fidelity};
 pub use cold_store::{BlobInfo, ColdStore};
@@ -26,3 +27,4 @@ pub use hot_index::{HotCapability, HotIndex, HotStats, Neighbor, RowFilter, Sear
 pub use meta_store::{
     Batch, Epoch, KeyRange, MetaCapability, MetaStore, Op, Precondition, Seq, Table,
 };
+pub use usage::{Usage, UsageCounter, runs};

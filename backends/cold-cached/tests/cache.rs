@@ -1,0 +1,180 @@
+//! What is kept, for how long, and what happens when it is damaged or gone.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use aether_cold_cached::{BlockCache, CachedStore};
+use aether_core::BlobKey;
+use aether_core::role::ColdStore;
+use aether_testkit::fake::cold::StrictCold;
+use bytes::Bytes;
+
+const BLOCK: usize = 64 << 10;
+
+fn key(n: usize) -> BlobKey {
+    BlobKey::new(format!("segments/{n}")).expect("a valid key")
+}
+
+fn noise(seed: u64, len: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as u8
+    };
+    std::iter::repeat_with(next)
+        .take(len)
+        .collect::<Vec<_>>()
+        .into()
+}
+
+struct World {
+    inner: StrictCold,
+    store: CachedStore,
+}
+
+fn world(folder: Option<&Path>) -> World {
+    around(StrictCold::new(), folder)
+}
+
+fn around(inner: StrictCold, folder: Option<&Path>) -> World {
+    let disk = folder.map(|f| (f.join("cache"), 64 << 20));
+    let blocks = BlockCache::open(1 << 20, disk).expect("the cache opens");
+    let store = CachedStore::new(Arc::new(inner.clone()), blocks);
+    World { inner, store }
+}
+
+impl World {
+    async fn read(&self, n: usize, ranges: &[Range<u64>]) -> Vec<Bytes> {
+        let read = self.store.read(&key(n), ranges).await;
+        read.expect("read").expect("present")
+    }
+
+    /// Reads as the engine does: what is right is said to be.
+    async fn read_verified(&self, n: usize, range: Range<u64>) -> Bytes {
+        let bytes = self.read(n, std::slice::from_ref(&range)).await.remove(0);
+        self.store.verified(&key(n), range, &bytes);
+        bytes
+    }
+
+    fn reads(&self) -> u64 {
+        self.inner.counts().reads
+    }
+}
+
+#[tokio::test]
+async fn only_what_was_verified_is_kept_and_only_what_is_missing_is_asked_for() {
+    let w = world(None);
+    let data = noise(1, 3 * BLOCK);
+    w.store.put(&key(1), data.clone()).await.unwrap();
+    for _ in 0..3 {
+        w.read(1, &[0..100]).await;
+    }
+    assert_eq!(w.reads(), 3, "nobody said that it was right");
+    w.read_verified(1, 0..100).await;
+    assert_eq!(w.read(1, &[0..100]).await[0], data[..100]);
+    assert_eq!(w.reads(), 4);
+    // Another range of the same bytes is another block.
+    w.read(1, &[0..99]).await;
+    assert_eq!(w.reads(), 5);
+    let mixed = w.read(1, &[200..300, 0..100, 7..7]).await;
+    assert_eq!(w.reads(), 6);
+    assert_eq!(
+        (&mixed[0][..], &mixed[1][..], mixed[2].len()),
+        (&data[200..300], &data[..100], 0)
+    );
+    let counts = w.store.counts();
+    assert_eq!(counts.hits_ram.load(Relaxed), 2);
+    assert!(counts.hit_rate().unwrap() < 0.5);
+}
+
+/// A cache of a megabyte that was shown four gets three quarters of them back from disk at most, and never wrong bytes.
+#[tokio::test]
+async fn what_leaves_ram_is_found_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let w = world(Some(folder.path()));
+    const BLOBS: usize = 64;
+    for n in 0..BLOBS {
+        w.store.put(&key(n), noise(n as u64, BLOCK)).await.unwrap();
+        w.read_verified(n, 0..BLOCK as u64).await;
+    }
+    // Writing to disk goes on behind; every round finds more of it.
+    let mut found = 0;
+    for _ in 0..100 {
+        for n in 0..BLOBS {
+            assert_eq!(
+                w.read(n, &[0..BLOCK as u64]).await[0],
+                noise(n as u64, BLOCK)
+            );
+        }
+        found = w.store.counts().hits_disk.load(Relaxed);
+        if found > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(found > 0, "nothing came from disk: {:?}", w.store.counts());
+}
+
+/// The cache's files are overwritten under it: what comes back is right or comes from the store.
+#[tokio::test]
+async fn damage_on_disk_is_a_miss() {
+    let folder = tempfile::tempdir().unwrap();
+    let w = world(Some(folder.path()));
+    const BLOBS: usize = 64;
+    for n in 0..BLOBS {
+        w.store.put(&key(n), noise(n as u64, BLOCK)).await.unwrap();
+        w.read_verified(n, 0..BLOCK as u64).await;
+    }
+    for round in 0..20 {
+        for entry in std::fs::read_dir(folder.path().join("cache")).unwrap() {
+            let path = entry.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            // One byte of each kilobyte, so that every block on disk is hit.
+            bytes.iter_mut().step_by(1024).for_each(|b| *b ^= 0x55);
+            std::fs::write(&path, bytes).unwrap();
+        }
+        for n in 0..BLOBS {
+            let read = w.read(n, &[0..BLOCK as u64]).await;
+            assert_eq!(read[0], noise(n as u64, BLOCK), "round {round}, blob {n}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_blob_that_was_deleted() {
+    let w = around(StrictCold::new().allow_reuse(), None);
+    w.store.put(&key(1), noise(1, 100)).await.unwrap();
+    let old = w.read_verified(1, 0..100).await;
+    w.store.delete(&key(1)).await.unwrap();
+    assert_eq!(w.store.read(&key(1), &[0..100]).await.unwrap(), None);
+    w.store.put(&key(1), noise(2, 100)).await.unwrap();
+    // A late word about the old bytes does not count either.
+    w.store.verified(&key(1), 0..100, &old);
+    assert_eq!(w.read(1, &[0..100]).await[0], noise(2, 100));
+}
+
+/// Reopening forgets: a memory that was made anew in the same folder must not see blocks of the one before.
+#[tokio::test]
+async fn an_opening_begins_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    for seed in [1, 2] {
+        let w = world(Some(folder.path()));
+        for n in 0..40 {
+            w.store
+                .put(&key(n), noise(seed + n as u64, BLOCK))
+                .await
+                .unwrap();
+            let read = w.read_verified(n, 0..BLOCK as u64).await;
+            assert_eq!(
+                read,
+                noise(seed + n as u64, BLOCK),
+                "opening {seed}, blob {n}"
+            );
+        }
+    }
+}
