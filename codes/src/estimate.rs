@@ -41,6 +41,21 @@ pub struct Query {
     products: Vec<i32>,
 }
 
+/// The smallest distance from a query that a vector within `radius` of a centroid can have, `rank` being the distance of the centroid
+/// itself and `norm` the query's length (which only an inner product asks for): no row of such a block is nearer, for certain. Under
+/// cosine the centroid is of unit length, and the radius one of directions.
+pub fn least(measure: Measure, norm: f32, rank: f32, radius: f32) -> f32 {
+    let within = |away2: f32| (away2.max(0.0).sqrt() - radius).max(0.0).powi(2);
+    let least = match measure {
+        Measure::L2 => within(rank),
+        Measure::InnerProduct => rank - radius * norm,
+        // Of unit vectors, half the squared distance is 1 - cos.
+        Measure::Cosine => within(2.0 * rank) / 2.0,
+    };
+    // Rounding: more than the sums and the root can err by.
+    least - 1e-5 * (rank.abs() + radius + radius * radius)
+}
+
 /// Share of a term's size that rounding in f32 may cost, sums over thousands of dimensions included.
 const ROUNDING: f32 = 4e-6;
 
@@ -81,23 +96,6 @@ impl Query {
             kernel,
             products: Vec::new(),
         }
-    }
-
-    /// The query as distances see it: of unit length under cosine.
-    pub fn plain(&self) -> &[f32] {
-        &self.plain
-    }
-
-    /// The smallest distance that a vector within `radius` of a centroid can have: no row of such a block is nearer, for certain.
-    pub fn least(&self, coder: &Coder, centroid: &[f32], radius: f32) -> f32 {
-        let (base, away) = self.place(coder.measure(), centroid);
-        let least = match coder.measure() {
-            Measure::L2 => (away - radius).max(0.0).powi(2),
-            Measure::InnerProduct => base - radius * dot(&self.plain, &self.plain).sqrt(),
-            // Of unit vectors, half the squared distance is 1 - cos.
-            Measure::Cosine => (away - radius).max(0.0).powi(2) / 2.0,
-        };
-        least - ROUNDING * (base.abs() + away * away)
     }
 
     /// The part of every distance that the centroid alone decides, and the distance to the centroid.

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use aether_codes::{Block, Bounds, Coder, Kernel, KernelKind, Measure, Query, deviations};
+use aether_codes::{Block, Bounds, Coder, Kernel, KernelKind, Measure, Query, deviations, least};
 
 const MEASURES: [Measure; 3] = [Measure::L2, Measure::InnerProduct, Measure::Cosine];
 
@@ -103,9 +103,10 @@ fn run(dim: usize, bits: u8, measure: Measure, kind: Kind, confidence: f64) -> T
         assert!(query.estimate(&coder, &centroid, &bytes, rows.len(), z, &mut bounds));
         let truth: Vec<f64> = rows.iter().map(|v| distance(measure, &q, v)).collect();
         let nearest = truth.iter().copied().fold(f64::INFINITY, f64::min);
-        tested
-            .least
-            .push((query.least(&coder, &centroid, block.radius()), nearest));
+        let norm = q.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let rank = distance(measure, &q, &centroid) as f32;
+        let bound = least(measure, norm, rank, block.radius());
+        tested.least.push((bound, nearest));
         tested.pairs.extend(truth.into_iter().zip(bounds));
     }
     tested

@@ -1,6 +1,6 @@
 //! A TOML file becomes a checked [`Config`].
 //!
-//! `[memory]`, `[flux]`, `[search]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
+//! `[memory]`, `[flux]`, `[search]`, `[codes]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
 //! pick a plug-in with `backend = "…"`; their other keys belong to the plug-in. Environment variables such as
 //! `AETHER__HOT__BACKEND=flat` override single keys.
 
@@ -17,7 +17,9 @@ use toml_edit::{Item, Table, Value};
 
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
-pub use tables::{Durability, FluxConfig, LimitsConfig, MemoryConfig, SearchConfig, SearchMode};
+pub use tables::{
+    CodesConfig, Durability, FluxConfig, LimitsConfig, MemoryConfig, SearchConfig, SearchMode,
+};
 pub use units::{ByteSize, Span};
 
 use crate::error::{Error, Result};
@@ -107,6 +109,8 @@ pub struct Config {
     pub flux: FluxConfig,
     /// `[search]`.
     pub search: SearchConfig,
+    /// `[codes]`.
+    pub codes: CodesConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[hot]`.
@@ -145,8 +149,8 @@ const DEFAULTS: [(Role, &str); 5] = [
     (Role::Policy, "flux"),
 ];
 
-const TABLES: [&str; 9] = [
-    "memory", "flux", "search", "limits", "hot", "cold", "meta", "codec", "policy",
+const TABLES: [&str; 10] = [
+    "memory", "flux", "search", "codes", "limits", "hot", "cold", "meta", "codec", "policy",
 ];
 
 impl Default for Config {
@@ -156,6 +160,7 @@ impl Default for Config {
             memory: MemoryConfig::default(),
             flux: FluxConfig::default(),
             search: SearchConfig::default(),
+            codes: CodesConfig::default(),
             limits: LimitsConfig::default(),
             hot: slot(0),
             cold: slot(1),
@@ -251,6 +256,7 @@ impl Config {
         let memory: MemoryConfig = take("memory")?.parse()?;
         let flux: FluxConfig = take("flux")?.parse()?;
         let search: SearchConfig = take("search")?.parse()?;
+        let codes: CodesConfig = take("codes")?.parse()?;
         let limits: LimitsConfig = take("limits")?.parse()?;
         let mut slot = |i: usize| {
             let (role, default) = DEFAULTS[i];
@@ -266,6 +272,7 @@ impl Config {
             memory,
             flux,
             search,
+            codes,
             limits,
             hot,
             cold,
@@ -383,6 +390,33 @@ impl Config {
         check("search", "reads", s.reads > 0, "at least 1")?;
         check(
             "search",
+            "recall",
+            finite_in(s.recall, 0.0, 1.0),
+            "0.0 to 1.0",
+        )?;
+        check(
+            "search",
+            "compare",
+            finite_in(s.compare, 0.0, 1.0),
+            "0.0 to 1.0",
+        )?;
+        check(
+            "search",
+            "read_budget",
+            s.read_budget.0 > 0,
+            "at least \"1B\"",
+        )?;
+        let c = &self.codes;
+        check("codes", "bits", (1..=8).contains(&c.bits), "1 to 8")?;
+        check(
+            "codes",
+            "confidence",
+            finite_in(c.confidence, 0.5, 0.999_999),
+            "0.5 to 0.999999",
+        )?;
+        check("codes", "group", c.group.0 > 0, "at least \"1B\"")?;
+        check(
+            "search",
             "deadline",
             !s.deadline.0.is_zero(),
             "more than \"0s\"",
@@ -479,6 +513,7 @@ impl Config {
             "memory" => value(&self.memory, key),
             "flux" => value(&self.flux, key),
             "search" => value(&self.search, key),
+            "codes" => value(&self.codes, key),
             _ => value(&self.limits, key),
         };
         found.unwrap_or_default()
@@ -486,11 +521,12 @@ impl Config {
 }
 
 /// The engine's own tables and their keys.
-pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 4] {
+pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 5] {
     [
         ("memory", MemoryConfig::OPTIONS),
         ("flux", FluxConfig::OPTIONS),
         ("search", SearchConfig::OPTIONS),
+        ("codes", CodesConfig::OPTIONS),
         ("limits", LimitsConfig::OPTIONS),
     ]
 }
