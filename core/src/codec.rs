@@ -246,6 +246,11 @@ impl BlockCodec {
         self.codec.fidelity()
     }
 
+    /// What every block begins with: its codecs' names.
+    pub fn header(&self) -> [u8; BLOCK_HEADER_BYTES] {
+        self.header
+    }
+
     /// Appends a block to `out`, whose present content stays, also on an error.
     ///
     /// # Errors
@@ -307,6 +312,11 @@ impl Decoders {
             context,
             made: RwLock::default(),
         }
+    }
+
+    /// Floats of a vector.
+    pub fn dim(&self) -> usize {
+        self.context.dim
     }
 
     fn plain(&self, id: CodecId) -> Result<Arc<dyn Codec>> {

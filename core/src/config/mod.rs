@@ -1,6 +1,7 @@
 //! A TOML file becomes a checked [`Config`].
 //!
-//! `[memory]`, `[flux]`, `[search]`, `[remote]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
+//! `[memory]`, `[flux]`, `[search]`, `[codes]`, `[remote]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]`
+//! and `[policy]`
 //! pick a plug-in with `backend = "…"`; their other keys belong to the plug-in. Environment variables such as
 //! `AETHER__HOT__BACKEND=flat` override single keys.
 
@@ -19,7 +20,8 @@ use toml_edit::{Item, Table, Value};
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
 pub use tables::{
-    Durability, FluxConfig, LimitsConfig, MemoryConfig, RemoteConfig, SearchConfig, SearchMode,
+    CodesConfig, Durability, FluxConfig, LimitsConfig, MemoryConfig, RemoteConfig, SearchConfig,
+    SearchMode,
 };
 pub use units::{ByteSize, Span};
 
@@ -112,6 +114,8 @@ pub struct Config {
     pub search: SearchConfig,
     /// `[remote]`.
     pub remote: RemoteConfig,
+    /// `[codes]`.
+    pub codes: CodesConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[hot]`.
@@ -150,8 +154,9 @@ const DEFAULTS: [(Role, &str); 5] = [
     (Role::Policy, "flux"),
 ];
 
-const TABLES: [&str; 10] = [
-    "memory", "flux", "search", "remote", "limits", "hot", "cold", "meta", "codec", "policy",
+const TABLES: [&str; 11] = [
+    "memory", "flux", "search", "codes", "remote", "limits", "hot", "cold", "meta", "codec",
+    "policy",
 ];
 
 impl Default for Config {
@@ -162,6 +167,7 @@ impl Default for Config {
             flux: FluxConfig::default(),
             search: SearchConfig::default(),
             remote: RemoteConfig::default(),
+            codes: CodesConfig::default(),
             limits: LimitsConfig::default(),
             hot: slot(0),
             cold: slot(1),
@@ -258,6 +264,7 @@ impl Config {
         let flux: FluxConfig = take("flux")?.parse()?;
         let search: SearchConfig = take("search")?.parse()?;
         let remote: RemoteConfig = take("remote")?.parse()?;
+        let codes: CodesConfig = take("codes")?.parse()?;
         let limits: LimitsConfig = take("limits")?.parse()?;
         let mut slot = |i: usize| {
             let (role, default) = DEFAULTS[i];
@@ -274,6 +281,7 @@ impl Config {
             flux,
             search,
             remote,
+            codes,
             limits,
             hot,
             cold,
@@ -391,6 +399,33 @@ impl Config {
         check("search", "reads", s.reads > 0, "at least 1")?;
         check(
             "search",
+            "recall",
+            finite_in(s.recall, 0.0, 1.0),
+            "0.0 to 1.0",
+        )?;
+        check(
+            "search",
+            "compare",
+            finite_in(s.compare, 0.0, 1.0),
+            "0.0 to 1.0",
+        )?;
+        check(
+            "search",
+            "read_budget",
+            s.read_budget.0 > 0,
+            "at least \"1B\"",
+        )?;
+        let c = &self.codes;
+        check("codes", "bits", (1..=8).contains(&c.bits), "1 to 8")?;
+        check(
+            "codes",
+            "confidence",
+            finite_in(c.confidence, 0.5, 0.999_999),
+            "0.5 to 0.999999",
+        )?;
+        check("codes", "group", c.group.0 > 0, "at least \"1B\"")?;
+        check(
+            "search",
             "deadline",
             !s.deadline.0.is_zero(),
             "more than \"0s\"",
@@ -489,6 +524,7 @@ impl Config {
             "flux" => value(&self.flux, key),
             "search" => value(&self.search, key),
             "remote" => value(&self.remote, key),
+            "codes" => value(&self.codes, key),
             _ => value(&self.limits, key),
         };
         found.unwrap_or_default()
@@ -502,6 +538,7 @@ pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 5] {
         ("flux", FluxConfig::OPTIONS),
         ("search", SearchConfig::OPTIONS),
         ("remote", RemoteConfig::OPTIONS),
+        ("codes", CodesConfig::OPTIONS),
         ("limits", LimitsConfig::OPTIONS),
     ]
 }

@@ -17,7 +17,9 @@ use super::cold::{BlockReader, ColdView};
 use super::commit::Call;
 use super::desk::Desk;
 use super::directory::Directory;
+use super::estimate::Coders;
 use super::lock::DirLock;
+use super::probing::Probing;
 use super::readers::{Deferred, Readers};
 use super::record::{Counters, Expiry};
 use super::remote::Remote;
@@ -132,6 +134,11 @@ pub(crate) struct Inner {
     pub(crate) meta_capability: MetaCapability,
     pub(crate) codec: BlockCodec,
     pub(crate) blocks: BlockReader,
+    pub(crate) coders: Coders,
+    /// Standard deviations of the bounds of a search.
+    pub(crate) deviations: f32,
+    /// How far bounded searches must go.
+    pub(crate) probing: Probing,
     pub(crate) timeline: Timeline,
     pub(crate) readers: Readers,
     /// The last commit that searches see: rows above it are not there yet.
@@ -403,6 +410,7 @@ impl Inner {
             hot_capacity_rows: fill.capacity(),
             cold_bytes: view.blob_bytes(),
             cold_index_bytes: view.ram_bytes(),
+            codes_bytes: self.blocks.codes_bytes(),
             segments: view.segments.len() as u64,
             partitions: view.partitions() as u64,
             cache_bytes: self.blocks.cache_bytes(),
@@ -412,6 +420,7 @@ impl Inner {
             temperature: gauge.temperature,
             pressure: fill.share(),
             midpoint: gauge.midpoint,
+            recall: self.probing.recall(),
             policy: self.config.policy.backend.clone(),
             poisoned: self.poisoned.read().as_ref().map(ToString::to_string),
             remote: self.remote_stats(view.blob_bytes(), view.live_rows()),
