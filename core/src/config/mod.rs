@@ -532,7 +532,7 @@ impl Config {
 }
 
 /// The engine's own tables and their keys.
-pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 5] {
+pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 6] {
     [
         ("memory", MemoryConfig::OPTIONS),
         ("flux", FluxConfig::OPTIONS),

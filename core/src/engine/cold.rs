@@ -370,23 +370,6 @@ impl BlockReader {
         Ok(parts)
     }
 
-    /// Reads ranges of one blob in one request. Those that follow one another are read as one.
-    async fn fetch_parts(&self, segment: &Segment, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let mut runs: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
-        let mut place = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            match runs.last_mut() {
-                Some(run) if run.end == range.start => run.end = range.end,
-                _ => runs.push(range.clone()),
-            }
-            let start = runs.last().map_or(0, |run| range.start - run.start) as usize;
-            place.push((runs.len() - 1, start, (range.end - range.start) as usize));
-        }
-        let read = self.fetch(segment.id, &segment.blob, &runs).await?;
-        let part = |(run, start, len): (usize, usize, usize)| read[run].slice(start..start + len);
-        Ok(place.into_iter().map(part).collect())
-    }
-
     /// Reads one kind of part of one segment, each known by a number; the missing ones in one request.
     async fn parts(
         &self,
@@ -411,7 +394,7 @@ impl BlockReader {
             .cache_misses
             .fetch_add(missing.len() as u64, Relaxed);
         if !missing.is_empty() {
-            let read = self.fetch_parts(segment, &ranges).await?;
+            let read = self.fetch(segment.id, &segment.blob, &ranges).await?;
             cost.requests += 1;
             for (place, bytes) in missing.into_iter().zip(read) {
                 cost.bytes += bytes.len() as u64;
@@ -435,7 +418,7 @@ impl BlockReader {
     ) -> Result<Vec<CodePage>> {
         let range = |page: &u32| segment.directory.page_range(*page);
         let ranges: Vec<Range<u64>> = pages.iter().filter_map(range).collect();
-        let read = self.fetch_parts(segment, &ranges).await?;
+        let read = self.fetch(segment.id, &segment.blob, &ranges).await?;
         cost.requests += 1;
         cost.bytes += read.iter().map(|b| b.len() as u64).sum::<u64>();
         (pages.iter().zip(read))
@@ -447,7 +430,10 @@ impl BlockReader {
     fn keep_codes(&self, segment: &Segment, page: u32, bytes: &Bytes) -> Result<CodePage> {
         // A copy of its own, as in `keep`.
         let bytes = Bytes::copy_from_slice(bytes);
-        let checked = CodePage::check(segment.id, &segment.directory, page, bytes)?;
+        let checked = CodePage::check(segment.id, &segment.directory, page, bytes.clone())?;
+        if let Some(range) = segment.directory.page_range(page) {
+            self.store.verified(&segment.blob, range, &bytes);
+        }
         self.codes.insert((segment.id.0, page), checked.clone());
         Ok(checked)
     }
@@ -493,7 +479,7 @@ impl BlockReader {
             &self.decoders,
             &mut scanned.vectors,
         )?;
-        self.keep(segment, group.number, GROUP, bytes);
+        self.keep(segment, group.number, GROUP, group.range.clone(), bytes);
         Ok(scanned)
     }
 
@@ -513,22 +499,22 @@ impl BlockReader {
         for (index, bytes) in blocks.iter().zip(&read) {
             let block = segment.block(*index)?;
             unpacked.push(parse_payloads(segment.id, block, bytes, self.payload_max)?);
-            self.keep(segment, *index as u32, PAYLOADS, bytes);
+            self.keep(
+                segment,
+                *index as u32,
+                PAYLOADS,
+                block.payloads_range(),
+                bytes,
+            );
         }
         Ok(unpacked)
     }
 
-    fn keep(&self, segment: &Segment, number: u32, kind: u8, bytes: &Bytes) {
+    /// Keeps bytes that were checked, and tells the store so, which may keep them as well.
+    fn keep(&self, segment: &Segment, number: u32, kind: u8, range: Range<u64>, bytes: &Bytes) {
         let key = (segment.id.0, number, kind);
         if self.cache.peek(&key).is_none() {
-            if let Some(block) = segment.directory.blocks.get(index) {
-                let range = if kind == SCAN {
-                    block.scan_range()
-                } else {
-                    block.payloads_range()
-                };
-                self.store.verified(&segment.blob, range, bytes);
-            }
+            self.store.verified(&segment.blob, range, bytes);
             // A copy of its own: a slice would keep the whole read alive, beyond what the cache counts.
             self.cache.insert(key, Bytes::copy_from_slice(bytes));
         }
