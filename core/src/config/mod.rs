@@ -17,7 +17,10 @@ use toml_edit::{Item, Table, Value};
 
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
-pub use tables::{Durability, FluxConfig, LimitsConfig, MemoryConfig, SearchConfig, SearchMode};
+pub use tables::{
+    Durability, FluxConfig, LimitsConfig, MemoryConfig, RecordConfig, SearchConfig, SearchMode,
+    ShadowConfig,
+};
 pub use units::{ByteSize, Span};
 
 use crate::error::{Error, Result};
@@ -109,6 +112,10 @@ pub struct Config {
     pub search: SearchConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
+    /// `[shadow]`.
+    pub shadow: ShadowConfig,
+    /// `[record]`.
+    pub record: RecordConfig,
     /// `[hot]`.
     pub hot: Slot,
     /// `[cold]`.
@@ -145,8 +152,9 @@ const DEFAULTS: [(Role, &str); 5] = [
     (Role::Policy, "flux"),
 ];
 
-const TABLES: [&str; 9] = [
-    "memory", "flux", "search", "limits", "hot", "cold", "meta", "codec", "policy",
+const TABLES: [&str; 11] = [
+    "memory", "flux", "search", "limits", "shadow", "record", "hot", "cold", "meta", "codec",
+    "policy",
 ];
 
 impl Default for Config {
@@ -157,6 +165,8 @@ impl Default for Config {
             flux: FluxConfig::default(),
             search: SearchConfig::default(),
             limits: LimitsConfig::default(),
+            shadow: ShadowConfig::default(),
+            record: RecordConfig::default(),
             hot: slot(0),
             cold: slot(1),
             meta: slot(2),
@@ -252,6 +262,8 @@ impl Config {
         let flux: FluxConfig = take("flux")?.parse()?;
         let search: SearchConfig = take("search")?.parse()?;
         let limits: LimitsConfig = take("limits")?.parse()?;
+        let shadow: ShadowConfig = take("shadow")?.parse()?;
+        let record: RecordConfig = take("record")?.parse()?;
         let mut slot = |i: usize| {
             let (role, default) = DEFAULTS[i];
             Slot::from_table(role, take(role.name())?, default)
@@ -267,6 +279,8 @@ impl Config {
             flux,
             search,
             limits,
+            shadow,
+            record,
             hot,
             cold,
             meta,
@@ -395,7 +409,27 @@ impl Config {
             l.batch_bytes.0 >= 1 << 20,
             "at least \"1MiB\"",
         )?;
-        check("limits", "write_queue", l.write_queue > 0, "at least 1")
+        check("limits", "write_queue", l.write_queue > 0, "at least 1")?;
+        let sample = self.shadow.sample;
+        check(
+            "shadow",
+            "sample",
+            sample > 0.0 && sample <= 1.0,
+            "more than 0.0 and up to 1.0",
+        )?;
+        let prices = [self.shadow.read_usd, self.shadow.write_usd];
+        for (key, price) in ["read_usd", "write_usd"].into_iter().zip(prices) {
+            check("shadow", key, finite_in(price, 0.0, 1e6), "0.0 or more")?;
+        }
+        let sample = self.record.sample;
+        check(
+            "record",
+            "sample",
+            sample > 0.0 && sample <= 1.0,
+            "more than 0.0 and up to 1.0",
+        )?;
+        let bytes = self.record.max_bytes.0;
+        check("record", "max_bytes", bytes >= 4096, "at least \"4KiB\"")
     }
 
     /// Looks every chosen plug-in up, without building any.
@@ -407,6 +441,15 @@ impl Config {
             registry
                 .get(slot.role, &slot.backend)
                 .map_err(|e| slot.at_backend(e))?;
+        }
+        for name in &self.shadow.policies {
+            registry.get(Role::Policy, name).map_err(|e| {
+                let message = e.message().to_owned();
+                match self.origins.get("shadow") {
+                    Some(raw) => raw.error("policies", message),
+                    None => Error::config(format!("[shadow] policies: {message}")),
+                }
+            })?;
         }
         let cold = registry.get(Role::Cold, &self.cold.backend)?;
         let meta = registry.get(Role::Meta, &self.meta.backend)?;
@@ -479,6 +522,8 @@ impl Config {
             "memory" => value(&self.memory, key),
             "flux" => value(&self.flux, key),
             "search" => value(&self.search, key),
+            "shadow" => value(&self.shadow, key),
+            "record" => value(&self.record, key),
             _ => value(&self.limits, key),
         };
         found.unwrap_or_default()
@@ -486,12 +531,14 @@ impl Config {
 }
 
 /// The engine's own tables and their keys.
-pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 4] {
+pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 6] {
     [
         ("memory", MemoryConfig::OPTIONS),
         ("flux", FluxConfig::OPTIONS),
         ("search", SearchConfig::OPTIONS),
         ("limits", LimitsConfig::OPTIONS),
+        ("shadow", ShadowConfig::OPTIONS),
+        ("record", RecordConfig::OPTIONS),
     ]
 }
 

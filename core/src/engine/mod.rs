@@ -19,7 +19,9 @@ mod memory;
 mod query;
 mod readers;
 mod record;
+mod recorder;
 mod restore;
+mod shadow;
 mod snapshot;
 mod stats;
 mod timeline;
@@ -30,6 +32,8 @@ pub use blocking::BlockingMemory;
 pub use builder::MemoryBuilder;
 pub use check::{CheckReport, Problem, check};
 pub use memory::Memory;
+pub use recorder::{Recorded, Recording};
+pub use shadow::ShadowStats;
 pub use snapshot::SnapshotReport;
 pub use stats::{Counted, RestoreFailure, Stats};
 pub use types::{
