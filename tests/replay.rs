@@ -258,6 +258,7 @@ fn a_memory_records_its_accesses_and_watches_shadows_and_both_can_be_asked_after
         "{error}"
     );
     memory.close().unwrap();
+    drop(memory);
 
     // The books of a shadow outlive the process.
     let config = config.to_str().unwrap();
