@@ -211,3 +211,89 @@ fn what_cannot_be_replayed_is_refused_with_a_reason() {
     let text = String::from_utf8(one.stdout).unwrap();
     assert!(text.contains("\"object_miss_ratio\":1.0"), "{text}");
 }
+
+#[test]
+fn a_memory_records_its_accesses_and_watches_shadows_and_both_can_be_asked_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = folder.path().join("accesses.aetrec");
+    let toml = format!(
+        "[memory]\npath = {:?}\ndim = 4\nmetric = \"l2\"\nhot_budget = \"256KiB\"\n[flux]\ntick = \"0s\"\n[hot]\nbackend = \"flat\"\n\
+         [shadow]\npolicies = [\"lru\", \"lfu\"]\nsample = 1.0\n[record]\npath = {recording:?}\n",
+        folder.path().join("memory")
+    );
+    let config = folder.path().join("aether.toml");
+    std::fs::write(&config, &toml).unwrap();
+    let memory = aether::open_blocking(aether::Config::from_toml(&toml).unwrap()).unwrap();
+    let vector = |i: u64| vec![i as f32, (i % 7) as f32, 0.0, 1.0];
+    for batch in 0..8 {
+        let ids = batch * 250..(batch + 1) * 250;
+        memory
+            .upsert(ids.map(|i| aether::Point::new(i, vector(i))).collect())
+            .unwrap();
+        memory.tick().unwrap();
+    }
+    let mut found = 0;
+    for i in 0..100 {
+        let request = aether::SearchRequest::new(vector(i * 13 % 2000), 5);
+        found += memory.search(request).unwrap().hits.len();
+        if i % 10 == 0 {
+            memory.tick().unwrap();
+        }
+    }
+    let stats = memory.stats();
+    let [lru, lfu] = &stats.shadows[..] else {
+        panic!("expected two shadows, got {:?}", stats.shadows);
+    };
+    assert_eq!((lru.policy.as_str(), lfu.policy.as_str()), ("lru", "lfu"));
+    assert_eq!((lru.accesses, found), (500, 500));
+    let live = stats.counted.hits_hot;
+    assert_eq!((lru.live_hits, lfu.live_hits), (live, live));
+    assert!(lru.rows > 0 && lru.rows <= lru.capacity_rows);
+    let id = aether::PointId::Int(13);
+    let told = memory.explain_by(&id, "lru").unwrap().unwrap();
+    assert!(told.policy == "lru" && told.shadow_tier.is_some(), "{told}");
+    let error = memory.explain_by(&id, "arc-of-triumph").unwrap_err();
+    assert!(
+        error.to_string().contains("the shadows are lru, lfu"),
+        "{error}"
+    );
+    memory.close().unwrap();
+    drop(memory);
+
+    // The books of a shadow outlive the process.
+    let config = config.to_str().unwrap();
+    let out = aether(&[
+        "explain", "13", "--policy", "lru", "--config", config, "--json",
+    ]);
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let explained: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(explained["policy"], "lru");
+    assert_eq!(explained["standing"]["known"], true, "{text}");
+
+    let trace = Trace::read(&recording, &TraceOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!((trace.requests(), trace.keys()), (2000 + 500, 2000));
+    assert_eq!(trace.unit_us(), Some(1));
+    let out = aether(&[
+        "replay",
+        "--trace",
+        recording.to_str().unwrap(),
+        "--policy",
+        "lru,belady",
+        "--cache",
+        "10%",
+        "--json",
+    ]);
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(
+        text.lines().count(),
+        2,
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    assert!(text.contains("\"trace\":\"accesses\""), "{text}");
+}

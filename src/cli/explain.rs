@@ -8,6 +8,9 @@ use super::{Done, Outcome, memory, output};
 pub(crate) struct Args {
     /// The point's id: an integer, a UUID, else a text
     id: String,
+    /// In the eyes of a shadow of `[shadow] policies`
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
     #[command(flatten)]
     settings: Settings,
     /// Take the id as a text
@@ -18,7 +21,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, json: bool) -> Done {
     let id = memory::ids(std::slice::from_ref(&args.id), args.text_id)?.swap_remove(0);
     let memory = memory::open_existing(&args.settings, true).await?;
-    let explained = memory.explain(&id).await;
+    let explained = match &args.policy {
+        None => memory.explain(&id).await,
+        Some(policy) => memory.explain_by(&id, policy).await,
+    };
     memory.close().await?;
     let explained = explained?;
     if json {

@@ -120,5 +120,29 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
         ),
     ];
     rows.iter()
-        .try_for_each(|(name, value)| output::line(format_args!("{name:<14} {value}")))
+        .try_for_each(|(name, value)| output::line(format_args!("{name:<14} {value}")))?;
+    shadows(&s.shadows)
+}
+
+/// What other policies would have done.
+fn shadows(shadows: &[aether::ShadowStats]) -> Done<()> {
+    let percent = |share: Option<f64>| {
+        share.map_or_else(|| "-".to_owned(), |x| format!("{:.1} %", x * 100.0))
+    };
+    shadows.iter().try_for_each(|s| {
+        output::line(format_args!(
+            "{:<14} {}: {} hits where the live policy has {}, of {} uses ({:.0} % of the rows); {} promoted, {} demoted; about {:.0} us \
+             of reading an access and {:.4} dollars in all",
+            "shadow",
+            s.policy,
+            percent(s.hit_rate()),
+            percent(s.live_hit_rate()),
+            s.accesses,
+            s.sample * 100.0,
+            s.promoted,
+            s.demoted,
+            s.read_us_per_access,
+            s.usd
+        ))
+    })
 }

@@ -7,10 +7,10 @@
 //!   taken in; for object misses with sizes. A good limit, not the best there is: that one is NP-hard.
 
 use aether_core::Row;
-use aether_core::role::{Context, Item};
+use aether_core::role::{Context, Item, Verdict};
 
 use super::heap::Heap;
-use super::run::{Chosen, Subject};
+use super::run::Subject;
 use super::trace::NEVER;
 
 /// Name of Belady's limit.
@@ -32,11 +32,12 @@ impl Belady {
 }
 
 /// A limit is certain of all it says.
-fn certain(row: u32) -> Chosen {
-    Chosen {
+fn certain(row: u32) -> Verdict {
+    Verdict {
         row: Row(u64::from(row)),
         keep: 0.0,
         certain: true,
+        reason: "by the future",
     }
 }
 
@@ -45,11 +46,11 @@ impl Subject for Belady {
         self.0.set(row.0 as u32, next);
     }
 
-    fn missed(&mut self, item: &Item, _next: u64, _context: &Context) -> Option<Chosen> {
+    fn missed(&mut self, item: &Item, _next: u64, _context: &Context) -> Option<Verdict> {
         Some(certain(item.row.0 as u32))
     }
 
-    fn victim(&mut self, _bytes: u64, _context: &Context) -> Option<Chosen> {
+    fn victim(&mut self, _bytes: u64, _context: &Context) -> Option<Verdict> {
         self.0.top().map(certain)
     }
 
@@ -121,12 +122,12 @@ impl Subject for BeladySize {
         }
     }
 
-    fn missed(&mut self, item: &Item, next: u64, _context: &Context) -> Option<Chosen> {
+    fn missed(&mut self, item: &Item, next: u64, _context: &Context) -> Option<Verdict> {
         self.at += 1;
         (next != NEVER).then(|| certain(item.row.0 as u32))
     }
 
-    fn victim(&mut self, _bytes: u64, _context: &Context) -> Option<Chosen> {
+    fn victim(&mut self, _bytes: u64, _context: &Context) -> Option<Verdict> {
         if let Some(row) = self.done.last() {
             return Some(certain(*row));
         }

@@ -221,7 +221,7 @@ pub struct Plan {
     pub sizes: Vec<CacheSize>,
     /// Whether cache sizes and rows count in bytes.
     pub by_bytes: bool,
-    /// Microseconds of one unit of the trace's clock.
+    /// Microseconds of one unit of the trace's clock, where its file does not say.
     pub unit_us: u64,
     /// Whether requests of equal time are one retrieval. Each policy then runs twice: knowing keys alone, and told of retrievals.
     pub retrievals: bool,
@@ -410,7 +410,7 @@ impl Plan {
         let setup = Setup {
             capacity: job.size,
             by_bytes: self.by_bytes,
-            unit_us: self.unit_us,
+            unit_us: trace.unit_us().unwrap_or(self.unit_us),
             retrievals: job.retrievals,
         };
         let keys = trace.keys() as usize;

@@ -9,22 +9,14 @@ use aether_core::{Error, Result, Row, Time};
 use super::reader::IMPORTANCE_MAX;
 use super::trace::{Step, Trace};
 
-/// What a subject says of one row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Chosen {
-    pub(super) row: Row,
-    pub(super) keep: f64,
-    pub(super) certain: bool,
-}
-
 /// What a replay asks: a policy, or a limit that is told the future. `next` is the number of the request that uses the row next.
 pub(super) trait Subject: fmt::Debug {
     /// A hot row was used.
     fn hit(&mut self, row: Row, next: u64, context: &Context);
     /// A cold row was used: what it would be worth; `None` refuses it.
-    fn missed(&mut self, item: &Item, next: u64, context: &Context) -> Option<Chosen>;
+    fn missed(&mut self, item: &Item, next: u64, context: &Context) -> Option<Verdict>;
     /// The row to leave first.
-    fn victim(&mut self, bytes: u64, context: &Context) -> Option<Chosen>;
+    fn victim(&mut self, bytes: u64, context: &Context) -> Option<Verdict>;
     /// A row left the hot tier.
     fn left(&mut self, item: &Item, context: &Context);
     /// A row entered the hot tier.
@@ -34,7 +26,7 @@ pub(super) trait Subject: fmt::Debug {
     /// Rows were used together. A limit learns nothing from it.
     fn together(&mut self, _rows: &[Row], _context: &Context) {}
     /// Cold rows that it would like in the hot tier, best first.
-    fn wishes(&mut self, _rows: usize, _context: &Context) -> Vec<Chosen> {
+    fn wishes(&mut self, _rows: usize, _context: &Context) -> Vec<Verdict> {
         Vec::new()
     }
     /// Hot rows in its books.
@@ -43,29 +35,19 @@ pub(super) trait Subject: fmt::Debug {
     fn bytes(&self) -> u64;
 }
 
-impl From<Verdict> for Chosen {
-    fn from(verdict: Verdict) -> Self {
-        Self {
-            row: verdict.row,
-            keep: verdict.keep,
-            certain: verdict.certain,
-        }
-    }
-}
-
 /// Any policy, as the engine feeds it.
 impl Subject for Box<dyn EvictionPolicy> {
     fn hit(&mut self, row: Row, _next: u64, context: &Context) {
         self.on_event(&Event::Accessed { row }, context.now);
     }
 
-    fn missed(&mut self, item: &Item, _next: u64, context: &Context) -> Option<Chosen> {
+    fn missed(&mut self, item: &Item, _next: u64, context: &Context) -> Option<Verdict> {
         self.on_event(&Event::Missed { item: *item }, context.now);
-        Some(self.admit(item, context).into())
+        Some(self.admit(item, context))
     }
 
-    fn victim(&mut self, bytes: u64, context: &Context) -> Option<Chosen> {
-        EvictionPolicy::victim(&mut **self, bytes, context).map(Chosen::from)
+    fn victim(&mut self, bytes: u64, context: &Context) -> Option<Verdict> {
+        EvictionPolicy::victim(&mut **self, bytes, context)
     }
 
     fn left(&mut self, item: &Item, context: &Context) {
@@ -86,9 +68,8 @@ impl Subject for Box<dyn EvictionPolicy> {
         self.on_together(rows, context.now);
     }
 
-    fn wishes(&mut self, rows: usize, context: &Context) -> Vec<Chosen> {
-        let wishes = EvictionPolicy::wishes(&mut **self, rows, context);
-        wishes.into_iter().map(Chosen::from).collect()
+    fn wishes(&mut self, rows: usize, context: &Context) -> Vec<Verdict> {
+        EvictionPolicy::wishes(&mut **self, rows, context)
     }
 
     fn len(&self) -> usize {
@@ -295,7 +276,7 @@ impl<'a, S: Subject> Replay<'a, S> {
             }
             let context = self.context(now);
             if let Some(candidate) = self.subject.missed(&item, next, &context) {
-                self.bring_in(&item, candidate, next, now)?;
+                self.bring_in(&item, &candidate, next, now)?;
             }
         }
         if let Some(reward) = reward {
@@ -327,7 +308,7 @@ impl<'a, S: Subject> Replay<'a, S> {
                 let fits = u64::from(item.bytes) <= self.setup.capacity;
                 if self.hot[id as usize] == Place::Cold
                     && fits
-                    && self.bring_in(&item, wish, 0, now)?
+                    && self.bring_in(&item, &wish, 0, now)?
                 {
                     self.hot[id as usize] = Place::Wished;
                     self.tally.wished += 1;
@@ -340,7 +321,7 @@ impl<'a, S: Subject> Replay<'a, S> {
     }
 
     /// Makes room for a cold row, victim by victim, and lets it in; answers whether it got in.
-    fn bring_in(&mut self, item: &Item, candidate: Chosen, next: u64, now: Time) -> Result<bool> {
+    fn bring_in(&mut self, item: &Item, candidate: &Verdict, next: u64, now: Time) -> Result<bool> {
         loop {
             let over = (self.used + u64::from(item.bytes)).saturating_sub(self.setup.capacity);
             let context = self.context(now);
@@ -355,7 +336,7 @@ impl<'a, S: Subject> Replay<'a, S> {
                 return Ok(false);
             };
             // What is not certain is weighed, as the engine's swaps are.
-            if !candidate.certain && !victim.certain && victim.keep >= candidate.keep {
+            if !victim.yields_to(candidate) {
                 return Ok(false);
             }
             let known = usize::try_from(victim.row.0).ok();

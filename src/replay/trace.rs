@@ -68,6 +68,7 @@ pub struct Trace {
     name: String,
     requests: u64,
     skipped: u64,
+    unit_us: Option<u64>,
     sizes: Vec<u32>,
     bytes: u64,
     requested_bytes: u64,
@@ -107,6 +108,7 @@ impl Trace {
         }
         trace.name = name_of(path);
         trace.skipped = reader.skipped();
+        trace.unit_us = reader.unit_us();
         Ok(trace)
     }
 
@@ -168,6 +170,11 @@ impl Trace {
     /// Requests of size 0 that were left out.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Microseconds of one unit of its clock, where the file says so.
+    pub fn unit_us(&self) -> Option<u64> {
+        self.unit_us
     }
 
     /// Whether any key is larger than 1.
@@ -253,7 +260,7 @@ fn named(path: &Path, error: Error) -> Error {
 fn name_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut name = name.as_ref();
-    for ending in [".zst", ".csv", ".bin", ".oracleGeneral"] {
+    for ending in [".zst", ".csv", ".bin", ".oracleGeneral", ".aetrec"] {
         name = name.strip_suffix(ending).unwrap_or(name);
     }
     name.to_owned()
@@ -288,6 +295,7 @@ impl Making {
             name: String::new(),
             requests: 0,
             skipped: 0,
+            unit_us: None,
             sizes: Vec::new(),
             bytes: 0,
             requested_bytes: 0,

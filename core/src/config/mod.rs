@@ -20,8 +20,8 @@ use toml_edit::{Item, Table, Value};
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
 pub use tables::{
-    CodesConfig, Durability, FluxConfig, LimitsConfig, MemoryConfig, RemoteConfig, SearchConfig,
-    SearchMode,
+    CodesConfig, Durability, FluxConfig, LimitsConfig, MemoryConfig, RecordConfig, RemoteConfig,
+    SearchConfig, SearchMode, ShadowConfig,
 };
 pub use units::{ByteSize, Span};
 
@@ -118,6 +118,10 @@ pub struct Config {
     pub codes: CodesConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
+    /// `[shadow]`.
+    pub shadow: ShadowConfig,
+    /// `[record]`.
+    pub record: RecordConfig,
     /// `[hot]`.
     pub hot: Slot,
     /// `[cold]`.
@@ -154,9 +158,9 @@ const DEFAULTS: [(Role, &str); 5] = [
     (Role::Policy, "flux"),
 ];
 
-const TABLES: [&str; 11] = [
-    "memory", "flux", "search", "codes", "remote", "limits", "hot", "cold", "meta", "codec",
-    "policy",
+const TABLES: [&str; 13] = [
+    "memory", "flux", "search", "codes", "remote", "limits", "shadow", "record", "hot", "cold",
+    "meta", "codec", "policy",
 ];
 
 impl Default for Config {
@@ -169,6 +173,8 @@ impl Default for Config {
             remote: RemoteConfig::default(),
             codes: CodesConfig::default(),
             limits: LimitsConfig::default(),
+            shadow: ShadowConfig::default(),
+            record: RecordConfig::default(),
             hot: slot(0),
             cold: slot(1),
             meta: slot(2),
@@ -266,6 +272,8 @@ impl Config {
         let remote: RemoteConfig = take("remote")?.parse()?;
         let codes: CodesConfig = take("codes")?.parse()?;
         let limits: LimitsConfig = take("limits")?.parse()?;
+        let shadow: ShadowConfig = take("shadow")?.parse()?;
+        let record: RecordConfig = take("record")?.parse()?;
         let mut slot = |i: usize| {
             let (role, default) = DEFAULTS[i];
             Slot::from_table(role, take(role.name())?, default)
@@ -283,6 +291,8 @@ impl Config {
             remote,
             codes,
             limits,
+            shadow,
+            record,
             hot,
             cold,
             meta,
@@ -465,7 +475,27 @@ impl Config {
             l.batch_bytes.0 >= 1 << 20,
             "at least \"1MiB\"",
         )?;
-        check("limits", "write_queue", l.write_queue > 0, "at least 1")
+        check("limits", "write_queue", l.write_queue > 0, "at least 1")?;
+        let sample = self.shadow.sample;
+        check(
+            "shadow",
+            "sample",
+            sample > 0.0 && sample <= 1.0,
+            "more than 0.0 and up to 1.0",
+        )?;
+        let prices = [self.shadow.read_usd, self.shadow.write_usd];
+        for (key, price) in ["read_usd", "write_usd"].into_iter().zip(prices) {
+            check("shadow", key, finite_in(price, 0.0, 1e6), "0.0 or more")?;
+        }
+        let sample = self.record.sample;
+        check(
+            "record",
+            "sample",
+            sample > 0.0 && sample <= 1.0,
+            "more than 0.0 and up to 1.0",
+        )?;
+        let bytes = self.record.max_bytes.0;
+        check("record", "max_bytes", bytes >= 4096, "at least \"4KiB\"")
     }
 
     /// Looks every chosen plug-in up, without building any.
@@ -475,6 +505,15 @@ impl Config {
     pub fn check_plugins(&self, registry: &Registry) -> Result<()> {
         for slot in self.slots() {
             slot.check_names(registry)?;
+        }
+        for name in &self.shadow.policies {
+            registry.get(Role::Policy, name).map_err(|e| {
+                let message = e.message().to_owned();
+                match self.origins.get("shadow") {
+                    Some(raw) => raw.error("policies", message),
+                    None => Error::config(format!("[shadow] policies: {message}")),
+                }
+            })?;
         }
         let cold = registry.get(Role::Cold, &self.cold.backend)?;
         let meta = registry.get(Role::Meta, &self.meta.backend)?;
@@ -525,6 +564,8 @@ impl Config {
             "search" => value(&self.search, key),
             "remote" => value(&self.remote, key),
             "codes" => value(&self.codes, key),
+            "shadow" => value(&self.shadow, key),
+            "record" => value(&self.record, key),
             _ => value(&self.limits, key),
         };
         found.unwrap_or_default()
@@ -532,7 +573,7 @@ impl Config {
 }
 
 /// The engine's own tables and their keys.
-pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 6] {
+pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 8] {
     [
         ("memory", MemoryConfig::OPTIONS),
         ("flux", FluxConfig::OPTIONS),
@@ -540,6 +581,8 @@ pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 6] {
         ("remote", RemoteConfig::OPTIONS),
         ("codes", CodesConfig::OPTIONS),
         ("limits", LimitsConfig::OPTIONS),
+        ("shadow", ShadowConfig::OPTIONS),
+        ("record", RecordConfig::OPTIONS),
     ]
 }
 

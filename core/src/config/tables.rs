@@ -236,3 +236,31 @@ table! {
         write_wait: Span = "\"30s\"", "duration";
     }
 }
+
+table! {
+    /// `[shadow]`: policies that are watched beside the live one; nothing moves by them.
+    ShadowConfig {
+        /// Names of policies, with their default settings.
+        policies: Vec<String> = "[]", "";
+        /// Share of the rows that they look at.
+        sample: f64 = "0.1", "share of rows";
+        /// Price of a read of the cold store, for the estimate in `stats`.
+        read_usd: f64 = "0.0000004", "dollars";
+        /// Price of writing a segment.
+        write_usd: f64 = "0.000005", "dollars";
+    }
+}
+
+table! {
+    /// `[record]`: a trace of what the memory is asked for, to be replayed by `aether replay`.
+    RecordConfig {
+        /// File of the recording; empty records nothing.
+        path: PathBuf = "\"\"", "";
+        /// Its size: it is a ring, and the oldest accesses give way.
+        max_bytes: ByteSize = "\"64MiB\"", "bytes";
+        /// Share of the ids that are recorded, always or never.
+        sample: f64 = "1.0", "share of ids";
+        /// Text that ids are hashed with, to be kept apart from the recording; empty leaves integers as they are.
+        hash_key: String = "\"\"", "";
+    }
+}

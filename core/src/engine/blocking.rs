@@ -80,6 +80,8 @@ impl BlockingMemory {
         promote(ids: &[PointId]) -> usize;
         /// Why a point is where it is.
         explain(id: &PointId) -> Option<Explained>;
+        /// The same in the eyes of a shadow.
+        explain_by(id: &PointId, policy: &str) -> Option<Explained>;
         /// One turn of the scheduler.
         tick() -> TickReport;
         /// Reclaims what removed rows left in the hot index.

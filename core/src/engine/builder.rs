@@ -27,8 +27,10 @@ use super::record::{
     Counters, Expiry, Fresh, Home, Identity, Manifest, Stub, decode_clock, decode_dead_key,
     decode_intent, encode_clock, key,
 };
+use super::recorder::Recorder;
 use super::remote::Remote;
 use super::restore::RestoreQueue;
+use super::shadow;
 use super::stats::Counts;
 use super::timeline::Timeline;
 use super::turn::{BY_HAND, FluxState};
@@ -252,6 +254,8 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
     let coders = Coders::new(identity.dim, identity.metric);
     let (codec, decoders) = codecs(&config, &registry, &context)?;
     let policy = registry.policy(&config.policy, &context)?;
+    let recorder = Recorder::open(&config.record)?;
+    let shadows = shadow::build(&config, &registry, &context, identity.dim)?;
     // Only when everything is built: a refused configuration leaves no memory behind.
     if new {
         write_identity(&identity, &*meta, epoch, wall_us).await?;
@@ -304,7 +308,8 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         directory: RwLock::new(Directory::default()),
         kills: RwLock::new(Kills::default()),
         cold: RwLock::new(Arc::new(ColdView::default())),
-        desk: Desk::new(policy, flux.event_queue, counts.clone()),
+        desk: Desk::new(policy, shadows, flux.event_queue, counts.clone()),
+        recorder,
         pins: RwLock::default(),
         restore: Mutex::new(RestoreQueue::new(
             flux.restore_queue,
@@ -785,6 +790,7 @@ impl Inner {
 
     /// Gives the policy its books back.
     async fn load_books(&self) -> Result<()> {
+        self.load_shadows().await?;
         let Some(books) = self.saved_books().await? else {
             return Ok(());
         };

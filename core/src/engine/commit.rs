@@ -644,6 +644,8 @@ impl Inner {
             }))
             .collect();
         self.desk.tell(events, now);
+        let written = plan.news.iter().chain(cold_rows);
+        self.record(written.map(|n| &n.point.id), true);
         if !cold_stubs.is_empty() {
             let step = |(row, _): &(Row, Stub)| Step::unasked(*row, "the hot tier was full");
             let steps: Vec<Step> = cold_stubs.iter().map(step).collect();

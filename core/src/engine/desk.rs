@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
+use super::shadow::Shadows;
 use super::stats::Counts;
 use crate::clock::Time;
 use crate::id::Row;
@@ -28,11 +29,18 @@ struct Queue {
     together: usize,
 }
 
+/// Who hears it.
+#[derive(Debug)]
+struct Seat {
+    live: Box<dyn EvictionPolicy>,
+    shadows: Shadows,
+}
+
 /// The policy, and the queue of what it has not heard yet.
 pub(crate) struct Desk {
     queue: Mutex<Queue>,
     limit: usize,
-    live: Mutex<Box<dyn EvictionPolicy>>,
+    seat: Mutex<Seat>,
     /// Cold rows that were used since the last turn.
     missed: Mutex<BTreeMap<Row, Item>>,
     counts: Arc<Counts>,
@@ -47,12 +55,16 @@ impl fmt::Debug for Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(policy: Box<dyn EvictionPolicy>, limit: usize, counts: Arc<Counts>) -> Self {
-        let live = Mutex::new(policy);
+    pub(crate) fn new(
+        live: Box<dyn EvictionPolicy>,
+        shadows: Shadows,
+        limit: usize,
+        counts: Arc<Counts>,
+    ) -> Self {
         Self {
             queue: Mutex::default(),
             limit,
-            live,
+            seat: Mutex::new(Seat { live, shadows }),
             missed: Mutex::default(),
             counts,
         }
@@ -105,12 +117,27 @@ impl Desk {
 
     /// Gives the policy all that is queued, then asks it.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&mut dyn EvictionPolicy) -> T) -> T {
-        let mut live = self.live.lock();
+        self.seated(|seat| ask(&mut *seat.live))
+    }
+
+    /// Gives the shadows all that is queued, then asks them.
+    pub(crate) fn with_shadows<T>(&self, ask: impl FnOnce(&mut Shadows) -> T) -> T {
+        self.seated(|seat| ask(&mut seat.shadows))
+    }
+
+    fn seated<T>(&self, ask: impl FnOnce(&mut Seat) -> T) -> T {
+        let mut seat = self.seat.lock();
         // Taken under the policy's lock, so that events stay in order.
         let queued = std::mem::take(&mut *self.queue.lock());
+        let watched = !seat.shadows.is_empty();
         for (heard, at) in queued.heard {
             match heard {
-                Heard::Together(rows) => live.on_together(&rows, at),
+                Heard::Together(rows) => {
+                    seat.live.on_together(&rows, at);
+                    if watched {
+                        seat.shadows.hear_together(&rows, at);
+                    }
+                }
                 Heard::Event(event) => {
                     if let Event::Missed { item } = &event {
                         let mut missed = self.missed.lock();
@@ -118,11 +145,14 @@ impl Desk {
                             missed.insert(item.row, *item);
                         }
                     }
-                    live.on_event(&event, at);
+                    seat.live.on_event(&event, at);
+                    if watched {
+                        seat.shadows.hear(&event, at);
+                    }
                 }
             }
         }
-        ask(&mut **live)
+        ask(&mut seat)
     }
 
     /// Takes the cold rows that were used since the last call.
@@ -136,6 +166,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ShadowConfig;
     use crate::error::Result;
     use crate::role::{Context, Explanation, Verdict, Want};
 
@@ -188,11 +219,21 @@ mod tests {
         }
     }
 
+    fn desk(told: &Arc<Mutex<Vec<String>>>, limit: usize, counts: &Arc<Counts>) -> Desk {
+        let shadows = Shadows::new(&ShadowConfig::default(), 1, 1, Vec::new());
+        Desk::new(
+            Box::new(Scribe(told.clone())),
+            shadows,
+            limit,
+            counts.clone(),
+        )
+    }
+
     #[test]
     fn rows_of_one_search_are_heard_together_after_their_accesses_within_the_limit() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let counts = Arc::new(Counts::default());
-        let desk = Desk::new(Box::new(Scribe(told.clone())), 8, counts.clone());
+        let desk = desk(&told, 8, &counts);
         let rows = |of: std::ops::Range<u64>| of.map(Row);
         let used = |row| Event::Accessed { row };
         desk.access(rows(1..3).map(used), Time(1));
@@ -212,7 +253,7 @@ mod tests {
         assert_eq!(counts.events_dropped.load(Ordering::Relaxed), 1);
         // Heard, so that there is room again; of many rows the nearest count.
         told.lock().clear();
-        let desk = Desk::new(Box::new(Scribe(told.clone())), 1000, counts);
+        let desk = self::desk(&told, 1000, &counts);
         desk.together(rows(0..200), Time(2));
         desk.with(|_| ());
         assert_eq!(told.lock()[0].matches(',').count(), TOGETHER_MAX - 1);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::inner::Inner;
 use super::record::{Home, Stub};
 use super::types::Explained;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{PointId, Row};
 use crate::role::{Table, Tier};
 
@@ -85,8 +85,50 @@ impl Inner {
             midpoint: gauge.midpoint,
             temperature: gauge.temperature,
             pressure: fill.share(),
+            shadow_tier: None,
             next,
         }))
+    }
+
+    /// The same in the eyes of a shadow: in which tier it would have the row, and why.
+    pub(super) async fn explain_by(
+        self: &Arc<Self>,
+        id: &PointId,
+        policy: &str,
+    ) -> Result<Option<Explained>> {
+        let Some(mut explained) = self.explain(id).await? else {
+            return Ok(None);
+        };
+        if policy == self.config.policy.backend {
+            return Ok(Some(explained));
+        }
+        let (row, now) = (explained.row, self.now());
+        let found = self.desk.with_shadows(|shadows| {
+            let names = shadows.names().join(", ");
+            shadows.explain(policy, row, now).ok_or(names)
+        });
+        let (tier, standing) = found.map_err(|names| {
+            let shadows = match names.is_empty() {
+                true => "there is no shadow".to_owned(),
+                false => format!("the shadows are {names}"),
+            };
+            Error::invalid_input(format!(
+                "policy {policy:?}: expected the live one, {}, or a shadow, and {shadows}: name it in [shadow] policies",
+                self.config.policy.backend
+            ))
+        })?;
+        explained.next = format!(
+            "nothing by {policy}, which is a shadow: it would have it {}.",
+            match tier {
+                Tier::Hot => "hot",
+                Tier::Cold => "cold",
+            }
+        );
+        explained.shadow_tier = Some(tier);
+        explained.policy = policy.to_owned();
+        explained.standing = standing;
+        explained.midpoint = None;
+        Ok(Some(explained))
     }
 
     /// The row and home of a point that is not resident.

@@ -22,6 +22,7 @@ use super::lock::DirLock;
 use super::probing::Probing;
 use super::readers::{Deferred, Readers};
 use super::record::{Counters, Expiry};
+use super::recorder::Recorder;
 use super::remote::Remote;
 use super::restore::RestoreQueue;
 use super::stats::{Counts, Stats};
@@ -33,7 +34,7 @@ use crate::codec::BlockCodec;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::flux::Fill;
-use crate::id::{Row, SegmentId};
+use crate::id::{PointId, Row, SegmentId};
 use crate::registry::Registry;
 use crate::role::{Context, Epoch, Event, HotIndex, Item, MetaCapability, MetaStore, Tier};
 use crate::vector::Metric;
@@ -65,6 +66,11 @@ impl Kills {
     pub(crate) fn is_dead(&self, row: Row, high: u64) -> bool {
         !self.marks.is_empty() && self.marks.get(&row).is_some_and(|mark| *mark <= high)
     }
+}
+
+/// RAM that one hot row takes, about: its vector, index and directory.
+pub(crate) fn row_bytes(dim: usize) -> u32 {
+    u32::try_from(dim * 4 + 192).unwrap_or(u32::MAX)
 }
 
 /// The most recent moves, for `explain`.
@@ -147,6 +153,7 @@ pub(crate) struct Inner {
     pub(crate) kills: RwLock<Kills>,
     pub(crate) cold: RwLock<Arc<ColdView>>,
     pub(crate) desk: Desk,
+    pub(crate) recorder: Option<Recorder>,
     pub(crate) pins: RwLock<HashSet<Row>>,
     pub(crate) restore: Mutex<RestoreQueue>,
     pub(crate) renewals: Mutex<BTreeMap<Row, Expiry>>,
@@ -241,7 +248,29 @@ impl Inner {
 
     /// What a hot row costs in RAM, as policies are told: vector, links and directory, about.
     pub(crate) fn row_bytes(&self) -> u32 {
-        u32::try_from(self.dim * 4 + 192).unwrap_or(u32::MAX)
+        row_bytes(self.dim)
+    }
+
+    /// Records the points that one call touched, where a recording is wanted.
+    pub(crate) fn record<'a>(&self, ids: impl IntoIterator<Item = &'a PointId>, write: bool) {
+        if let Some(recorder) = &self.recorder {
+            recorder.access(ids, self.row_bytes(), write, self.now());
+        }
+    }
+
+    /// Writes down what was recorded. A recording that fails costs a warning, never the memory.
+    pub(crate) async fn write_recording(self: &Arc<Self>) {
+        if self.recorder.is_none() {
+            return;
+        }
+        let inner = self.clone();
+        let written = tokio::task::spawn_blocking(move || match &inner.recorder {
+            Some(recorder) => recorder.write(),
+            None => Ok(()),
+        });
+        if let Ok(Err(error)) | Err(error) = written.await.map_err(Error::task) {
+            tracing::warn!(%error, "accesses were not recorded");
+        }
     }
 
     /// What a policy is told of a row.
@@ -422,6 +451,8 @@ impl Inner {
             midpoint: gauge.midpoint,
             recall: self.probing.recall(),
             policy: self.config.policy.backend.clone(),
+            records_dropped: self.recorder.as_ref().map_or(0, Recorder::dropped),
+            shadows: self.desk.with_shadows(|s| s.stats()),
             poisoned: self.poisoned.read().as_ref().map(ToString::to_string),
             remote: self.remote_stats(view.blob_bytes(), view.live_rows()),
             counted: self.counts.read(),

@@ -256,6 +256,9 @@ impl Memory {
         self.inner
             .desk
             .tell([Event::Feedback { row, reward }], self.inner.now());
+        if let Some(recorder) = &self.inner.recorder {
+            recorder.judge(id, reward);
+        }
         Ok(true)
     }
 
@@ -336,6 +339,14 @@ impl Memory {
         self.inner.explain(id).await
     }
 
+    /// The same in the eyes of a shadow of `[shadow] policies`: where it would have the point, and why.
+    ///
+    /// # Errors
+    /// As [`Memory::explain`]; `InvalidInput` for a policy that is neither live nor a shadow.
+    pub async fn explain_by(&self, id: &PointId, policy: &str) -> Result<Option<Explained>> {
+        self.inner.explain_by(id, policy).await
+    }
+
     /// The memory's figures now.
     pub fn stats(&self) -> Stats {
         self.inner.stats()
@@ -413,6 +424,7 @@ impl Memory {
         self.tasks.stop.notify_waiters();
         // Whoever holds these finishes first; nobody comes after.
         let flux = self.inner.flux.lock().await;
+        self.inner.write_recording().await;
         let flushed = if self.inner.poisoned.read().is_some() {
             Ok(0)
         } else {

@@ -167,6 +167,7 @@ impl Inner {
             };
             let now = self.now();
             self.desk.access(answer.hits.iter().map(touched), now);
+            self.record(answer.hits.iter().map(|h| &h.id), false);
             self.desk.together(answer.hits.iter().map(|h| h.row), now);
         }
     }
@@ -588,6 +589,8 @@ impl Inner {
                     },
                 });
                 self.desk.access(events, now);
+                let found = ids.iter().zip(&records).filter(|(_, r)| r.is_some());
+                self.record(found.map(|(id, _)| id), false);
                 return Ok(records);
             }
             if still.is_some() {

@@ -267,6 +267,7 @@ pub(crate) mod key {
     pub(crate) const LEDGER: &[u8] = b"ledger";
     pub(crate) const GENERATION: &[u8] = b"generation/";
     pub(crate) const POLICY: &[u8] = b"policy/";
+    pub(crate) const SHADOW: &[u8] = b"shadow/";
     pub(crate) const PIN: &[u8] = b"pin/";
     pub(crate) const EXPIRY: &[u8] = b"expiry/";
     pub(crate) const DUE: &[u8] = b"due/";
@@ -291,6 +292,11 @@ pub(crate) mod key {
 
     pub(crate) fn generation(number: u32, part: usize) -> Bytes {
         join(GENERATION, format!("{number:010}/{part:05}").as_bytes())
+    }
+
+    /// A part of a shadow's books. No name of a plug-in has a slash.
+    pub(crate) fn shadow(name: &str, part: usize) -> Bytes {
+        join(SHADOW, format!("{name}/{part:05}").as_bytes())
     }
 
     pub(crate) fn policy(part: usize) -> Bytes {

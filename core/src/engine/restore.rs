@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::stats::RestoreFailure;
 use crate::clock::Time;
 use crate::id::Row;
+use crate::role::Verdict;
 
 const FAILURES_SHOWN: usize = 64;
 
@@ -16,6 +17,8 @@ pub(crate) struct Waiting {
     pub(crate) row: Row,
     /// Its worth in the hot tier; infinite for a call by hand or a pin.
     pub(crate) keep: f64,
+    /// The policy is certain of it: it enters over any victim.
+    pub(crate) certain: bool,
     pub(crate) reason: &'static str,
     pub(crate) tries: u32,
     not_before: Time,
@@ -42,10 +45,27 @@ impl RestoreQueue {
         }
     }
 
-    /// Adds a row; `false` when the queue is full. A row that waits already keeps its place.
+    /// Adds a row that a call asked for; as [`RestoreQueue::admit`].
     pub(crate) fn push(&mut self, row: Row, keep: f64, reason: &'static str) -> bool {
+        self.admit(&Verdict {
+            row,
+            keep,
+            certain: false,
+            reason,
+        })
+    }
+
+    /// Adds a row that the policy admits; `false` when the queue is full. A row that waits already keeps its place.
+    pub(crate) fn admit(&mut self, verdict: &Verdict) -> bool {
+        let Verdict {
+            row,
+            keep,
+            certain,
+            reason,
+        } = *verdict;
         if let Some(present) = self.waiting.get_mut(&row) {
             present.keep = present.keep.max(keep);
+            present.certain |= certain;
             return true;
         }
         if self.waiting.len() >= self.limit {
@@ -54,6 +74,7 @@ impl RestoreQueue {
         let waiting = Waiting {
             row,
             keep,
+            certain,
             reason,
             tries: 0,
             not_before: Time(0),

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use serde::Serialize;
 
 use super::remote::RemoteStats;
+use super::shadow::ShadowStats;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -167,6 +168,10 @@ pub struct Stats {
     pub recall: Option<f64>,
     /// Name of the live policy.
     pub policy: String,
+    /// Accesses that the recording missed, because they came too fast or it could not be written.
+    pub records_dropped: u64,
+    /// What other policies would have done with the same accesses, by a sample.
+    pub shadows: Vec<ShadowStats>,
     /// Why writes are refused, if they are.
     pub poisoned: Option<String>,
     /// The cold store's requests and their price.

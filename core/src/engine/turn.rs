@@ -30,7 +30,7 @@ const EXPIRED_PER_TURN: usize = 4096;
 /// The policy's books are written down less often the larger they are: once a flush for each so many bytes.
 const POLICY_BYTES_PER_FLUSH: u64 = 4 << 20;
 /// Part of the policy's books that goes into one value.
-const POLICY_PART: usize = 512 << 10;
+pub(super) const POLICY_PART: usize = 512 << 10;
 /// Binds the policy's checksum to its place.
 const POLICY_SEED: u64 = 0x706f_6c69_6379;
 
@@ -61,6 +61,7 @@ impl Inner {
         }
         report.expired = self.expire().await?;
         let fill = self.fill();
+        self.resize_shadows(fill);
         let high_water = self.config.flux.high_water;
         if let Some(wanted) = self.gauge.lock().wanted.take() {
             flux.temperature.set(wanted);
@@ -78,6 +79,7 @@ impl Inner {
         }
         self.queue_missed(&mut flux);
         report.promoted = self.restore_turn(&mut flux).await?;
+        self.write_recording().await;
         self.flush_if_due(&mut flux).await?;
 
         let fill = self.fill();
@@ -253,7 +255,7 @@ impl Inner {
             let enters = verdict.certain
                 || roomy
                 || draw.is_none_or(|d| flux.rng.f64() < d.enter(verdict.keep));
-            if enters && !restore.push(verdict.row, verdict.keep, verdict.reason) {
+            if enters && !restore.admit(&verdict) {
                 self.counts.restores_dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -326,7 +328,9 @@ impl Inner {
         flux: &FluxState,
         fill: Fill,
     ) -> Result<()> {
-        let least = waiting.iter().map(|w| w.keep).fold(f64::INFINITY, f64::min);
+        // What the policy is certain of enters over any victim; the others only over what is worth less than all of them.
+        let weighed = waiting.iter().filter(|w| !w.certain).map(|w| w.keep);
+        let least = weighed.fold(f64::INFINITY, f64::min);
         // A little more than is needed, so that the next ones find room and segments do not become tiny.
         let rows = waiting.len().max(self.batch_min(fill));
         let bytes = rows as u64 * u64::from(self.row_bytes());
@@ -543,6 +547,7 @@ impl Inner {
             for (i, part) in parts.into_iter().enumerate() {
                 batch.put(Table::State, key::policy(i), part);
             }
+            bytes += self.put_shadows(&mut batch).await?;
         }
         self.commit_durably(&writer, batch).await?;
         // What was renewed again since waits for the next flush.

@@ -380,7 +380,7 @@ pub struct Explained {
     pub pinned: bool,
     /// The last move that is remembered (the most recent moves are, up to a fixed number).
     pub last_move: Option<Move>,
-    /// Name of the live policy.
+    /// Name of the policy that speaks: the live one, or a shadow.
     pub policy: String,
     /// The policy's figures.
     pub standing: Explanation,
@@ -390,6 +390,9 @@ pub struct Explained {
     pub temperature: f64,
     /// Hot bytes over the budget now.
     pub pressure: f64,
+    /// Where a shadow would have it, if one speaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow_tier: Option<Tier>,
     /// What would move it next, in one sentence.
     pub next: String,
 }

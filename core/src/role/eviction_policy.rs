@@ -124,6 +124,13 @@ pub struct Verdict {
     pub reason: &'static str,
 }
 
+impl Verdict {
+    /// Whether this victim makes room for a candidate: where neither is certain, only one that is worth less does.
+    pub fn yields_to(&self, candidate: &Verdict) -> bool {
+        self.certain || candidate.certain || self.keep < candidate.keep
+    }
+}
+
 /// One figure behind a verdict.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {

@@ -19,7 +19,7 @@ use super::{Done, Failure, Outcome, output};
 /// Options of `aether replay`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A trace: .csv or .oracleGeneral, plain or .zst; may be given several times
+    /// A trace: .csv or .oracleGeneral, plain or .zst, or a memory's recording; may be given several times
     #[arg(
         long = "trace",
         value_name = "FILE",
@@ -38,13 +38,13 @@ pub(crate) struct Args {
     /// Write a page with miss-ratio curves and a table
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// What the traces are, whatever their names: csv or oracle-general
+    /// What the traces are, whatever their names: csv, oracle-general or recording
     #[arg(long)]
     format: Option<TraceFormat>,
     /// At most so many requests of each trace
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     limit: u64,
-    /// What one step of the traces' clocks lasts; policies that decay see it
+    /// What one step of the traces' clocks lasts, where they do not say; policies that decay see it
     #[arg(long, value_name = "DURATION", default_value = "1s")]
     time_unit: Span,
     /// Requests of equal time are one retrieval: show each policy with and without that signal

@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | CSV | `NAME.csv` | a line; the header names the columns `time`, `key` and, if there are, `size`, `op`, `importance` |
 //! | oracleGeneral | `NAME.oracleGeneral`, `NAME.bin` | 24 bytes, little-endian: `u32` time, `u64` key, `u32` size, `i64` next use |
+//! | recording | any: its first bytes tell | what a memory with `[record] path` wrote; its time is in microseconds |
 //!
-//! Either may be compressed by zstd, with a window of up to 128 MiB; its first bytes tell. A file is never believed: errors name the
+//! The first two may be compressed by zstd, with a window of up to 128 MiB; its first bytes tell. A file is never believed: errors name the
 //! file and the line or record.
 //!
 //! **Rules.** Time never runs backwards; equal times are a burst. In CSV a size of 0 is an error; in oracleGeneral a request of size 0
@@ -20,6 +21,7 @@ use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use aether_core::engine::Recording;
 use aether_core::{Error, Result};
 
 use csv::Csv;
@@ -41,6 +43,8 @@ pub enum TraceFormat {
     Csv,
     /// Binary records of libCacheSim.
     OracleGeneral,
+    /// What a memory recorded.
+    Recording,
 }
 
 impl FromStr for TraceFormat {
@@ -50,7 +54,8 @@ impl FromStr for TraceFormat {
         match name {
             "csv" => Ok(Self::Csv),
             "oracle-general" => Ok(Self::OracleGeneral),
-            _ => Err("expected csv or oracle-general".to_owned()),
+            "recording" => Ok(Self::Recording),
+            _ => Err("expected csv, oracle-general or recording".to_owned()),
         }
     }
 }
@@ -99,6 +104,7 @@ type Source = Box<dyn BufRead + Send>;
 enum Kind {
     Csv(Csv),
     Oracle(Oracle),
+    Recording { recording: Recording, number: u64 },
 }
 
 /// Reads the requests of a trace in order.
@@ -117,11 +123,18 @@ impl TraceReader {
     /// # Errors
     /// `InvalidInput` for a file that is none of the formats; `Unavailable` when it cannot be read.
     pub fn open(path: &Path, format: Option<TraceFormat>) -> Result<Self> {
-        let format = format.map_or_else(|| TraceFormat::of(path), Ok)?;
-        let source = source(path)?;
+        let format = match format {
+            Some(format) => format,
+            None if begins(path)?.is_some_and(|b| Recording::is_one(&b)) => TraceFormat::Recording,
+            None => TraceFormat::of(path)?,
+        };
         let kind = match format {
-            TraceFormat::Csv => Kind::Csv(Csv::new(path, source)?),
-            TraceFormat::OracleGeneral => Kind::Oracle(Oracle::new(source)),
+            TraceFormat::Csv => Kind::Csv(Csv::new(path, source(path)?)?),
+            TraceFormat::OracleGeneral => Kind::Oracle(Oracle::new(source(path)?)),
+            TraceFormat::Recording => Kind::Recording {
+                recording: Recording::open(path)?,
+                number: 0,
+            },
         };
         Ok(Self {
             kind,
@@ -140,6 +153,16 @@ impl TraceReader {
             let request = match &mut self.kind {
                 Kind::Csv(csv) => csv.next(&self.path)?,
                 Kind::Oracle(oracle) => oracle.next(&self.path)?,
+                Kind::Recording { recording, number } => {
+                    *number += 1;
+                    recording.read()?.map(|r| Request {
+                        time: r.time,
+                        key: r.key,
+                        size: r.size,
+                        write: r.write,
+                        importance: r.importance.map(|i| i.min(IMPORTANCE_MAX)),
+                    })
+                }
             };
             let Some(request) = request else {
                 return Ok(None);
@@ -158,6 +181,11 @@ impl TraceReader {
         }
     }
 
+    /// Microseconds of one unit of its clock, where the format says so.
+    pub fn unit_us(&self) -> Option<u64> {
+        matches!(self.kind, Kind::Recording { .. }).then_some(1)
+    }
+
     /// Requests of size 0 that were left out so far.
     pub fn skipped(&self) -> u64 {
         self.skipped
@@ -167,6 +195,7 @@ impl TraceReader {
         let place = match &self.kind {
             Kind::Csv(csv) => csv.place(),
             Kind::Oracle(oracle) => oracle.place(),
+            Kind::Recording { number, .. } => format!(", record {number}"),
         };
         refused(&self.path, place, what)
     }
@@ -177,6 +206,17 @@ impl Iterator for TraceReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
+    }
+}
+
+/// A file's first bytes; `None` if there are fewer.
+fn begins(path: &Path) -> Result<Option<[u8; 8]>> {
+    let mut first = [0; 8];
+    let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
+    match file.read_exact(&mut first) {
+        Ok(()) => Ok(Some(first)),
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) => Err(unreadable(path, e)),
     }
 }
 

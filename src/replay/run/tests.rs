@@ -17,24 +17,26 @@ impl Subject for Queue {
     fn hit(&mut self, row: Row, _: u64, _: &Context) {
         self.told.push(format!("hit {row}"));
     }
-    fn missed(&mut self, item: &Item, _: u64, _: &Context) -> Option<Chosen> {
+    fn missed(&mut self, item: &Item, _: u64, _: &Context) -> Option<Verdict> {
         self.told.push(format!("missed {}", item.row));
-        self.candidate.map(|keep| Chosen {
+        self.candidate.map(|keep| Verdict {
             row: item.row,
             keep,
             certain: self.certain,
+            reason: "",
         })
     }
-    fn victim(&mut self, _: u64, _: &Context) -> Option<Chosen> {
+    fn victim(&mut self, _: u64, _: &Context) -> Option<Verdict> {
         let row = if self.lies {
             Row(99)
         } else {
             *self.rows.first()?
         };
-        Some(Chosen {
+        Some(Verdict {
             row,
             keep: 1.0,
             certain: false,
+            reason: "",
         })
     }
     fn left(&mut self, item: &Item, _: &Context) {
@@ -241,10 +243,10 @@ fn rows_of_equal_time_are_one_retrieval_and_wishes_are_weighed_and_granted() {
         fn hit(&mut self, row: Row, next: u64, context: &Context) {
             self.0.hit(row, next, context);
         }
-        fn missed(&mut self, item: &Item, next: u64, context: &Context) -> Option<Chosen> {
+        fn missed(&mut self, item: &Item, next: u64, context: &Context) -> Option<Verdict> {
             self.0.missed(item, next, context)
         }
-        fn victim(&mut self, bytes: u64, context: &Context) -> Option<Chosen> {
+        fn victim(&mut self, bytes: u64, context: &Context) -> Option<Verdict> {
             self.0.victim(bytes, context)
         }
         fn left(&mut self, item: &Item, context: &Context) {
@@ -258,11 +260,12 @@ fn rows_of_equal_time_are_one_retrieval_and_wishes_are_weighed_and_granted() {
             let rows: Vec<u64> = rows.iter().map(|r| r.0).collect();
             self.0.told.push(format!("together {rows:?}"));
         }
-        fn wishes(&mut self, _: usize, _: &Context) -> Vec<Chosen> {
-            vec![Chosen {
+        fn wishes(&mut self, _: usize, _: &Context) -> Vec<Verdict> {
+            vec![Verdict {
                 row: Row(3),
                 keep: 2.0,
                 certain: false,
+                reason: "",
             }]
         }
         fn len(&self) -> usize {
