@@ -47,7 +47,7 @@ pub use aether_core::engine::*;
 pub use aether_core::{
     BlobKey, BuildContext, Clock, Config, Error, ErrorKind, Factory, ManualClock, Metric,
     OptionSpec, Plugin, PointId, Registry, Result, Retry, Role, Row, SegmentId, SystemClock, Time,
-    clock, config, error, id, plugin, register, role, seal, vector,
+    clock, config, error, id, layer, plugin, register, role, seal, vector,
 };
 pub use example::{check_config, example_config};
 pub use registry::registry;

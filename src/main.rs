@@ -40,6 +40,8 @@ enum What {
     Config(cli::config::Args),
     /// Verify everything in a memory's folder; writes nothing
     Check(cli::check::Args),
+    /// Try every codec on a file of vectors and recommend one
+    Codecs(cli::codecs::Args),
     /// Measure recall, speed and memory
     #[command(subcommand)]
     Bench(cli::bench::Args),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
             What::Plugins(args) => cli::plugins::run(&args, json),
             What::Config(args) => cli::config::run(args, json),
             What::Check(args) => cli::check::run(args, json).await,
+            What::Codecs(args) => cli::codecs::run(&args, json),
             What::Bench(args) => cli::bench::run(args, json).await,
             What::Replay(args) => cli::replay::run(&args, json),
             What::DemoChild(args) => cli::demo::child(args).await,

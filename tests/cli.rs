@@ -352,3 +352,116 @@ fn benches_answer_one_object_a_setting() {
         "{lines:?}"
     );
 }
+
+/// What is recommended must be in the list, exact where exactness is promised, and loadable as it is printed.
+#[test]
+fn codecs_are_tried_on_a_file_and_one_is_recommended() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    circle(here);
+    let report = json(
+        here,
+        &["codecs", "circle.jsonl", "--seconds", "0", "--sample", "80"],
+    );
+    assert_eq!(
+        (&report["rows"], &report["sample"]),
+        (&100.into(), &80.into())
+    );
+    let codecs = report["codecs"].as_array().unwrap();
+    let named = |name: &str| codecs.iter().find(|c| c["codec"] == name).unwrap();
+    for name in ["raw", "lz4", "zstd"] {
+        assert_eq!(named(name)["fidelity"], "exact");
+        assert_eq!(named(name)["recall"], 1.0);
+    }
+    for name in ["f16", "sq8", "f16+zstd", "sq8+lz4"] {
+        assert!(named(name)["ratio"].as_f64().unwrap() > 1.0, "{report}");
+        assert!(named(name)["recall"].as_f64().unwrap() <= 1.0);
+    }
+    assert!(!codecs.iter().any(|c| c["codec"] == "zstd+lz4"));
+    let recommended = report["recommended"].as_str().unwrap();
+    assert_eq!(named(recommended)["fidelity"], "exact");
+    let words = text(&aether(here, &["codecs", "circle.jsonl", "--seconds", "0"]).stdout);
+    assert!(
+        words.contains("[codec]") && words.contains("recall@10"),
+        "{words}"
+    );
+    refused(
+        here,
+        &["codecs", "circle.jsonl", "--recall", "2"],
+        2,
+        "0.0 to 1.0",
+    );
+    refused(here, &["codecs", "none.npy"], 1, "none.npy");
+    std::fs::write(here.join("one.jsonl"), "{\"vector\": [1, 2]}\n").unwrap();
+    refused(here, &["codecs", "one.jsonl"], 1, "at least 2 rows");
+}
+
+/// Rows that nobody wrote down: recall is measured, RAM is told beside what is allowed, and requests have their price.
+#[test]
+fn a_tiered_bench_on_made_up_vectors_tells_ram_and_price() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = json(
+        folder.path(),
+        &[
+            "bench",
+            "tiered",
+            "--generate",
+            "clustered:3000x16",
+            "--limit-queries",
+            "20",
+            "--seconds",
+            "0",
+            "--hot",
+            "10%",
+            "--mode",
+            "complete",
+            "--set",
+            "search.cache=\"1B\"",
+        ],
+    );
+    let number = |name: &str| {
+        line[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{name}: {line}"))
+    };
+    assert_eq!((number("rows"), number("dim")), (3000.0, 16.0));
+    assert_eq!(number("raw_bytes"), 3000.0 * 16.0 * 4.0);
+    assert!(number("recall") > 0.999, "{line}");
+    assert!(
+        number("store_requests") > 0.0 && number("dollars_per_thousand") > 0.0,
+        "{line}"
+    );
+    assert!(number("allowed_bytes") >= number("budget_bytes"), "{line}");
+    if cfg!(target_os = "linux") {
+        assert!(number("peak_resident_bytes") > 0.0, "{line}");
+    }
+    let wrong = ["bench", "tiered", "--generate", "clustered:5"];
+    refused(folder.path(), &wrong, 2, "clustered:ROWSxDIM");
+    refused(folder.path(), &["bench", "tiered"], 2, "--base");
+}
+
+/// What the store was asked is counted over the memory's whole life, and priced by the table of the settings.
+#[test]
+fn requests_and_their_price_outlive_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    circle(here);
+    json(here, &["import", "circle.jsonl", "--dir", "m"]);
+    for _ in 0..3 {
+        json(here, &["search", "--dir", "m", "--vector", "[1, 0, 0.5]"]);
+    }
+    let stats = json(here, &["stats", "--dir", "m"]);
+    assert_eq!(stats["remote"]["searches"], 3, "{stats}");
+    assert_eq!(stats["searches"], 0, "of this opening: {stats}");
+    let words = text(&aether(here, &["stats", "--dir", "m"]).stdout);
+    assert!(
+        words.contains("for a thousand queries") && words.contains("a gigabyte of vectors a month"),
+        "{words}"
+    );
+    refused(
+        here,
+        &["stats", "--dir", "m", "--set", "remote.price_get=-1"],
+        1,
+        "price_get",
+    );
+}

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod check;
+pub(crate) mod codecs;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod explain;

@@ -51,6 +51,8 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
     let percent = |share: Option<f64>| {
         share.map_or_else(|| "none yet".to_owned(), |x| format!("{:.1} %", x * 100.0))
     };
+    let dollars = |d: Option<f64>| d.map_or_else(|| "none yet".to_owned(), |x| format!("${x:.6}"));
+    let (used, price) = (&s.remote.ledger.usage, &s.remote.dollars);
     let rows = [
         ("points", s.points.to_string()),
         (
@@ -76,10 +78,40 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
         (
             "cache",
             format!(
-                "{}, {} hits, {} misses",
+                "{}, {} hits, {} misses, hit rate {}",
                 output::bytes(s.cache_bytes),
                 c.cache_hits,
-                c.cache_misses
+                c.cache_misses,
+                percent(c.cache_hit_rate())
+            ),
+        ),
+        (
+            "store requests",
+            format!(
+                "{} reads, {} lengths, {} puts, {} listings, {} deletions; {} read, {} written",
+                used.gets,
+                used.heads,
+                used.puts,
+                used.lists,
+                used.deletes,
+                output::bytes(used.read_bytes),
+                output::bytes(used.written_bytes)
+            ),
+        ),
+        (
+            "reads again",
+            format!(
+                "{} hedged, {} of them won; {} calls repeated",
+                s.remote.hedged, s.remote.hedges_won, s.remote.retried
+            ),
+        ),
+        (
+            "store price",
+            format!(
+                "{} for a thousand queries, {} for a gigabyte of vectors a month ({} for all that is stored)",
+                dollars(price.per_thousand_queries),
+                dollars(price.per_gb_month),
+                dollars(Some(price.month))
             ),
         ),
         (

@@ -128,6 +128,11 @@ impl Truth {
         Ok(())
     }
 
+    /// Neighbours that are known: `[queries, k]`, row-major, nearest first.
+    pub fn new(k: usize, rows: Vec<u32>) -> Self {
+        Self { k, rows }
+    }
+
     /// Compares every query with every base vector, on all processors.
     pub fn compute(base: &Matrix, queries: &Matrix, metric: Metric, k: usize) -> Self {
         let k = k.min(base.rows());

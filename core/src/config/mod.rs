@@ -1,9 +1,8 @@
 //! A TOML file becomes a checked [`Config`].
 //!
-//! `[memory]`, `[flux]`, `[search]`, `[codes]`, `[remote]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]`
-//! and `[policy]`
-//! pick a plug-in with `backend = "…"`; their other keys belong to the plug-in. Environment variables such as
-//! `AETHER__HOT__BACKEND=flat` override single keys.
+//! `[memory]`, `[flux]`, `[search]`, `[codes]`, `[remote]`, `[limits]`, `[shadow]` and `[record]` belong to the engine. `[hot]`,
+//! `[cold]`, `[meta]`, `[codec]` and `[policy]` pick a plug-in with `backend = "…"`; their other keys belong to the plug-in.
+//! Environment variables such as `AETHER__HOT__BACKEND=flat` override single keys.
 
 mod nested;
 mod raw;

@@ -46,7 +46,11 @@ impl Remote {
         seed: u64,
     ) -> Result<(Arc<dyn ColdStore>, Self)> {
         let before = match state(meta, key::LEDGER).await? {
-            Some(value) => Ledger::decode(&value)?,
+            // A count is not worth a memory that does not open.
+            Some(value) => Ledger::decode(&value).unwrap_or_else(|error| {
+                tracing::warn!(%error, "requests are counted anew");
+                Ledger::default()
+            }),
             None => Ledger::default(),
         };
         let layers = Arc::new(LayerCounts::default());

@@ -1,6 +1,8 @@
 //! `aether bench`: recall, speed, memory and requests on data of one's own.
 
+mod base;
 mod measure;
+mod resident;
 mod search;
 mod sweep;
 mod tiered;
@@ -13,6 +15,8 @@ use aether::{Config, Error, Memory, Metric, Point, PointId, Registry, Role};
 
 pub(crate) use measure::{Latencies, Summary, run_queries};
 pub(crate) use tiered::measured_budget;
+
+use base::{Base, Clustered, Spec};
 
 use super::output::Progress;
 use super::settings::Settings;
@@ -27,15 +31,21 @@ pub(crate) enum Args {
     Tiered(tiered::Args),
 }
 
+/// Queries that are made up when nothing else is said.
+const GENERATED_QUERIES: u64 = 1000;
+
 /// What is measured on.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Data {
     /// Vectors to search among: .npy, .npy.gz, .fvecs, .bvecs, .jsonl or .parquet
-    #[arg(long, value_name = "FILE")]
-    base: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "generate")]
+    base: Option<PathBuf>,
     /// Vectors to search for
-    #[arg(long, value_name = "FILE")]
-    queries: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "generate")]
+    queries: Option<PathBuf>,
+    /// Make vectors up instead of reading any, row by row, so that they take no RAM: clustered:ROWSxDIM or clustered:ROWSxDIM:SEED
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["base", "queries", "truth", "limit"])]
+    generate: Option<Spec>,
     /// Row numbers of the true neighbours: .npy of integers, or .ivecs [default: computed by comparing all with all]
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
@@ -69,7 +79,7 @@ pub(crate) struct Data {
 
 /// What is measured on, in RAM.
 pub(crate) struct Loaded {
-    base: Arc<Matrix>,
+    base: Arc<Base>,
     queries: Arc<Matrix>,
     truth: Truth,
     config: Config,
@@ -84,8 +94,23 @@ impl Data {
             limit,
             ..Options::default()
         };
-        let base = Matrix::read(&self.base, &options(self.limit))?;
-        let queries = Matrix::read(&self.queries, &options(self.limit_queries))?;
+        let (base, queries) = match (&self.generate, &self.base, &self.queries) {
+            (Some(spec), _, _) => {
+                let made = Clustered::new(*spec)?;
+                let count = self.limit_queries.unwrap_or(GENERATED_QUERIES);
+                let queries = made.queries(usize::try_from(count).unwrap_or(usize::MAX))?;
+                (Base::Clustered(made), queries)
+            }
+            (None, Some(base), Some(queries)) => (
+                Base::Read(Matrix::read(base, &options(self.limit))?),
+                Matrix::read(queries, &options(self.limit_queries))?,
+            ),
+            _ => {
+                return Err(super::Failure::usage(
+                    "expected --base and --queries, or --generate",
+                ));
+            }
+        };
         if base.dim() != queries.dim() {
             return Err(Error::invalid_input(format!(
                 "--queries: expected {} dimensions as in --base, got {}",
@@ -118,7 +143,7 @@ impl Data {
                     queries.rows(),
                     base.rows()
                 ));
-                Truth::compute(&base, &queries, config.memory.metric, self.k)
+                base.truth(&queries, config.memory.metric, self.k)
             }
         };
         // Turns come by hand, so that nothing moves while it is measured.
@@ -133,7 +158,7 @@ impl Data {
     }
 }
 
-fn check_truth(truth: &Truth, base: &Matrix, queries: &Matrix, k: usize) -> aether::Result<()> {
+fn check_truth(truth: &Truth, base: &Base, queries: &Matrix, k: usize) -> aether::Result<()> {
     if truth.len() < queries.rows() || truth.k() < k.min(base.rows()) {
         return Err(Error::invalid_input(format!(
             "--truth: expected at least {} queries x {k} neighbours, got {} x {}",
@@ -155,8 +180,12 @@ impl Loaded {
     /// Puts the base into a memory, row numbers as ids; answers the seconds it took.
     async fn fill(&self, memory: &Memory) -> Done<f64> {
         let (base, rows) = (self.base.clone(), self.base.rows());
-        let points = (0..rows)
-            .map(move |row| Ok(Point::new(PointId::Int(row as u64), base.row(row).to_vec())));
+        let points = (0..rows).map(move |row| {
+            Ok(Point::new(
+                PointId::Int(row as u64),
+                base.row(row).into_owned(),
+            ))
+        });
         let mut progress = Progress::new("build", Some(rows as u64));
         let batch = (memory.config().limits.batch_bytes.0 as usize / (self.base.dim() * 4 + 256))
             .clamp(1, 1000);

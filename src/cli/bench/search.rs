@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
 }
 
 /// Room for everything, whatever the index adds: a budget is a limit, not a reservation.
-pub(super) fn ample(base: &aether::import::Matrix) -> ByteSize {
+pub(super) fn ample(base: &super::Base) -> ByteSize {
     ByteSize((base.rows() * base.dim()) as u64 * 16 + (1 << 30))
 }
 
@@ -195,7 +195,7 @@ fn build(index: &dyn HotIndex, loaded: &Loaded) -> aether::Result<f64> {
     let rows: Vec<Row> = (0..loaded.base.rows() as u64).map(Row).collect();
     for (some, first) in rows.chunks(1000).zip((0..).step_by(1000)) {
         let vectors: Vec<f32> = (first..first + some.len())
-            .flat_map(|r| loaded.base.row(r).iter().copied())
+            .flat_map(|r| loaded.base.row(r).into_owned())
             .collect();
         index.insert_batch(some, &vectors)?;
     }
@@ -209,7 +209,7 @@ pub(super) struct Printer {
 }
 
 /// Columns that people look at, in this order; what a line lacks is left out.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 14] = [
     "ef",
     "probe",
     "mode",
@@ -219,6 +219,8 @@ const COLUMNS: [&str; 12] = [
     "p99_us",
     "build_s",
     "ram_bytes",
+    "allowed_bytes",
+    "peak_resident_bytes",
     "cold_bytes",
     "cold_requests",
     "searches",
@@ -235,6 +237,7 @@ impl Printer {
         }
         let value = serde_json::to_value(line)
             .map_err(|e| Error::internal("a result without a JSON form").with_source(e))?;
+        let width = |column: &str| column.len().max(12) + 1;
         let present: Vec<&&str> = COLUMNS
             .iter()
             .filter(|c| value.get(**c).is_some())
@@ -243,16 +246,16 @@ impl Printer {
             output::line(
                 present
                     .iter()
-                    .map(|c| format!("{c:>13}"))
+                    .map(|c| format!("{:>1$}", c, width(c)))
                     .collect::<String>(),
             )?;
         }
         let cell = |c: &&&str| match &value[**c] {
             serde_json::Value::Number(n) if n.is_f64() => {
-                format!("{:>13.4}", n.as_f64().unwrap_or_default())
+                format!("{:>1$.4}", n.as_f64().unwrap_or_default(), width(c))
             }
-            serde_json::Value::String(s) => format!("{s:>13}"),
-            other => format!("{:>13}", other.to_string()),
+            serde_json::Value::String(s) => format!("{:>1$}", s, width(c)),
+            other => format!("{:>1$}", other.to_string(), width(c)),
         };
         output::line(present.iter().map(cell).collect::<String>())
     }

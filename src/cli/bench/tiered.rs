@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use aether::config::{ByteSize, SearchMode};
+use aether::layer::{Dollars, Ledger};
 use aether::{Memory, Point, PointId, SearchRequest};
 use serde::Serialize;
 
+use super::resident::Resident;
 use super::search::{Printer, ample, id_number, measure};
 use super::sweep::{Setting, combinations};
 use super::{Data, Loaded, Summary, in_ram};
@@ -79,6 +81,24 @@ struct Line<'a> {
     cache_hits: u64,
     cache_misses: u64,
     partitions: u64,
+    /// Requests as the store counts them, and their price for a thousand queries by `[remote]`.
+    store_requests: u64,
+    dollars_per_thousand: f64,
+    #[serde(flatten)]
+    ram: Ram,
+}
+
+/// RAM as the kernel counts it, beside what the settings allow.
+#[derive(Clone, Copy, Serialize)]
+struct Ram {
+    /// Hot budget, block cache, and what the cold tier's index takes now.
+    allowed_bytes: u64,
+    /// Most that was resident since the memory was opened, the data set of the measurement included (`VmHWM`).
+    peak_resident_bytes: Option<u64>,
+    /// What was resident before it was opened: the data set, its truth and the program.
+    resident_before_bytes: Option<u64>,
+    /// Plain bytes of all vectors.
+    raw_bytes: u64,
 }
 
 pub(crate) async fn run(args: Args, json: bool) -> Done {
@@ -97,7 +117,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
             let rows = ((loaded.base.rows() as f64 * share) as usize).max(1);
             let base = loaded.base.clone();
             let points = (0..rows)
-                .map(move |r| Ok(Point::new(PointId::Int(r as u64), base.row(r).to_vec())));
+                .map(move |r| Ok(Point::new(PointId::Int(r as u64), base.row(r).into_owned())));
             let budget = budget_for(&loaded, points).await?;
             output::note(format_args!(
                 "{rows} rows took {} in RAM when they were tried out: that is the budget",
@@ -107,6 +127,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
         }
     };
     config.validate()?;
+    let before = Resident::read().filter(|_| Resident::reset_peak());
     let memory = super::open(config, &loaded.registry).await?;
     let build_s = loaded.fill(&memory).await?;
     calm(&memory).await?;
@@ -138,10 +159,17 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 }
                 Ok(answer.hits.iter().map(|h| id_number(&h.id)).collect())
             };
-            let before = memory.stats();
+            let start = memory.stats();
             let summary = tokio::task::block_in_place(|| measure(data, &loaded, &query))?;
             let after = memory.stats();
-            let (then, now) = (&before.counted, &after.counted);
+            let (then, now) = (&start.counted, &after.counted);
+            let used = after.remote.ledger.usage - start.remote.ledger.usage;
+            let searches = now.searches - then.searches;
+            let ledger = Ledger {
+                usage: used,
+                searches,
+            };
+            let priced = Dollars::of(&memory.config().remote, &ledger, 0, 0);
             printer.print(&Line {
                 bench: "tiered",
                 index: &memory.config().hot.backend,
@@ -168,6 +196,16 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 cache_hits: now.cache_hits - then.cache_hits,
                 cache_misses: now.cache_misses - then.cache_misses,
                 partitions: after.partitions,
+                store_requests: used.gets + used.heads,
+                dollars_per_thousand: priced.per_thousand_queries.unwrap_or_default(),
+                ram: Ram {
+                    allowed_bytes: after.budget_bytes
+                        + memory.config().search.cache.0
+                        + after.cold_index_bytes,
+                    peak_resident_bytes: Resident::read().map(|r| r.peak_bytes),
+                    resident_before_bytes: before.map(|r| r.now_bytes),
+                    raw_bytes: (loaded.base.rows() * loaded.base.dim() * 4) as u64,
+                },
             })?;
         }
     }
