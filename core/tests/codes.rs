@@ -243,3 +243,17 @@ async fn copies_dead_and_filtered_rows_take_no_places() {
     memory.close().await.unwrap();
     world.check_clean().await;
 }
+
+#[tokio::test]
+async fn a_recall_that_is_no_share_is_refused() {
+    let world = World::with(settings(Metric::L2, ""));
+    let memory = filled(&world, 20, 0).await;
+    for share in [1.5, -0.1, f64::NAN] {
+        let error = memory
+            .search(bounded(&vector(1), 3).recall(share))
+            .await
+            .unwrap_err();
+        let expected = format!("recall: expected 0.0 to 1.0, got {share}");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+}

@@ -79,6 +79,11 @@ struct Line<'a> {
     cache_hits: u64,
     cache_misses: u64,
     partitions: u64,
+    /// Cold rows estimated by their codes, and compared exactly, in the measurement; mean of a query.
+    rows_estimated: f64,
+    rows_compared: f64,
+    /// Bounded searches' recall as the memory itself measures it.
+    recall_measured: Option<f64>,
 }
 
 pub(crate) async fn run(args: Args, json: bool) -> Done {
@@ -142,6 +147,8 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
             let summary = tokio::task::block_in_place(|| measure(data, &loaded, &query))?;
             let after = memory.stats();
             let (then, now) = (&before.counted, &after.counted);
+            let searches = (now.searches - then.searches).max(1);
+            let per_search = |n: u64| n as f64 / searches as f64;
             printer.print(&Line {
                 bench: "tiered",
                 index: &memory.config().hot.backend,
@@ -160,7 +167,10 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 budget_bytes: after.budget_bytes,
                 hot_rows: after.hot_rows,
                 cold_rows: after.points.saturating_sub(after.hot_rows),
-                ram_bytes: after.hot_bytes + after.cold_index_bytes + after.cache_bytes,
+                ram_bytes: after.hot_bytes
+                    + after.cold_index_bytes
+                    + after.codes_bytes
+                    + after.cache_bytes,
                 ram_parts: parts(&after),
                 cold_bytes: after.cold_bytes,
                 cold_requests: now.cold_requests - then.cold_requests,
@@ -168,6 +178,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 cache_hits: now.cache_hits - then.cache_hits,
                 cache_misses: now.cache_misses - then.cache_misses,
                 partitions: after.partitions,
+                rows_estimated: per_search(now.rows_estimated - then.rows_estimated),
+                rows_compared: per_search(now.rows_compared - then.rows_compared),
+                recall_measured: after.recall,
             })?;
         }
     }
@@ -179,6 +192,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
 fn parts(stats: &aether::Stats) -> BTreeMap<String, u64> {
     let mut parts = stats.hot_parts.clone();
     parts.insert("cold index".to_owned(), stats.cold_index_bytes);
+    parts.insert("codes".to_owned(), stats.codes_bytes);
     parts.insert("cache".to_owned(), stats.cache_bytes);
     parts
 }
