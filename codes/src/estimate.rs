@@ -41,6 +41,15 @@ pub struct Query {
     products: Vec<i32>,
 }
 
+/// Where a centroid lies, seen from a query: the same for all rows of its partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot {
+    /// The part of every distance that the centroid alone decides.
+    base: f32,
+    /// The distance to the centroid.
+    away: f32,
+}
+
 /// The smallest distance from a query that a vector within `radius` of a centroid can have, `rank` being the distance of the centroid
 /// itself and `norm` the query's length (which only an inner product asks for): no row of such a block is nearer, for certain. Under
 /// cosine the centroid is of unit length, and the radius one of directions.
@@ -98,8 +107,12 @@ impl Query {
         }
     }
 
-    /// The part of every distance that the centroid alone decides, and the distance to the centroid.
-    fn place(&self, measure: Measure, centroid: &[f32]) -> (f32, f32) {
+    /// Looks at a centroid, `[dim]`. O(dim).
+    ///
+    /// # Panics
+    /// When it has another length.
+    pub fn spot(&self, measure: Measure, centroid: &[f32]) -> Spot {
+        assert!(centroid.len() == self.plain.len(), "centroid: `dim` floats");
         let mut squares = [0f32; 8];
         let (q8, q_rest) = self.plain.as_chunks::<8>();
         let (c8, c_rest) = centroid.as_chunks::<8>();
@@ -108,34 +121,33 @@ impl Query {
                 squares[i] += (q[i] - c[i]).powi(2);
             }
         }
-        let rest: f32 = q_rest
-            .iter()
-            .zip(c_rest)
-            .map(|(q, c)| (q - c).powi(2))
-            .sum();
-        let away2 = squares.iter().sum::<f32>() + rest;
+        let rest = q_rest.iter().zip(c_rest).map(|(q, c)| (q - c).powi(2));
+        let away2 = squares.iter().sum::<f32>() + rest.sum::<f32>();
         let base = match measure {
             Measure::L2 => away2,
             Measure::InnerProduct => -dot(&self.plain, centroid),
             Measure::Cosine => 1.0 - dot(&self.plain, centroid),
         };
-        (base, away2.sqrt())
+        Spot {
+            base,
+            away: away2.sqrt(),
+        }
     }
 
-    /// Appends the bounds of every row of a block that [`Block::write`](crate::Block::write) wrote with the same coder; false, and
+    /// Appends the bounds of every row of a block around a centroid that [`Block::write`](crate::Block::write) wrote with the same coder; false, and
     /// nothing appended, when `block` has not the length of `rows` rows. `deviations` is that of the confidence wanted, see
     /// [`deviations`](crate::deviations). O(rows x dim).
     #[must_use]
     pub fn estimate(
         &mut self,
         coder: &Coder,
-        centroid: &[f32],
+        spot: Spot,
         block: &[u8],
         rows: usize,
         deviations: f32,
         out: &mut Vec<Bounds>,
     ) -> bool {
-        if block.len() != rows * coder.row_bytes() || centroid.len() != coder.dim() {
+        if block.len() != rows * coder.row_bytes() {
             return false;
         }
         let (factors, codes) = block.split_at(rows * FACTOR_BYTES);
@@ -147,7 +159,7 @@ impl Query {
         let (planes, bytes) = (&coder.planes, &self.bytes);
         self.kernel
             .products(planes, codes, bytes, &mut self.products);
-        let (base, away) = self.place(coder.measure(), centroid);
+        let Spot { base, away } = spot;
         let (middle, highest) = (coder.middle(), (1i64 << coder.bits()) - 1);
         // A rounded query errs as a random vector of length `lost` would: by its share along x, whose length is at most
         // `middle * sqrt(D)`, over `sqrt(D)`.

@@ -22,7 +22,7 @@ mod normal;
 mod rotation;
 
 pub use encode::{Block, Centre, Coder, FACTOR_BYTES};
-pub use estimate::{Bounds, Query, least};
+pub use estimate::{Bounds, Query, Spot, least};
 pub use kernel::{Kernel, KernelKind};
 pub use normal::deviations;
 

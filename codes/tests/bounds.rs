@@ -100,7 +100,8 @@ fn run(dim: usize, bits: u8, measure: Measure, kind: Kind, confidence: f64) -> T
         let mut query = Query::new(&coder, &q);
         let mut bounds = Vec::new();
         let z = deviations(confidence);
-        assert!(query.estimate(&coder, &centroid, &bytes, rows.len(), z, &mut bounds));
+        let spot = query.spot(measure, &centroid);
+        assert!(query.estimate(&coder, spot, &bytes, rows.len(), z, &mut bounds));
         let truth: Vec<f64> = rows.iter().map(|v| distance(measure, &q, v)).collect();
         let nearest = truth.iter().copied().fold(f64::INFINITY, f64::min);
         let norm = q.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -204,7 +205,8 @@ fn kernels_give_the_same_bounds() {
         let of = |kind| {
             let mut bounds = Vec::new();
             let mut query = Query::with_kernel(&coder, &q, Kernel::of(kind)?);
-            assert!(query.estimate(&coder, &centroid, &bytes, 9, 2.0, &mut bounds));
+            let spot = query.spot(Measure::L2, &centroid);
+            assert!(query.estimate(&coder, spot, &bytes, 9, 2.0, &mut bounds));
             Some(bounds)
         };
         let reference = of(KernelKind::Scalar).unwrap();
@@ -226,8 +228,8 @@ fn zeros_equal_rows_and_wrong_lengths_do_no_harm() {
     let mut bytes = Vec::new();
     block.write(&mut bytes);
     let mut query = Query::new(&coder, &[0.0; 10]);
-    let mut bounds = Vec::new();
-    assert!(query.estimate(&coder, &centroid, &bytes, 2, 3.0, &mut bounds));
+    let (spot, mut bounds) = (query.spot(Measure::L2, &centroid), Vec::new());
+    assert!(query.estimate(&coder, spot, &bytes, 2, 3.0, &mut bounds));
     assert!(
         (bounds[0].estimate - 10.0).abs() < 1e-3,
         "a row at the centroid is known exactly: {bounds:?}"
@@ -235,9 +237,8 @@ fn zeros_equal_rows_and_wrong_lengths_do_no_harm() {
     assert!(bounds[0].error < 1e-2 && bounds[1].lower() <= 0.0 && bounds[1].upper() >= 0.0);
     for (cut, rows) in [(1, 2), (0, 1), (0, 3)] {
         let short = &bytes[..bytes.len() - cut];
-        assert!(!query.estimate(&coder, &centroid, short, rows, 3.0, &mut bounds));
+        assert!(!query.estimate(&coder, spot, short, rows, 3.0, &mut bounds));
     }
-    assert!(!query.estimate(&coder, &centroid[1..], &bytes, 2, 3.0, &mut bounds));
     assert!(Coder::new(10, 0, Measure::L2).is_none() && Coder::new(10, 9, Measure::L2).is_none());
     assert!(Coder::new(0, 4, Measure::L2).is_none());
 }

@@ -107,15 +107,17 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     output::table(&rows)?;
     let c = &answer.coverage;
     output::line(format_args!(
-        "{} search: {} rows in RAM; {} of {} cold rows in {} of {} partitions, {} requests, {}{}",
+        "{} search: {} rows in RAM; of {} cold rows {} estimated and {} compared, in {} of {} partitions, {} requests, {}{}{}",
         c.mode.name(),
         c.hot_rows,
-        c.cold_rows_scored,
         c.cold_rows,
+        c.cold_rows_estimated,
+        c.cold_rows_scored,
         c.partitions_probed,
         c.partitions,
         c.requests,
         output::bytes(c.bytes),
+        if c.proven { "; proven" } else { "" },
         if c.is_whole() {
             ""
         } else {

@@ -115,6 +115,15 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
             ),
         ),
         (
+            "codes",
+            format!(
+                "{}; bounded recall {} in {} comparisons",
+                output::bytes(s.codes_bytes),
+                percent(s.recall),
+                c.searches_compared
+            ),
+        ),
+        (
             "searches",
             format!(
                 "{} ({} partial), {} gets",

@@ -47,6 +47,17 @@ fn each_kind_of_mistake_points_at_its_place() {
             "2:8",
             "did you mean `bounded`?",
         ),
+        ("[codes]\nbits = 9\n", "2:8", "expected 1 to 8, got 9"),
+        (
+            "[codes]\nconfidence = 1.0\n",
+            "2:14",
+            "expected 0.5 to 0.999999, got 1.0",
+        ),
+        (
+            "[search]\nrecall = 2.0\n",
+            "2:10",
+            "expected 0.0 to 1.0, got 2.0",
+        ),
         ("[hot]\nbackend = 3\n", "2:11", "expected a quoted name"),
         ("[hot\n", "1:5", ""),
     ] {

@@ -200,10 +200,7 @@ impl Inner {
                 }
                 Ok(Some((_, id, Err(error)))) => scan.unreachable(id, &error),
                 Err(_) => {
-                    let missed: BTreeSet<&u32> = pending.values().flatten().collect();
-                    scan.cuts.push(Cut::Deadline {
-                        partitions: missed.len(),
-                    });
+                    scan.late(pending.values().flatten());
                     break;
                 }
             }
@@ -305,6 +302,21 @@ impl Inner {
 }
 
 impl ColdScan {
+    /// Notes that time ran out before these partitions were read. An answer has one such note, whatever it was that was late.
+    pub(super) fn late<'a>(&mut self, missed: impl Iterator<Item = &'a u32>) {
+        let missed: BTreeSet<&u32> = missed.collect();
+        let had = self.cuts.iter_mut().find_map(|c| match c {
+            Cut::Deadline { partitions } => Some(partitions),
+            Cut::Unreachable { .. } | Cut::ReadBudget { .. } | Cut::Unsure { .. } => None,
+        });
+        match had {
+            Some(partitions) => *partitions = missed.len().max(*partitions),
+            None => self.cuts.push(Cut::Deadline {
+                partitions: missed.len(),
+            }),
+        }
+    }
+
     pub(super) fn unreachable(&mut self, segment: u64, error: &Error) {
         tracing::warn!(segment, %error, "a segment could not be searched");
         let error = error.to_string();

@@ -314,10 +314,7 @@ impl Inner {
                 }
                 Ok(Some((segment, _, Err(error)))) => scan.unreachable(segment.id.0, &error),
                 Err(_) => {
-                    let missed: BTreeSet<&u32> = pending.values().flatten().collect();
-                    scan.cuts.push(Cut::Deadline {
-                        partitions: missed.len(),
-                    });
+                    scan.late(pending.values().flatten());
                     break;
                 }
             }

@@ -75,9 +75,11 @@ impl Inner {
         let (inner, request) = (self.clone(), request.clone());
         let found: HashSet<Row> = answer.hits.iter().map(|h| h.row).collect();
         tokio::spawn(async move {
+            let begun = Instant::now();
             if let Err(error) = inner.compare(&request, &found, high).await {
                 tracing::debug!(%error, "a search could not be compared with the truth");
             }
+            inner.probing.rest(begun.elapsed());
             drop(one);
         });
     }

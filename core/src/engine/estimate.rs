@@ -1,9 +1,9 @@
 //! Codes of a memory: how they are made, and what they say of the blocks that a search probes.
 
-use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use aether_codes::{Bounds, Coder, Measure, Query};
+use aether_codes::{Bounds, Coder, Measure, Query, Spot};
+use hashbrown::HashMap;
 
 use super::cold::{ColdView, Place};
 use crate::error::{Error, Result};
@@ -29,9 +29,12 @@ impl Coders {
 
     /// The coder of so many bits.
     pub(crate) fn get(&self, bits: u8) -> Result<&Coder> {
-        let made = coder(self.dim, bits, self.metric)?;
         let place = self.made.get(usize::from(bits));
         let place = place.ok_or_else(|| Error::internal("codes of more than eight bits"))?;
+        if let Some(made) = place.get() {
+            return Ok(made);
+        }
+        let made = coder(self.dim, bits, self.metric)?;
         Ok(place.get_or_init(|| made))
     }
 
@@ -47,7 +50,10 @@ pub(super) struct Prepared<'a> {
     vector: &'a [f32],
     /// Standard deviations of the bounds.
     deviations: f32,
-    made: HashMap<u8, Query>,
+    /// By bits.
+    made: [Option<Query>; 9],
+    /// The partition looked at last.
+    spot: Option<(u32, Spot)>,
     bounds: Vec<Bounds>,
 }
 
@@ -57,7 +63,8 @@ impl<'a> Prepared<'a> {
             coders,
             vector,
             deviations,
-            made: HashMap::new(),
+            made: Default::default(),
+            spot: None,
             bounds: Vec::new(),
         }
     }
@@ -72,15 +79,23 @@ impl<'a> Prepared<'a> {
         let directory = &place.segment.directory;
         let block = place.segment.block(place.block)?;
         let coder = self.coders.get(directory.code_bits)?;
-        let query =
-            (self.made.entry(coder.bits())).or_insert_with(|| Query::new(coder, self.vector));
-        let centroid = view.centroid(block.partition).ok_or_else(|| {
-            Error::corrupt(format!("partition {} has no centroid", block.partition))
-                .with("segment", place.segment.id)
-        })?;
+        let made = (self.made.get_mut(usize::from(coder.bits())))
+            .ok_or_else(|| Error::internal("codes of more than eight bits"))?;
+        let query = made.get_or_insert_with(|| Query::new(coder, self.vector));
+        let spot = match self.spot {
+            Some((partition, spot)) if partition == block.partition => spot,
+            _ => {
+                let centroid = view.centroid(block.partition).ok_or_else(|| {
+                    Error::corrupt(format!("partition {} has no centroid", block.partition))
+                        .with("segment", place.segment.id)
+                })?;
+                query.spot(self.coders.measure(), centroid)
+            }
+        };
+        self.spot = Some((block.partition, spot));
         self.bounds.clear();
         let (rows, deviations) = (block.rows as usize, self.deviations);
-        if !query.estimate(coder, centroid, codes, rows, deviations, &mut self.bounds) {
+        if !query.estimate(coder, spot, codes, rows, deviations, &mut self.bounds) {
             return Err(Error::corrupt(format!(
                 "segment codes: expected {} bytes for {rows} rows of {} bits, got {}",
                 rows * coder.row_bytes(),

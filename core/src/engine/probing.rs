@@ -8,8 +8,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// Classes of lag: so many to one unit, and one for all beyond.
 const CLASSES: usize = 64;
@@ -47,6 +49,8 @@ pub(crate) struct Probing {
     learned: Mutex<Learned>,
     /// Whether a search is being compared: one at a time.
     comparing: Arc<AtomicBool>,
+    /// No comparison begins before.
+    not_before: Mutex<Option<Instant>>,
 }
 
 /// The right to compare.
@@ -161,8 +165,18 @@ impl Probing {
 
     /// The right to compare, unless another has it.
     pub(crate) fn begin(&self) -> Option<Comparing> {
+        if self.not_before.lock().is_some_and(|t| Instant::now() < t) {
+            return None;
+        }
         let busy = self.comparing.swap(true, Ordering::Acquire);
         (!busy).then(|| Comparing(self.comparing.clone()))
+    }
+
+    /// After a comparison that took so long the next one waits, so that comparing never takes more than a twentieth of a processor; half
+    /// of one while little is known.
+    pub(crate) fn rest(&self, took: Duration) {
+        let times = if self.is_new() { 1 } else { 20 };
+        *self.not_before.lock() = Some(Instant::now() + took.saturating_mul(times));
     }
 
     /// Whether too little is known yet.

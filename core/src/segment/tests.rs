@@ -231,8 +231,9 @@ fn codes_bound_the_distances_of_their_rows() {
         let page = CodePage::check(SEGMENT, d, d.page_of(index), bytes).unwrap();
         let (numbers, codes) = page.block(d, block).unwrap();
         let centroid = centroids.centroid(block.partition).unwrap();
+        let spot = prepared.spot(coder.measure(), centroid);
         let (n, mut bounds) = (block.rows as usize, Vec::new());
-        assert!(prepared.estimate(&coder, centroid, codes, n, 5.0, &mut bounds));
+        assert!(prepared.estimate(&coder, spot, codes, n, 5.0, &mut bounds));
         for (place, bound) in bounds.iter().enumerate() {
             let row = numbers.get(place).unwrap();
             let distance = truth[(row.0 - 100) as usize];

@@ -84,6 +84,11 @@ struct Line<'a> {
     /// Requests as the store counts them, and their price for a thousand queries by `[remote]`.
     store_requests: u64,
     dollars_per_thousand: f64,
+    /// Cold rows estimated by their codes, and compared exactly, in the measurement; mean of a query.
+    rows_estimated: f64,
+    rows_compared: f64,
+    /// Bounded searches' recall as the memory itself measures it.
+    recall_measured: Option<f64>,
     #[serde(flatten)]
     ram: Ram,
 }
@@ -170,6 +175,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 searches,
             };
             let priced = Dollars::of(&memory.config().remote, &ledger, 0, 0);
+            let per_search = |n: u64| n as f64 / searches.max(1) as f64;
             printer.print(&Line {
                 bench: "tiered",
                 index: &memory.config().hot.backend,
@@ -188,7 +194,10 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 budget_bytes: after.budget_bytes,
                 hot_rows: after.hot_rows,
                 cold_rows: after.points.saturating_sub(after.hot_rows),
-                ram_bytes: after.hot_bytes + after.cold_index_bytes + after.cache_bytes,
+                ram_bytes: after.hot_bytes
+                    + after.cold_index_bytes
+                    + after.codes_bytes
+                    + after.cache_bytes,
                 ram_parts: parts(&after),
                 cold_bytes: after.cold_bytes,
                 cold_requests: now.cold_requests - then.cold_requests,
@@ -206,6 +215,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                     resident_before_bytes: before.map(|r| r.now_bytes),
                     raw_bytes: (loaded.base.rows() * loaded.base.dim() * 4) as u64,
                 },
+                rows_estimated: per_search(now.rows_estimated - then.rows_estimated),
+                rows_compared: per_search(now.rows_compared - then.rows_compared),
+                recall_measured: after.recall,
             })?;
         }
     }
@@ -217,6 +229,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
 fn parts(stats: &aether::Stats) -> BTreeMap<String, u64> {
     let mut parts = stats.hot_parts.clone();
     parts.insert("cold index".to_owned(), stats.cold_index_bytes);
+    parts.insert("codes".to_owned(), stats.codes_bytes);
     parts.insert("cache".to_owned(), stats.cache_bytes);
     parts
 }
