@@ -297,3 +297,71 @@ fn a_memory_records_its_accesses_and_watches_shadows_and_both_can_be_asked_after
     );
     assert!(text.contains("\"trace\":\"accesses\""), "{text}");
 }
+
+#[test]
+fn questions_about_vectors_show_each_policy_with_and_without_the_signal_of_retrievals() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vectors.jsonl");
+    let mut rng = fastrand::Rng::with_seed(4);
+    let mut text = String::new();
+    for _ in 0..300 {
+        let vector: Vec<f32> = (0..4).map(|_| rng.f32()).collect();
+        text.push_str(&format!("{{\"vector\":{vector:?}}}\n"));
+    }
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let base = [
+        "replay",
+        "--json",
+        "--semantic",
+        path,
+        "--metric",
+        "l2",
+        "--cache",
+        "10%",
+    ];
+    let small = [
+        "--topics",
+        "20",
+        "--phrasings",
+        "3",
+        "--queries",
+        "400",
+        "--k",
+        "5",
+    ];
+    let out = aether(&[&base[..], &small, &["--policy", "lru,belady"]].concat());
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let stdout = String::from_utf8(out.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = stdout
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let told: Vec<_> = lines.iter().map(|l| (&l["policy"], &l["signal"])).collect();
+    assert_eq!(
+        format!("{told:?}").matches("retrievals").count(),
+        1,
+        "{told:?}"
+    );
+    assert_eq!(lines.len(), 3, "{told:?}");
+    // `lru` learns nothing from the signal, so the two rows are one.
+    assert_eq!(lines[0]["object_miss_ratio"], lines[1]["object_miss_ratio"]);
+    assert_eq!(lines[1]["wishes_per_access"], 0.0);
+    for line in &lines {
+        let (missed, weighed) = (&line["object_miss_ratio"], &line["importance_miss_ratio"]);
+        assert!(
+            missed.as_f64().unwrap() < 1.0 && weighed.is_number(),
+            "{line}"
+        );
+    }
+    let wrong = aether(&[&base[..], &["--topics", "301"]].concat());
+    let stderr = String::from_utf8(wrong.stderr).unwrap();
+    assert!(
+        !wrong.status.success() && stderr.contains("expected 1 to 300 topics"),
+        "{stderr}"
+    );
+}
