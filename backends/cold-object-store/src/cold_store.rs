@@ -1,25 +1,29 @@
 //! The store.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 
 use aether_core::plugin::{BuildContext, Role};
-use aether_core::role::{BlobInfo, ColdStore};
+use aether_core::role::{BlobInfo, ColdStore, Usage, UsageCounter, runs};
 use aether_core::{BlobKey, Error, Result, Retry};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{Error as StoreError, OBJECT_STORE_COALESCE_DEFAULT, ObjectStoreExt};
 use quick_cache::sync::Cache;
 
 use crate::NAME;
 use crate::config::ObjectStoreConfig;
 use crate::error::{Effect, map};
 use crate::probe::creates_only;
+use crate::tag::Tags;
 use crate::target::{Target, connect, sync_folder};
 
 /// Blobs whose length is remembered, so that a read need not ask for it; about 100 bytes each.
 const LENGTHS_MAX: usize = 16_384;
+/// Objects of one page of a listing, as the services give them.
+const PAGE: u64 = 1000;
 
 /// Blobs as objects, one for each.
 ///
@@ -32,6 +36,8 @@ pub struct ObjectColdStore {
     target: Target,
     lengths: Cache<BlobKey, u64>,
     read_only: bool,
+    tags: Tags,
+    usage: UsageCounter,
 }
 
 impl ObjectColdStore {
@@ -52,9 +58,11 @@ impl ObjectColdStore {
             on_a_runtime_of_its_own(creates_only(&probed, context))?;
         }
         Ok(Self {
+            tags: Tags::new(target.remote, context),
             target,
             lengths: Cache::new(LENGTHS_MAX),
             read_only: context.read_only,
+            usage: UsageCounter::default(),
         })
     }
 
@@ -70,15 +78,17 @@ impl ObjectColdStore {
     async fn create(&self, key: &BlobKey, data: Bytes) -> Result<()> {
         self.writable()?;
         let path = self.target.names.path(key);
-        let options = PutOptions::from(PutMode::Create);
+        let tag = self.tags.next(&data);
+        let options = Tags::options(tag.as_deref());
         let put = self
             .target
             .store
             .put_opts(&path, data.clone().into(), options);
+        self.usage.put(data.len() as u64);
         match put.await {
             Ok(_) => {}
             Err(StoreError::AlreadyExists { .. }) => {
-                if !self.holds(&path, &data).await? {
+                if !self.holds(&path, &data, tag.as_deref()).await? {
                     return Err(Error::conflict(format!(
                         "the key holds other bytes than the {} put: a blob is never replaced",
                         data.len()
@@ -92,8 +102,8 @@ impl ObjectColdStore {
         Ok(())
     }
 
-    /// Whether an object that is there holds exactly `data`.
-    async fn holds(&self, path: &Path, data: &Bytes) -> Result<bool> {
+    /// Whether an object that is there holds exactly `data`. One with this put's own tag does: a repeated request found its own work.
+    async fn holds(&self, path: &Path, data: &Bytes, tag: Option<&str>) -> Result<bool> {
         let gone = || {
             Error::unavailable(
                 "the key was taken and became free again while the blob was put: put it again",
@@ -104,8 +114,14 @@ impl ObjectColdStore {
             Err(StoreError::NotFound { .. }) => return Err(gone()),
             Err(e) => return Err(map(e, Effect::Perhaps)),
         };
+        let own = tag.is_some() && Tags::of(&found.attributes) == tag;
         if found.meta.size != data.len() as u64 {
             return Ok(false);
+        }
+        // The transfer ends where the answer is dropped.
+        self.usage.get(if own { 0 } else { found.meta.size });
+        if own {
+            return Ok(true);
         }
         let mut held = found.into_stream();
         let mut rest = &data[..];
@@ -137,6 +153,7 @@ impl ObjectColdStore {
     async fn remove(&self, key: &BlobKey) -> Result<()> {
         self.writable()?;
         let path = self.target.names.path(key);
+        self.usage.deletes.fetch_add(1, Relaxed);
         let deleted = self.target.store.delete(&path).await;
         self.lengths.remove(key);
         match deleted {
@@ -148,6 +165,7 @@ impl ObjectColdStore {
 
     /// The length as the store has it now.
     async fn ask_length(&self, key: &BlobKey) -> Result<Option<u64>> {
+        self.usage.heads.fetch_add(1, Relaxed);
         match self.target.store.head(&self.target.names.path(key)).await {
             Ok(found) => {
                 self.lengths.insert(key.clone(), found.size);
@@ -201,6 +219,9 @@ impl ObjectColdStore {
         let read = if wanted.is_empty() {
             Vec::new()
         } else {
+            for run in runs(&wanted, OBJECT_STORE_COALESCE_DEFAULT) {
+                self.usage.get(run.end - run.start);
+            }
             match self.target.store.get_ranges(&path, &wanted).await {
                 Ok(read) => read,
                 Err(StoreError::NotFound { .. }) => {
@@ -236,7 +257,8 @@ impl ObjectColdStore {
             return Ok(Vec::new());
         };
         let mut objects = self.target.store.list(folder.as_ref());
-        let mut found = Vec::new();
+        let (mut found, mut seen) = (Vec::new(), 0);
+        self.usage.lists.fetch_add(1, Relaxed);
         loop {
             let object = match objects.try_next().await {
                 Ok(Some(object)) => object,
@@ -245,6 +267,10 @@ impl ObjectColdStore {
                 Err(StoreError::NotFound { .. }) => break,
                 Err(e) => return Err(map(e, Effect::None)),
             };
+            seen += 1;
+            if seen % PAGE == 0 {
+                self.usage.lists.fetch_add(1, Relaxed);
+            }
             if let Some(key) = self.target.names.key(&object.location)
                 && key.as_str().starts_with(prefix)
             {
@@ -299,5 +325,10 @@ impl ColdStore for ObjectColdStore {
     async fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>> {
         let at = |e: Error| e.at(Role::Cold, NAME, "list").with("prefix", prefix);
         self.find(prefix).await.map_err(at)
+    }
+
+    /// Requests as this store makes them; those that the client repeats by itself are not seen.
+    fn usage(&self) -> Option<Usage> {
+        Some(self.usage.read())
     }
 }

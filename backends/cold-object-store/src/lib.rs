@@ -4,8 +4,8 @@
 //!
 //! # Invariants
 //! - An object is created under the condition that there is none, and never written again.
-//! - "There is one already" is not a defeat before its bytes were compared: a retry of a put that had succeeded looks
-//!   the same.
+//! - "There is one already" is not a defeat before its mark or its bytes were compared: a retry of a put that had succeeded
+//!   looks the same.
 //! - A put whose answer was lost is `Unavailable` with `Retry::Unknown`, never a plain failure.
 //! - Credentials come from the environment or from `options`, and are in no message and no `Debug`.
 
@@ -16,6 +16,7 @@ mod config;
 mod error;
 mod names;
 mod probe;
+mod tag;
 mod target;
 
 use std::sync::Arc;

@@ -1,5 +1,10 @@
 //! The layers over a store whose every answer is scripted, in virtual time.
 
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "a list of one range is what is meant"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;

@@ -99,7 +99,7 @@ mod tests {
         let ranges = [50..60, 0..10, 5..7, 7..7, 20..30];
         assert_eq!(runs(&ranges, 10), [0..30, 50..60]);
         assert_eq!(runs(&ranges, 9), [0..10, 20..30, 50..60]);
-        assert_eq!(runs(&[3..3], 9), []);
+        assert_eq!(runs(&[3..3, 8..8], 9), []);
     }
 
     #[test]

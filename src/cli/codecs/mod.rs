@@ -258,7 +258,7 @@ fn recommend(args: &Args, exact: Option<&Line>, lossy: Option<&Line>) -> Done<()
     let Some(exact) = exact else { return Ok(()) };
     output::line(format_args!(
         "\nAt {} a second from the store, {} brings a gigabyte of vectors to RAM soonest and loses nothing:\n{}",
-        args.bandwidth,
+        output::bytes(args.bandwidth.0),
         exact.codec,
         toml(exact)
     ))?;
