@@ -19,6 +19,7 @@ use crate::config::SearchMode;
 use crate::error::Result;
 use crate::id::Row;
 use crate::role::Neighbor;
+use crate::seal::checksum;
 
 /// Standard deviations of the bounds of a search for the truth.
 const SURE: f32 = 4.0;
@@ -65,8 +66,10 @@ impl Inner {
         } else {
             (1.0 / share).ceil() as u64
         };
-        let turn = self.counts.searches.load(Ordering::Relaxed);
-        if !turn.is_multiple_of(every) || self.visible.load(Ordering::Acquire) != high {
+        // Drawn, not counted off: a caller that repeats a list of queries would have the same few compared again and again.
+        let turn = self.counts.searches.load(Ordering::Relaxed).to_le_bytes();
+        let draw = checksum(&turn, self.config.memory.seed);
+        if !draw.is_multiple_of(every) || self.visible.load(Ordering::Acquire) != high {
             return;
         }
         let Some(one) = self.probing.begin() else {
