@@ -160,6 +160,9 @@ pub(super) fn blocks_of(view: &ColdView, chosen: impl Fn(u32) -> bool) -> Vec<Bl
     work.filter(|(_, blocks)| !blocks.is_empty()).collect()
 }
 
+/// A group to read: its block, itself, and the rows to compare, all that are seen if `None`.
+type Wanted = (usize, Group, Option<Vec<(Row, usize)>>);
+
 /// What a job gives: neighbours, rows scored, cost.
 type Scored = (Vec<Neighbor>, u64, ReadCost);
 
@@ -217,7 +220,7 @@ impl Inner {
         most: usize,
     ) -> Result<Scored> {
         let mut cost = ReadCost::default();
-        let mut wanted: Vec<(usize, Group, Option<Vec<(Row, usize)>>)> = Vec::new();
+        let mut wanted: Vec<Wanted> = Vec::new();
         match task {
             Task::Groups(groups) => {
                 wanted.extend(groups.into_iter().map(|(b, g, rows)| (b, g, Some(rows))));

@@ -140,6 +140,9 @@ impl Estimating {
     }
 }
 
+/// What is wanted of a segment: its groups by number, and the partitions they belong to.
+type InSegment = (Arc<Segment>, BTreeMap<u32, WantedGroup>, BTreeSet<u32>);
+
 /// A read of pages: segment, pages, what came.
 type PagesRead = (Arc<Segment>, Vec<u32>, Result<(Vec<CodePage>, ReadCost)>);
 
@@ -324,8 +327,7 @@ impl Inner {
 
     /// The reads of the rows that may be answers, the best first as far as the budget goes.
     fn exact_jobs(&self, maybe: &[Maybe], budget: u64, scan: &mut ColdScan) -> Result<Vec<Job>> {
-        let mut segments: BTreeMap<u64, (Arc<Segment>, BTreeMap<u32, WantedGroup>, BTreeSet<u32>)> =
-            BTreeMap::new();
+        let mut segments: BTreeMap<u64, InSegment> = BTreeMap::new();
         let (mut bytes, mut left_out) = (0, 0);
         for m in maybe {
             let directory = &m.segment.directory;
@@ -354,7 +356,7 @@ impl Inner {
         if left_out > 0 {
             scan.cuts.push(Cut::ReadBudget { rows: left_out });
         }
-        let job = |(segment, groups, partitions): (_, BTreeMap<u32, WantedGroup>, _)| Job {
+        let job = |(segment, groups, partitions): InSegment| Job {
             segment,
             task: Task::Groups(groups.into_values().collect()),
             partitions,
