@@ -166,7 +166,10 @@ impl Inner {
             (self.run_jobs(jobs, seen, deadline, &mut best, &mut scan)).await;
         }
         let mut uppers = best.clone();
-        asked.hot.iter().for_each(|n| uppers.offer(*n));
+        // A copy in a block without codes was compared already, and must not count twice.
+        let twice: HashSet<Row> = best.iter().map(|n| n.row).collect();
+        let hot = asked.hot.iter().filter(|n| !twice.contains(&n.row));
+        hot.for_each(|n| uppers.offer(*n));
         let codes: u64 = (ranked.iter())
             .filter_map(|(_, p)| view.cell(*p))
             .map(|c| c.rows * self.dim as u64)
@@ -199,7 +202,7 @@ impl Inner {
         let jobs = self.exact_jobs(&maybe, asked.read_budget, &mut scan)?;
         (self.run_jobs(jobs, seen, asked.deadline, &mut best, &mut scan)).await;
         scan.proven = all_above && scan.cuts.is_empty();
-        scan.full = bar.is_finite();
+        scan.bar = bar;
         scan.probed = probed - scan.unread.len().min(probed);
         scan.partitions = maybe.into_iter().map(|m| (m.row, m.partition)).collect();
         scan.found = best.into_vec();

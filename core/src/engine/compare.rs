@@ -131,11 +131,13 @@ impl Inner {
         }
         let merged = merge(&hot, &scan.found);
         let named = self.name_hits(&moment, &asked, merged, deadline).await?;
-        let Some((truth, _, cuts)) = named.filter(|_| self.visible.load(Ordering::Acquire) == high)
+        let Some((truth, expired, cuts)) =
+            named.filter(|_| self.visible.load(Ordering::Acquire) == high)
         else {
             return Ok(());
         };
-        if !cuts.is_empty() {
+        let last = truth.last().map(|h| h.distance);
+        if !cuts.is_empty() || scan.crowded(expired, truth.len(), last, request.k) {
             return Ok(());
         }
         let partitions: HashMap<Row, u32> = scan.partitions.into_iter().collect();
