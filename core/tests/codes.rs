@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_core::config::SearchMode;
 use aether_core::engine::{Answer, Cut};
@@ -255,5 +256,37 @@ async fn a_recall_that_is_no_share_is_refused() {
             .unwrap_err();
         let expected = format!("recall: expected 0.0 to 1.0, got {share}");
         assert!(error.to_string().contains(&expected), "{error}");
+    }
+}
+
+/// A search that filled its places with rows that had expired and the rest with hot rows took itself for full: nearer cold rows were missing.
+#[tokio::test]
+async fn rows_that_have_expired_take_no_places_from_nearer_cold_rows() {
+    let world = World::with(settings(Metric::L2, "compare = 0.0"));
+    let memory = world.open().await;
+    let at = |i: u64| {
+        let mut v = vec![0.0; DIM];
+        v[0] = i as f32;
+        v
+    };
+    let point = |i: u64| {
+        let point = Point::new(PointId::Int(i), at(i));
+        let mortal = i <= 8;
+        if mortal {
+            point.with_ttl(Duration::from_secs(60), false)
+        } else {
+            point
+        }
+    };
+    memory.upsert((1..60).map(point).collect()).await.unwrap();
+    // 1 to 8 will have expired, 9 to 39 are cold, 40 to 59 are hot.
+    assert_eq!(memory.demote(&ids(1..40)).await.unwrap(), 39);
+    world.clock.advance(Duration::from_secs(61));
+    for mode in [SearchMode::Complete, SearchMode::Bounded] {
+        let request = SearchRequest::new(at(0), 5).mode(mode).probe(1.0);
+        let answer = memory.search(request).await.unwrap();
+        let found: Vec<&PointId> = answer.hits.iter().map(|h| &h.id).collect();
+        let expected: Vec<PointId> = (9..14).map(PointId::Int).collect();
+        assert_eq!(found, expected.iter().collect::<Vec<_>>(), "{mode:?}");
     }
 }

@@ -21,9 +21,16 @@ const SEAL: usize = 8;
 struct Layout {
     segment: u64,
     footer: usize,
-    /// Rows, offset and the lengths of the four parts, for each block.
-    blocks: Vec<(usize, usize, [usize; 4])>,
+    /// Rows of the first group, and offset and length of each part, for each block.
+    blocks: Vec<(usize, [(usize, usize); 5])>,
 }
+
+/// Parts of a block. Of its vectors, only the first group is named.
+const ROWS: usize = 0;
+const CODES: usize = 1;
+const VECTORS: usize = 2;
+const KEYS: usize = 3;
+const PAYLOADS: usize = 4;
 
 fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
     let mut wide = [0; 8];
@@ -35,32 +42,53 @@ impl Layout {
     fn of(file: &[u8]) -> Self {
         let u32_at = |at| number::<4>(file, at) as usize;
         let footer = number::<8>(file, file.len() - TAIL) as usize;
-        let block = |i: usize| {
-            let at = footer + 20 + 32 * i;
-            let lengths = [0, 1, 2, 3].map(|part| u32_at(at + 16 + 4 * part));
-            (u32_at(at + 4), number::<8>(file, at + 8) as usize, lengths)
-        };
+        let count = u32_at(footer);
+        let group_rows = u32_at(footer + 24);
+        let entry = |block: usize, field: usize| u32_at(footer + 32 + 32 * block + 4 * field);
+        let group = |g: usize| u32_at(footer + 32 + 32 * count + 4 * g);
+        let rows = |block: usize| entry(block, 1);
+        let mut blocks: Vec<_> = (0..count)
+            .map(|b| (rows(b).min(group_rows), [(0, 0); 5]))
+            .collect();
+        let (mut at, mut groups) = (HEADER, 0);
+        for (b, (_, parts)) in blocks.iter_mut().enumerate() {
+            for (part, field) in [(ROWS, 3), (CODES, 4)] {
+                parts[part] = (at, entry(b, field));
+                at += entry(b, field);
+            }
+        }
+        for (b, (_, parts)) in blocks.iter_mut().enumerate() {
+            parts[VECTORS] = (at, group(groups));
+            groups += rows(b).div_ceil(group_rows);
+            at += entry(b, 5);
+        }
+        for (b, (_, parts)) in blocks.iter_mut().enumerate() {
+            for (part, field) in [(KEYS, 6), (PAYLOADS, 7)] {
+                parts[part] = (at, entry(b, field));
+                at += entry(b, field);
+            }
+        }
+        assert_eq!(at, footer);
         Self {
             segment: number::<8>(file, 16),
             footer,
-            blocks: (0..u32_at(footer)).map(block).collect(),
+            blocks,
         }
     }
 
-    /// Offset and length of one part of a block: rows, vectors, keys, payloads.
+    /// Offset and length of one part of a block.
     fn part(&self, block: usize, part: usize) -> (usize, usize) {
-        let (_, offset, lengths) = self.blocks[block];
-        let before: usize = lengths[..part].iter().sum();
-        (offset + before, lengths[part])
+        self.blocks[block].1[part]
     }
 
-    /// Whether a get or a search looks at this byte: rows, vectors and payloads.
+    /// Whether a get or a search looks at this byte: at all but keys, and what stands around the parts.
     fn is_read(&self, place: usize) -> bool {
         let holds = |block, part| {
             let (from, length) = self.part(block, part);
             (from..from + length).contains(&place)
         };
-        (0..self.blocks.len()).any(|b| [0, 1, 3].into_iter().any(|part| holds(b, part)))
+        let read = [ROWS, CODES, VECTORS, PAYLOADS];
+        (0..self.blocks.len()).any(|b| read.into_iter().any(|part| holds(b, part)))
     }
 
     fn seed(&self, offset: usize) -> u64 {
@@ -98,25 +126,30 @@ fn whole_or_marked(world: &World, segment: u64) -> bool {
             }
         }
     }
-    let request = SearchRequest::new(vector(4_000), POINTS as usize).mode(SearchMode::Complete);
-    let answer = memory.search(request).unwrap();
-    for hit in &answer.hits {
-        let PointId::Int(n) = hit.id else {
-            panic!("{hit:?}")
-        };
-        let distance = aether::Metric::L2.distance(&vector(4_000), &vector(n));
-        assert!((hit.distance - distance).abs() < 1e-5, "{hit:?}");
-    }
-    if answer.coverage.is_whole() {
-        assert_eq!(answer.hits.len() as u64, POINTS);
-    } else {
-        damaged = true;
-        assert!(
-            answer.hits.iter().any(|h| h.tier == Tier::Hot),
-            "hot answers go on"
-        );
-        let cuts = format!("{:?}", answer.coverage.cuts);
-        assert!(cuts.contains(&format!("segment: {segment}")), "{cuts}");
+    // Every row exactly, and every partition by its codes.
+    for mode in [SearchMode::Complete, SearchMode::Bounded] {
+        let request = SearchRequest::new(vector(4_000), POINTS as usize)
+            .mode(mode)
+            .probe(1.0);
+        let answer = memory.search(request).unwrap();
+        for hit in &answer.hits {
+            let PointId::Int(n) = hit.id else {
+                panic!("{hit:?}")
+            };
+            let distance = aether::Metric::L2.distance(&vector(4_000), &vector(n));
+            assert!((hit.distance - distance).abs() < 1e-5, "{hit:?}");
+        }
+        if answer.coverage.is_whole() {
+            assert_eq!(answer.hits.len() as u64, POINTS);
+        } else {
+            damaged = true;
+            assert!(
+                answer.hits.iter().any(|h| h.tier == Tier::Hot),
+                "hot answers go on"
+            );
+            let cuts = format!("{:?}", answer.coverage.cuts);
+            assert!(cuts.contains(&format!("segment: {segment}")), "{cuts}");
+        }
     }
     damaged
 }
@@ -131,7 +164,7 @@ fn a_flipped_byte_anywhere_in_a_segment_is_found() {
     // Every part of the first and last block at its first, middle and last byte, and what stands around the blocks.
     let mut places = vec![0, 8, 12, 16, HEADER - 1];
     for block in [0, layout.blocks.len() - 1] {
-        for part in 0..4 {
+        for part in [ROWS, CODES, VECTORS, KEYS, PAYLOADS] {
             let (from, length) = layout.part(block, part);
             places.extend([
                 from,
@@ -314,12 +347,14 @@ fn a_decompression_bomb_is_refused_before_it_unpacks() {
     let path = world.segments().into_iter().max_by_key(size).unwrap();
     let file = std::fs::read(&path).unwrap();
     let layout = Layout::of(&file);
-    let (rows, ..) = layout.blocks[0];
+    let (rows, _) = layout.blocks[0];
     let shape = Shape { rows, dim: DIM };
-    let (from, length) = layout.part(0, 1);
-    let header = &file[from..from + BLOCK_HEADER_BYTES];
-    let codec = CodecId(number::<2>(header, 0) as u16);
-    let room = length - SEAL - BLOCK_HEADER_BYTES - 1 - SEAL;
+    let (from, length) = layout.part(0, VECTORS);
+    // Row numbers, then the block's header.
+    let before = 8 * rows + BLOCK_HEADER_BYTES;
+    let header = &file[from..from + before];
+    let codec = CodecId(number::<2>(header, 8 * rows) as u16);
+    let room = length - SEAL - before - 1 - SEAL;
     // As many zeros as can be packed into the room, up to a gigabyte.
     let plain = (PLAIN.min(((room as u64 - 200) / 4) << 17) >> 20) << 20;
     assert!(
@@ -335,20 +370,20 @@ fn a_decompression_bomb_is_refused_before_it_unpacks() {
             Ok(3)
         })
         .unwrap();
-        forge(&path, &file, &layout, 1, &body);
+        forge(&path, &file, &layout, VECTORS, &body);
         refused(
             &mut world,
             layout.segment,
             &format!("vectors, {announced} bytes announced"),
         );
     }
-    let (_, length) = layout.part(0, 3);
+    let (_, length) = layout.part(0, PAYLOADS);
     for claimed in [u32::MAX, 1 << 30] {
         let mut body = claimed.to_le_bytes().to_vec();
         // LZ4: one literal, then a match that repeats it without end.
         body.extend_from_slice(&[0x1f, 0, 1, 0]);
         body.resize(length - SEAL, 0xff);
-        forge(&path, &file, &layout, 3, &body);
+        forge(&path, &file, &layout, PAYLOADS, &body);
         refused(
             &mut world,
             layout.segment,

@@ -51,8 +51,9 @@ impl Best {
         }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.heap.len() >= self.most
+    /// Those kept, in any order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Neighbor> {
+        self.heap.iter()
     }
 
     pub(super) fn into_vec(self) -> Vec<Neighbor> {
@@ -64,8 +65,8 @@ impl Best {
 #[derive(Debug, Default)]
 pub(super) struct ColdScan {
     pub(super) found: Vec<Neighbor>,
-    /// Whether candidates were left out for want of places.
-    pub(super) full: bool,
+    /// No row that was left out for want of places is nearer than this; infinite if none was.
+    pub(super) bar: f32,
     /// Rows whose distance was estimated.
     pub(super) estimated: u64,
     /// Rows compared exactly.
@@ -160,6 +161,9 @@ pub(super) fn blocks_of(view: &ColdView, chosen: impl Fn(u32) -> bool) -> Vec<Bl
     work.filter(|(_, blocks)| !blocks.is_empty()).collect()
 }
 
+/// A group to read: its block, itself, and the rows to compare, all that are seen if `None`.
+type Wanted = (usize, Group, Option<Vec<(Row, usize)>>);
+
 /// What a job gives: neighbours, rows scored, cost.
 type Scored = (Vec<Neighbor>, u64, ReadCost);
 
@@ -217,7 +221,7 @@ impl Inner {
         most: usize,
     ) -> Result<Scored> {
         let mut cost = ReadCost::default();
-        let mut wanted: Vec<(usize, Group, Option<Vec<(Row, usize)>>)> = Vec::new();
+        let mut wanted: Vec<Wanted> = Vec::new();
         match task {
             Task::Groups(groups) => {
                 wanted.extend(groups.into_iter().map(|(b, g, rows)| (b, g, Some(rows))));
@@ -295,13 +299,26 @@ impl Inner {
             .await;
         scan.probed = view.partitions() - scan.unread.len();
         scan.proven = scan.cuts.is_empty();
-        scan.full = best.is_full();
+        scan.bar = best.bar();
         scan.found = best.into_vec();
         Ok(scan)
     }
 }
 
 impl ColdScan {
+    /// Whether points that had expired took the places of others that may be answers: `expired` of them were met, and the answers are
+    /// `found`, the last of them at `last`, of `k`.
+    pub(super) fn crowded(
+        &self,
+        expired: usize,
+        found: usize,
+        last: Option<f32>,
+        k: usize,
+    ) -> bool {
+        let short = found < k || last.is_some_and(|last| last > self.bar);
+        expired > 0 && self.bar.is_finite() && short
+    }
+
     /// Notes that time ran out before these partitions were read. An answer has one such note, whatever it was that was late.
     pub(super) fn late<'a>(&mut self, missed: impl Iterator<Item = &'a u32>) {
         let missed: BTreeSet<&u32> = missed.collect();
@@ -341,7 +358,7 @@ mod tests {
                 distance: d,
             });
         }
-        assert_eq!((best.bar(), best.is_full()), (3.0, true));
+        assert_eq!(best.bar(), 3.0);
         let mut kept: Vec<u64> = best.into_vec().into_iter().map(|n| n.row.0).collect();
         kept.sort_unstable();
         assert_eq!(kept, [1, 2, 3]);

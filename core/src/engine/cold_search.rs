@@ -140,6 +140,9 @@ impl Estimating {
     }
 }
 
+/// What is wanted of a segment: its groups by number, and the partitions they belong to.
+type InSegment = (Arc<Segment>, BTreeMap<u32, WantedGroup>, BTreeSet<u32>);
+
 /// A read of pages: segment, pages, what came.
 type PagesRead = (Arc<Segment>, Vec<u32>, Result<(Vec<CodePage>, ReadCost)>);
 
@@ -163,7 +166,10 @@ impl Inner {
             (self.run_jobs(jobs, seen, deadline, &mut best, &mut scan)).await;
         }
         let mut uppers = best.clone();
-        asked.hot.iter().for_each(|n| uppers.offer(*n));
+        // A copy in a block without codes was compared already, and must not count twice.
+        let twice: HashSet<Row> = best.iter().map(|n| n.row).collect();
+        let hot = asked.hot.iter().filter(|n| !twice.contains(&n.row));
+        hot.for_each(|n| uppers.offer(*n));
         let codes: u64 = (ranked.iter())
             .filter_map(|(_, p)| view.cell(*p))
             .map(|c| c.rows * self.dim as u64)
@@ -196,7 +202,7 @@ impl Inner {
         let jobs = self.exact_jobs(&maybe, asked.read_budget, &mut scan)?;
         (self.run_jobs(jobs, seen, asked.deadline, &mut best, &mut scan)).await;
         scan.proven = all_above && scan.cuts.is_empty();
-        scan.full = bar.is_finite();
+        scan.bar = bar;
         scan.probed = probed - scan.unread.len().min(probed);
         scan.partitions = maybe.into_iter().map(|m| (m.row, m.partition)).collect();
         scan.found = best.into_vec();
@@ -324,8 +330,7 @@ impl Inner {
 
     /// The reads of the rows that may be answers, the best first as far as the budget goes.
     fn exact_jobs(&self, maybe: &[Maybe], budget: u64, scan: &mut ColdScan) -> Result<Vec<Job>> {
-        let mut segments: BTreeMap<u64, (Arc<Segment>, BTreeMap<u32, WantedGroup>, BTreeSet<u32>)> =
-            BTreeMap::new();
+        let mut segments: BTreeMap<u64, InSegment> = BTreeMap::new();
         let (mut bytes, mut left_out) = (0, 0);
         for m in maybe {
             let directory = &m.segment.directory;
@@ -354,7 +359,7 @@ impl Inner {
         if left_out > 0 {
             scan.cuts.push(Cut::ReadBudget { rows: left_out });
         }
-        let job = |(segment, groups, partitions): (_, BTreeMap<u32, WantedGroup>, _)| Job {
+        let job = |(segment, groups, partitions): InSegment| Job {
             segment,
             task: Task::Groups(groups.into_values().collect()),
             partitions,

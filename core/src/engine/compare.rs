@@ -19,6 +19,7 @@ use crate::config::SearchMode;
 use crate::error::Result;
 use crate::id::Row;
 use crate::role::Neighbor;
+use crate::seal::checksum;
 
 /// Standard deviations of the bounds of a search for the truth.
 const SURE: f32 = 4.0;
@@ -65,8 +66,10 @@ impl Inner {
         } else {
             (1.0 / share).ceil() as u64
         };
-        let turn = self.counts.searches.load(Ordering::Relaxed);
-        if !turn.is_multiple_of(every) || self.visible.load(Ordering::Acquire) != high {
+        // Drawn, not counted off: a caller that repeats a list of queries would have the same few compared again and again.
+        let turn = self.counts.searches.load(Ordering::Relaxed).to_le_bytes();
+        let draw = checksum(&turn, self.config.memory.seed);
+        if !draw.is_multiple_of(every) || self.visible.load(Ordering::Acquire) != high {
             return;
         }
         let Some(one) = self.probing.begin() else {
@@ -128,11 +131,13 @@ impl Inner {
         }
         let merged = merge(&hot, &scan.found);
         let named = self.name_hits(&moment, &asked, merged, deadline).await?;
-        let Some((truth, _, cuts)) = named.filter(|_| self.visible.load(Ordering::Acquire) == high)
+        let Some((truth, expired, cuts)) =
+            named.filter(|_| self.visible.load(Ordering::Acquire) == high)
         else {
             return Ok(());
         };
-        if !cuts.is_empty() {
+        let last = truth.last().map(|h| h.distance);
+        if !cuts.is_empty() || scan.crowded(expired, truth.len(), last, request.k) {
             return Ok(());
         }
         let partitions: HashMap<Row, u32> = scan.partitions.into_iter().collect();

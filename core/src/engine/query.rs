@@ -14,7 +14,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::cold::{ColdView, ReadCost, Segment};
-use super::cold_scan::Seen;
+use super::cold_scan::{ColdScan, Seen};
 use super::directory::Entry;
 use super::inner::{Inner, Writer};
 use super::record::{Expiry, Fresh, Home, Stub};
@@ -214,9 +214,10 @@ impl Inner {
             else {
                 return Ok(None);
             };
-            let full = scan.as_ref().is_some_and(|s| s.full);
-            if hits.len() < request.k && expired > 0 && full {
-                // Too many candidates had expired: look again with more places.
+            let last = hits.last().map(|h| h.distance);
+            let crowded = |s: &ColdScan| s.crowded(expired, hits.len(), last, request.k);
+            if scan.as_ref().is_some_and(crowded) {
+                // Points that had expired took the places of others: look again with more places.
                 wanted = wanted.saturating_mul(4).saturating_add(16);
                 continue;
             }

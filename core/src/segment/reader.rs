@@ -25,7 +25,8 @@ pub(crate) fn parse_end(
     let (footer, tail) = end
         .split_at_checked(footer_bytes as usize)
         .ok_or_else(|| bad("footer: longer than what is left of the blob"))?;
-    let mut r = Reader::new(unseal(tail, segment.0, "segment tail")?, "segment tail");
+    let tail = unseal(tail, segment.0, "segment tail").map_err(|e| e.with("segment", segment))?;
+    let mut r = Reader::new(tail, "segment tail");
     let (offset, bytes, version) = (r.u64()?, r.u32()?, r.u32()?);
     let (number, magic) = (r.u64()?, r.take(8)?);
     r.end()?;
