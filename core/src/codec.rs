@@ -246,6 +246,11 @@ impl BlockCodec {
         self.codec.fidelity()
     }
 
+    /// How every block begins: the codecs' names.
+    pub fn header(&self) -> [u8; BLOCK_HEADER_BYTES] {
+        self.header
+    }
+
     /// Appends a block to `out`, whose present content stays, also on an error.
     ///
     /// # Errors

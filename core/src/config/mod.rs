@@ -1,6 +1,6 @@
 //! A TOML file becomes a checked [`Config`].
 //!
-//! `[memory]`, `[flux]`, `[search]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
+//! `[memory]`, `[flux]`, `[compaction]`, `[search]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
 //! pick a plug-in with `backend = "…"`; their other keys belong to the plug-in. Environment variables such as
 //! `AETHER__HOT__BACKEND=flat` override single keys.
 
@@ -17,7 +17,9 @@ use toml_edit::{Item, Table, Value};
 
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
-pub use tables::{Durability, FluxConfig, LimitsConfig, MemoryConfig, SearchConfig, SearchMode};
+pub use tables::{
+    CompactionConfig, Durability, FluxConfig, LimitsConfig, MemoryConfig, SearchConfig, SearchMode,
+};
 pub use units::{ByteSize, Span};
 
 use crate::error::{Error, Result};
@@ -105,6 +107,8 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// `[flux]`.
     pub flux: FluxConfig,
+    /// `[compaction]`.
+    pub compaction: CompactionConfig,
     /// `[search]`.
     pub search: SearchConfig,
     /// `[limits]`.
@@ -145,8 +149,17 @@ const DEFAULTS: [(Role, &str); 5] = [
     (Role::Policy, "flux"),
 ];
 
-const TABLES: [&str; 9] = [
-    "memory", "flux", "search", "limits", "hot", "cold", "meta", "codec", "policy",
+const TABLES: [&str; 10] = [
+    "memory",
+    "flux",
+    "compaction",
+    "search",
+    "limits",
+    "hot",
+    "cold",
+    "meta",
+    "codec",
+    "policy",
 ];
 
 impl Default for Config {
@@ -155,6 +168,7 @@ impl Default for Config {
         Self {
             memory: MemoryConfig::default(),
             flux: FluxConfig::default(),
+            compaction: CompactionConfig::default(),
             search: SearchConfig::default(),
             limits: LimitsConfig::default(),
             hot: slot(0),
@@ -250,6 +264,7 @@ impl Config {
         };
         let memory: MemoryConfig = take("memory")?.parse()?;
         let flux: FluxConfig = take("flux")?.parse()?;
+        let compaction: CompactionConfig = take("compaction")?.parse()?;
         let search: SearchConfig = take("search")?.parse()?;
         let limits: LimitsConfig = take("limits")?.parse()?;
         let mut slot = |i: usize| {
@@ -265,6 +280,7 @@ impl Config {
         let config = Self {
             memory,
             flux,
+            compaction,
             search,
             limits,
             hot,
@@ -368,6 +384,20 @@ impl Config {
         check("flux", "restore_queue", f.restore_queue > 0, "at least 1")?;
         check("flux", "restore_tries", f.restore_tries > 0, "at least 1")?;
         check("flux", "event_queue", f.event_queue > 0, "at least 1")?;
+        let c = &self.compaction;
+        check("compaction", "ratio", c.ratio >= 2, "at least 2")?;
+        check(
+            "compaction",
+            "dead_share",
+            finite_in(c.dead_share, 0.05, 1.0),
+            "0.05 to 1.0",
+        )?;
+        check(
+            "compaction",
+            "segment_bytes",
+            (1 << 12..=1 << 30).contains(&c.segment_bytes.0),
+            "\"4KiB\" to \"1GiB\"",
+        )?;
         check(
             "search",
             "probe",
@@ -478,6 +508,7 @@ impl Config {
         let found = match table {
             "memory" => value(&self.memory, key),
             "flux" => value(&self.flux, key),
+            "compaction" => value(&self.compaction, key),
             "search" => value(&self.search, key),
             _ => value(&self.limits, key),
         };
@@ -486,10 +517,11 @@ impl Config {
 }
 
 /// The engine's own tables and their keys.
-pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 4] {
+pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 5] {
     [
         ("memory", MemoryConfig::OPTIONS),
         ("flux", FluxConfig::OPTIONS),
+        ("compaction", CompactionConfig::OPTIONS),
         ("search", SearchConfig::OPTIONS),
         ("limits", LimitsConfig::OPTIONS),
     ]

@@ -20,7 +20,8 @@ use crate::id::{BlobKey, Row, SegmentId};
 use crate::partition::{Generation, choose};
 use crate::role::{ColdStore, Fidelity};
 use crate::segment::{
-    Directory, Payloads, parse_footer, parse_payloads, parse_rows, parse_vectors,
+    Block, Directory, Payloads, SegmentRow, parse_footer, parse_keys, parse_payloads, parse_rows,
+    parse_vectors,
 };
 
 /// A committed segment.
@@ -65,6 +66,28 @@ impl Segment {
         }
     }
 
+    /// Whether a row is marked dead.
+    pub(crate) fn is_dead(&self, ordinal: u32) -> bool {
+        let dead = self.dead.read();
+        let word = dead.0.get(ordinal as usize / 64);
+        word.is_some_and(|w| w >> (ordinal % 64) & 1 == 1)
+    }
+
+    /// The same segment for searches that begin from now on, in which some more rows count as dead: they have moved on. Those that
+    /// began before keep this one.
+    pub(crate) fn without(&self, ordinals: &[u32]) -> Self {
+        let copy = Self {
+            id: self.id,
+            blob: self.blob.clone(),
+            bytes: self.bytes,
+            directory: self.directory.clone(),
+            fidelity: self.fidelity,
+            dead: RwLock::new(self.dead.read().clone()),
+        };
+        ordinals.iter().for_each(|o| copy.mark_dead(*o));
+        copy
+    }
+
     /// Rows not marked dead.
     pub(crate) fn live(&self) -> u64 {
         u64::from(self.directory.rows.saturating_sub(self.dead.read().1))
@@ -82,7 +105,7 @@ impl Segment {
     }
 
     fn ram_bytes(&self) -> u64 {
-        let blocks = self.directory.blocks.len() * size_of::<crate::segment::Block>();
+        let blocks = self.directory.blocks.len() * size_of::<Block>();
         (blocks + self.directory.rows as usize / 8 + size_of::<Self>()) as u64
     }
 }
@@ -92,6 +115,9 @@ impl Segment {
 pub(crate) struct ColdView {
     pub(crate) segments: BTreeMap<SegmentId, Arc<Segment>>,
     pub(crate) generations: Vec<Arc<Generation>>,
+    /// Segments that are no longer, or perhaps not yet, searched: a row that a name leads to may still be read there, and a kill that a
+    /// search of before must see is marked there.
+    pub(crate) beside: Vec<Arc<Segment>>,
     /// Rows written to each partition, by its number.
     partition_rows: Arc<Vec<u64>>,
 }
@@ -119,6 +145,63 @@ impl ColdView {
             next.segments.insert(segment.id, segment);
         }
         next
+    }
+
+    /// The same after a compaction: `added` in place of `removed`, and segments of which some rows moved on in the place of their
+    /// former selves. What searches of before read stays beside.
+    pub(crate) fn compacted(
+        &self,
+        added: Option<Arc<Segment>>,
+        removed: &[SegmentId],
+        lessened: Vec<Arc<Segment>>,
+    ) -> Self {
+        let mut next = self.with_segments(added);
+        let rows = Arc::make_mut(&mut next.partition_rows);
+        for id in removed {
+            let Some(segment) = next.segments.remove(id) else {
+                continue;
+            };
+            for block in &segment.directory.blocks {
+                if let Some(held) = rows.get_mut(block.partition as usize) {
+                    *held = held.saturating_sub(u64::from(block.rows));
+                }
+            }
+            next.beside.push(segment);
+        }
+        for segment in lessened {
+            next.beside
+                .extend(next.segments.insert(segment.id, segment));
+        }
+        next
+    }
+
+    /// The same with a segment beside of which nobody knows whether it is part of the memory.
+    pub(crate) fn with_beside(&self, segment: Arc<Segment>) -> Self {
+        let mut next = self.clone();
+        next.beside.push(segment);
+        next
+    }
+
+    /// The same without some segments beside, as no search of before is left.
+    pub(crate) fn without_beside(&self, gone: &[Arc<Segment>]) -> Self {
+        let mut next = self.clone();
+        next.beside
+            .retain(|s| !gone.iter().any(|g| Arc::ptr_eq(s, g)));
+        next
+    }
+
+    /// A segment that a row's name leads to.
+    pub(crate) fn find(&self, id: SegmentId) -> Option<&Arc<Segment>> {
+        let beside = || self.beside.iter().rev().find(|s| s.id == id);
+        self.segments.get(&id).or_else(beside)
+    }
+
+    /// Marks a row dead wherever its segment is still read.
+    pub(crate) fn mark_dead(&self, id: SegmentId, ordinal: u32) {
+        let beside = self.beside.iter().filter(|s| s.id == id);
+        for segment in self.segments.get(&id).into_iter().chain(beside) {
+            segment.mark_dead(ordinal);
+        }
     }
 
     /// The same with one generation more.
@@ -367,6 +450,47 @@ impl BlockReader {
             }
         }
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Reads ranges of a segment past the cache.
+    pub(crate) async fn read_past_cache(
+        &self,
+        segment: &Segment,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>> {
+        self.fetch(segment.id, &segment.blob, ranges).await
+    }
+
+    /// Checks and unpacks a whole block, as [`BlockReader::read_past_cache`] read it. CPU only.
+    pub(crate) fn unpack_whole(
+        &self,
+        segment: &Segment,
+        block: &Block,
+        bytes: &Bytes,
+    ) -> Result<Vec<SegmentRow>> {
+        let part = |range: Range<u64>| {
+            let (from, to) = (range.start - block.offset, range.end - block.offset);
+            bytes.get(from as usize..to as usize).unwrap_or_default()
+        };
+        let id = segment.id;
+        let rows = parse_rows(id, block, part(block.rows_range()))?;
+        let mut vectors = Vec::new();
+        let packed = part(block.vectors_range());
+        parse_vectors(id, block, packed, self.dim, &self.decoders, &mut vectors)?;
+        let ids = parse_keys(id, block, part(block.keys_range()))?;
+        let payloads = parse_payloads(id, block, part(block.payloads_range()), self.payload_max)?;
+        let whole = rows.into_iter().zip(ids).enumerate();
+        let vectors = vectors.chunks_exact(self.dim);
+        Ok(whole
+            .zip(vectors)
+            .map(|((place, (row, id)), vector)| SegmentRow {
+                row,
+                id,
+                vector: vector.to_vec(),
+                payload: payloads.get(place),
+                partition: block.partition,
+            })
+            .collect())
     }
 
     /// Reads rows and vectors of some blocks, still packed.

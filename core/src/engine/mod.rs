@@ -1,7 +1,7 @@
 //! The memory itself: one handle over hot index, cold store, metadata store, codec and policy.
 //!
 //! Where to look: [`types`](self) what goes in and out, `commit` how writes become durable, `query` how a search travels,
-//! `driver` how rows move, `turn` what a tick does, `builder` how a memory opens and recovers.
+//! `driver` how rows move, `turn` what a tick does, `compaction` and `garbage` how the cold tier stays in order, `builder` how a memory opens and recovers.
 
 mod admission;
 mod blocking;
@@ -9,9 +9,11 @@ mod builder;
 mod check;
 mod cold;
 mod commit;
+mod compaction;
 mod directory;
 mod driver;
 mod explain;
+mod garbage;
 mod inner;
 mod lock;
 mod memory;
@@ -32,6 +34,6 @@ pub use memory::Memory;
 pub use snapshot::SnapshotReport;
 pub use stats::{Counted, RestoreFailure, Stats};
 pub use types::{
-    Answer, Coverage, Cut, Explained, Hit, Move, Mover, Parts, Point, Record, RowPredicate,
-    SearchRequest, TickReport, Ttl, Written,
+    Answer, Compacted, Coverage, Cut, Explained, Hit, Move, Mover, Parts, Point, Record,
+    RowPredicate, SearchRequest, TickReport, Ttl, Written,
 };

@@ -205,11 +205,11 @@ impl Inner {
         deadline: Instant,
     ) -> Result<Option<Answer>> {
         let _ticket = self.readers.enter();
-        let high = self.visible.load(Ordering::Acquire);
+        let (high, view) = self.moment();
         let moment = Moment {
             inner: self,
             high,
-            view: self.view(),
+            view,
             now: self.now(),
         };
         let hot_rows = self.directory.read().len() as u64;
@@ -641,17 +641,11 @@ impl Inner {
                     None
                 }
                 Home::Segment(segment, ordinal) => {
-                    let Some(found) = view
-                        .segments
-                        .get(&segment)
-                        .and_then(|s| s.directory.locate(ordinal))
+                    let Some(found) = view.find(segment).and_then(|s| s.directory.locate(ordinal))
                     else {
                         return Ok(None);
                     };
-                    read[i].1 = view
-                        .segments
-                        .get(&segment)
-                        .map_or(Fidelity::Exact, |s| s.fidelity);
+                    read[i].1 = view.find(segment).map_or(Fidelity::Exact, |s| s.fidelity);
                     Some((segment.0, found))
                 }
             };
@@ -674,7 +668,7 @@ impl Inner {
         }
         let mut cost = ReadCost::default();
         for ((segment, block), places) in vectors {
-            let Some(segment) = view.segments.get(&crate::id::SegmentId(segment)) else {
+            let Some(segment) = view.find(crate::id::SegmentId(segment)) else {
                 return Ok(None);
             };
             let read_block = async {
@@ -697,7 +691,7 @@ impl Inner {
             }
         }
         for ((segment, block), places) in payloads {
-            let Some(segment) = view.segments.get(&crate::id::SegmentId(segment)) else {
+            let Some(segment) = view.find(crate::id::SegmentId(segment)) else {
                 return Ok(None);
             };
             let blocks = [block];
@@ -861,8 +855,21 @@ impl Inner {
             .extend(renewed.into_iter().map(|(row, _, expiry)| (row, expiry)));
     }
 
-    /// Reads cold rows for promotion: those that still live and whose home is a segment.
+    /// Reads cold rows for promotion: those that still live and whose home is a segment. Not with the writer's lock held: whoever moves a
+    /// row holds it.
     pub(super) async fn fetch_cold(self: &Arc<Self>, rows: &[Row]) -> Result<Vec<Fetched>> {
+        for _ in 0..REPEATS {
+            if let Some(fetched) = self.fetch_cold_once(rows).await? {
+                return Ok(fetched);
+            }
+            drop(self.writer.lock().await);
+        }
+        Err(Error::unavailable(
+            "a row was moved while it was read; it will be tried again",
+        ))
+    }
+
+    async fn fetch_cold_once(self: &Arc<Self>, rows: &[Row]) -> Result<Option<Vec<Fetched>>> {
         let keys: Vec<Bytes> = rows
             .iter()
             .map(|r| Bytes::copy_from_slice(&r.key()))
@@ -888,9 +895,7 @@ impl Inner {
         };
         let mut limit = ReadLimit::default();
         let Some(read) = self.read_parts(&wants, parts, &mut limit).await? else {
-            return Err(Error::unavailable(
-                "a row was moved while it was read; it will be tried again",
-            ));
+            return Ok(None);
         };
         let mut fetched = Vec::with_capacity(found.len());
         for ((row, stub), (vector, _, _)) in found.into_iter().zip(read) {
@@ -898,7 +903,7 @@ impl Inner {
                 vector.ok_or_else(|| Error::internal("a cold row came without its vector"))?;
             fetched.push((row, stub, vector, expiries.get(&row).copied()));
         }
-        Ok(fetched)
+        Ok(Some(fetched))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Immutable cold blobs: many rows in one object, grouped by partition, every part checksummed. Bytes: `core/FORMAT.md`.
 
+pub(crate) mod compaction;
 mod format;
 mod reader;
 mod writer;
