@@ -60,8 +60,8 @@ fn the_example_parses_checks_and_builds() {
         (&default.memory, &default.flux)
     );
     assert_eq!(
-        (&config.search, &config.limits),
-        (&default.search, &default.limits)
+        (&config.search, &config.codes, &config.limits),
+        (&default.search, &default.codes, &default.limits)
     );
     for (read, default) in config.slots().zip(default.slots()) {
         assert_eq!(read.backend, default.backend);

@@ -246,7 +246,7 @@ impl BlockCodec {
         self.codec.fidelity()
     }
 
-    /// How every block begins: the codecs' names.
+    /// What every block begins with: its codecs' names.
     pub fn header(&self) -> [u8; BLOCK_HEADER_BYTES] {
         self.header
     }
@@ -312,6 +312,11 @@ impl Decoders {
             context,
             made: RwLock::default(),
         }
+    }
+
+    /// Floats of a vector.
+    pub fn dim(&self) -> usize {
+        self.context.dim
     }
 
     fn plain(&self, id: CodecId) -> Result<Arc<dyn Codec>> {

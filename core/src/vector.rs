@@ -67,6 +67,14 @@ impl Metric {
         }
     }
 
+    /// A query's length where the metric depends on it: under inner product; else 1.
+    pub(crate) fn norm_of(self, v: &[f32]) -> f32 {
+        match self {
+            Self::L2 | Self::Cosine => 1.0,
+            Self::InnerProduct => dot(v, v).sqrt(),
+        }
+    }
+
     /// The same distance with the factors computed once: `scale_a` and `scale_b` are [`Metric::scale`] of each.
     /// This lets an index keep vectors as they came, bit for bit, with one extra float a row.
     #[inline]

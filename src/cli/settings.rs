@@ -69,6 +69,7 @@ fn assign(config: &mut Config, assignment: &str) -> Result<()> {
         "memory" => set_field(&mut config.memory, key, value),
         "flux" => set_field(&mut config.flux, key, value),
         "search" => set_field(&mut config.search, key, value),
+        "codes" => set_field(&mut config.codes, key, value),
         "limits" => set_field(&mut config.limits, key, value),
         "hot" => set_slot(&mut config.hot, key, value),
         "cold" => set_slot(&mut config.cold, key, value),
@@ -80,7 +81,7 @@ fn assign(config: &mut Config, assignment: &str) -> Result<()> {
         }
         "policy" => set_slot(&mut config.policy, key, value),
         other => Err(Error::config(format!(
-            "unknown table {other:?}: expected memory, flux, search, limits, hot, cold, meta, codec, codec.then or policy"
+            "unknown table {other:?}: expected memory, flux, search, codes, limits, hot, cold, meta, codec, codec.then or policy"
         ))),
     }
 }

@@ -1,6 +1,6 @@
 //! A TOML file becomes a checked [`Config`].
 //!
-//! `[memory]`, `[flux]`, `[compaction]`, `[search]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
+//! `[memory]`, `[flux]`, `[compaction]`, `[search]`, `[codes]` and `[limits]` belong to the engine. `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]`
 //! pick a plug-in with `backend = "…"`; their other keys belong to the plug-in. Environment variables such as
 //! `AETHER__HOT__BACKEND=flat` override single keys.
 
@@ -18,7 +18,8 @@ use toml_edit::{Item, Table, Value};
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
 pub use tables::{
-    CompactionConfig, Durability, FluxConfig, LimitsConfig, MemoryConfig, SearchConfig, SearchMode,
+    CodesConfig, CompactionConfig, Durability, FluxConfig, LimitsConfig, MemoryConfig,
+    SearchConfig, SearchMode,
 };
 pub use units::{ByteSize, Span};
 
@@ -111,6 +112,8 @@ pub struct Config {
     pub compaction: CompactionConfig,
     /// `[search]`.
     pub search: SearchConfig,
+    /// `[codes]`.
+    pub codes: CodesConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[hot]`.
@@ -149,11 +152,12 @@ const DEFAULTS: [(Role, &str); 5] = [
     (Role::Policy, "flux"),
 ];
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "memory",
     "flux",
     "compaction",
     "search",
+    "codes",
     "limits",
     "hot",
     "cold",
@@ -170,6 +174,7 @@ impl Default for Config {
             flux: FluxConfig::default(),
             compaction: CompactionConfig::default(),
             search: SearchConfig::default(),
+            codes: CodesConfig::default(),
             limits: LimitsConfig::default(),
             hot: slot(0),
             cold: slot(1),
@@ -266,6 +271,7 @@ impl Config {
         let flux: FluxConfig = take("flux")?.parse()?;
         let compaction: CompactionConfig = take("compaction")?.parse()?;
         let search: SearchConfig = take("search")?.parse()?;
+        let codes: CodesConfig = take("codes")?.parse()?;
         let limits: LimitsConfig = take("limits")?.parse()?;
         let mut slot = |i: usize| {
             let (role, default) = DEFAULTS[i];
@@ -282,6 +288,7 @@ impl Config {
             flux,
             compaction,
             search,
+            codes,
             limits,
             hot,
             cold,
@@ -413,6 +420,33 @@ impl Config {
         check("search", "reads", s.reads > 0, "at least 1")?;
         check(
             "search",
+            "recall",
+            finite_in(s.recall, 0.0, 1.0),
+            "0.0 to 1.0",
+        )?;
+        check(
+            "search",
+            "compare",
+            finite_in(s.compare, 0.0, 1.0),
+            "0.0 to 1.0",
+        )?;
+        check(
+            "search",
+            "read_budget",
+            s.read_budget.0 > 0,
+            "at least \"1B\"",
+        )?;
+        let c = &self.codes;
+        check("codes", "bits", (1..=8).contains(&c.bits), "1 to 8")?;
+        check(
+            "codes",
+            "confidence",
+            finite_in(c.confidence, 0.5, 0.999_999),
+            "0.5 to 0.999999",
+        )?;
+        check("codes", "group", c.group.0 > 0, "at least \"1B\"")?;
+        check(
+            "search",
             "deadline",
             !s.deadline.0.is_zero(),
             "more than \"0s\"",
@@ -510,6 +544,7 @@ impl Config {
             "flux" => value(&self.flux, key),
             "compaction" => value(&self.compaction, key),
             "search" => value(&self.search, key),
+            "codes" => value(&self.codes, key),
             _ => value(&self.limits, key),
         };
         found.unwrap_or_default()
@@ -517,12 +552,13 @@ impl Config {
 }
 
 /// The engine's own tables and their keys.
-pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 5] {
+pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 6] {
     [
         ("memory", MemoryConfig::OPTIONS),
         ("flux", FluxConfig::OPTIONS),
         ("compaction", CompactionConfig::OPTIONS),
         ("search", SearchConfig::OPTIONS),
+        ("codes", CodesConfig::OPTIONS),
         ("limits", LimitsConfig::OPTIONS),
     ]
 }

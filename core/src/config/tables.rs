@@ -179,8 +179,14 @@ table! {
         queue: usize = "256", "searches";
         /// Time a search may take when it names no deadline of its own; what is found by then is returned, marked partial.
         deadline: Span = "\"10s\"", "duration";
-        /// Share of the cold rows that a bounded search looks at.
+        /// Share of the true answers that a bounded search should find; it looks at as many partitions as that takes.
+        recall: f64 = "0.98", "share of answers";
+        /// Share of the cold rows that a bounded search looks at until enough searches were compared with the truth.
         probe: f64 = "0.25", "share of cold rows";
+        /// Share of the bounded searches that are compared with the truth, in the background; 0 compares none.
+        compare: f64 = "0.01", "share of searches";
+        /// Most bytes of cold vectors that a bounded search reads.
+        read_budget: ByteSize = "\"64MiB\"", "bytes";
         /// Least number of partitions that a bounded search looks at.
         probe_min: usize = "8", "partitions";
         /// Rows that a partition should hold.
@@ -189,6 +195,20 @@ table! {
         cache: ByteSize = "\"64MiB\"", "bytes";
         /// Segments that one search reads at once.
         reads: usize = "8", "requests";
+    }
+}
+
+table! {
+    /// `[codes]`: compact codes of cold rows, by which a search decides which of them to read.
+    CodesConfig {
+        /// Bits a dimension, 1 to 8: each one halves the error of an estimate. Concerns rows that go cold from now on.
+        bits: u8 = "4", "bits";
+        /// How surely a row's distance lies inside the bounds that its code gives.
+        confidence: f64 = "0.99", "";
+        /// RAM for codes; those beyond are read from the cold store when they are wanted.
+        ram: ByteSize = "\"256MiB\"", "bytes";
+        /// Vector bytes that are packed together: the least that is read to compare a row exactly.
+        group: ByteSize = "\"8KiB\"", "bytes";
     }
 }
 

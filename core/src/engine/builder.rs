@@ -16,9 +16,11 @@ use super::check::{self, CheckReport};
 use super::cold::{BlockReader, ColdView, Segment};
 use super::commit;
 use super::directory::{Directory, Entry, extra_bytes};
+use super::estimate::Coders;
 use super::inner::{Desk, Gauge, Inner, Kills, MoveLog, Step, Why, Writer};
 use super::lock::DirLock;
 use super::memory::Memory;
+use super::probing::Probing;
 use super::readers::Readers;
 use super::record::{
     Counters, Expiry, Fresh, Home, Identity, Manifest, Stub, decode_clock, decode_dead_key,
@@ -245,6 +247,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
             config.hot.backend, identity.dim
         )));
     }
+    let coders = Coders::new(identity.dim, identity.metric);
     let (codec, decoders) = codecs(&config, &registry, &context)?;
     let policy = registry.policy(&config.policy, &context)?;
     // Only when everything is built: a refused configuration leaves no memory behind.
@@ -256,9 +259,9 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
     let blocks = BlockReader::new(
         cold,
         decoders,
-        identity.dim,
         payload_max,
         config.search.cache.0,
+        config.codes.ram.0,
         counts.clone(),
     );
     let (calls, receiver) = mpsc::channel(config.limits.write_queue);
@@ -290,6 +293,9 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         meta,
         codec,
         blocks,
+        coders,
+        deviations: aether_codes::deviations(config.codes.confidence),
+        probing: Probing::default(),
         readers: Readers::default(),
         visible: AtomicU64::new(counters.next_row),
         directory: RwLock::new(Directory::default()),

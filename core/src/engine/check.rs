@@ -24,9 +24,7 @@ use crate::partition::Generation;
 use crate::plugin::BuildContext;
 use crate::registry::Registry;
 use crate::role::{ColdStore, KeyRange, MetaStore, Table};
-use crate::segment::{
-    check_frame, parse_footer, parse_keys, parse_payloads, parse_rows, parse_vectors,
-};
+use crate::segment::{CodePage, check_frame, parse_group, parse_keys, parse_payloads, parse_rows};
 
 /// Problems listed before the rest is only counted.
 const PROBLEMS_LISTED: usize = 1_000;
@@ -326,12 +324,8 @@ impl Checker {
         };
         let data = read.and_then(|mut parts| parts.pop());
         let data = data.ok_or_else(|| Error::corrupt("its blob is missing from the cold store"))?;
-        check_frame(id, self.dim, &data, entry.footer_offset, entry.footer_bytes)?;
-        let start = usize::try_from(entry.footer_offset).unwrap_or(usize::MAX);
-        let footer = data
-            .get(start..)
-            .and_then(|d| d.get(..entry.footer_bytes as usize));
-        let directory = parse_footer(id, footer.unwrap_or_default(), entry.footer_offset)?;
+        let (offset, bytes) = (entry.footer_offset, entry.footer_bytes);
+        let directory = check_frame(id, self.dim, &data, offset, bytes)?;
         if directory.rows != entry.rows || directory.generation != entry.generation {
             return Err(Error::corrupt("footer and manifest disagree"));
         }
@@ -351,17 +345,35 @@ impl Checker {
             data.get(range.start as usize..range.end as usize)
                 .unwrap_or_default()
         };
+        for page in 0..directory.pages.len() as u32 {
+            let range = directory.page_range(page).unwrap_or_default();
+            let bytes = Bytes::copy_from_slice(part(range));
+            CodePage::check(id, &directory, page, bytes)?;
+        }
         for block in &directory.blocks {
-            let rows = parse_rows(id, block, part(block.rows_range()))?;
-            let mut vectors = Vec::new();
-            parse_vectors(
-                id,
-                block,
-                part(block.vectors_range()),
-                self.dim,
-                &self.decoders,
-                &mut vectors,
-            )?;
+            let rows = parse_rows(id, &directory, block, part(block.rows_range()))?;
+            let (mut vectors, mut with_vectors) = (Vec::new(), Vec::new());
+            for index in 0..directory.group_count(block) {
+                let Some(group) = directory.group(block, index) else {
+                    break;
+                };
+                let (sealed, decoders) = (part(group.range.clone()), &self.decoders);
+                let numbers = parse_group(
+                    id,
+                    &directory,
+                    block,
+                    &group,
+                    sealed,
+                    decoders,
+                    &mut vectors,
+                )?;
+                with_vectors.extend(numbers);
+            }
+            if with_vectors != rows {
+                return Err(Error::corrupt(
+                    "the rows beside the codes and beside the vectors of a block differ",
+                ));
+            }
             let ids = parse_keys(id, block, part(block.keys_range()))?;
             parse_payloads(id, block, part(block.payloads_range()), self.payload_max)?;
             for (place, (row, point)) in rows.iter().zip(&ids).enumerate() {

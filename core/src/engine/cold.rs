@@ -17,11 +17,11 @@ use super::stats::Counts;
 use crate::codec::Decoders;
 use crate::error::{Error, Result};
 use crate::id::{BlobKey, Row, SegmentId};
-use crate::partition::{Generation, choose};
+use crate::partition::Generation;
 use crate::role::{ColdStore, Fidelity};
 use crate::segment::{
-    Block, Directory, Payloads, SegmentRow, parse_footer, parse_keys, parse_payloads, parse_rows,
-    parse_vectors,
+    Block, Centroids, CodePage, Directory, Group, Payloads, SegmentRow, parse_end, parse_group,
+    parse_keys, parse_payloads,
 };
 
 /// A committed segment.
@@ -94,19 +94,66 @@ impl Segment {
     }
 
     /// For each place of a block whether its row is dead.
-    pub(crate) fn dead_in(&self, first_ordinal: u32, rows: u32) -> Vec<bool> {
+    pub(crate) fn dead_in(&self, block: &Block) -> Vec<bool> {
         let dead = self.dead.read();
         let bit = |o: u32| {
-            dead.0
-                .get(o as usize / 64)
-                .is_some_and(|w| w >> (o % 64) & 1 == 1)
+            let word = dead.0.get(o as usize / 64);
+            word.is_some_and(|w| w >> (o % 64) & 1 == 1)
         };
-        (first_ordinal..first_ordinal + rows).map(bit).collect()
+        let first = block.first_ordinal;
+        (first..first + block.rows).map(bit).collect()
+    }
+
+    /// What must be read to have all of a block but its codes: its groups of vectors, its keys, its payloads.
+    pub(crate) fn whole_ranges(&self, block: &Block) -> Vec<Range<u64>> {
+        let groups = 0..self.directory.group_count(block);
+        let groups = groups.filter_map(|i| self.directory.group(block, i));
+        let mut ranges: Vec<Range<u64>> = groups.map(|g| g.range).collect();
+        ranges.extend([block.keys_range(), block.payloads_range()]);
+        ranges
+    }
+
+    /// A block by its number.
+    pub(crate) fn block(&self, index: usize) -> Result<&Block> {
+        self.directory.blocks.get(index).ok_or_else(|| {
+            Error::internal(format!("block {index} of {:?} is out of range", self.id))
+        })
     }
 
     fn ram_bytes(&self) -> u64 {
-        let blocks = self.directory.blocks.len() * size_of::<Block>();
-        (blocks + self.directory.rows as usize / 8 + size_of::<Self>()) as u64
+        let d = &self.directory;
+        let blocks = d.blocks.len() * (size_of::<Block>() + size_of::<Place>());
+        let lengths = (d.group_bytes.len() + d.pages.len()) * 4;
+        (blocks + lengths + d.rows as usize / 8 + size_of::<Self>()) as u64
+    }
+}
+
+/// One block of a partition.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) block: usize,
+}
+
+/// What there is of one partition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cell {
+    /// Rows written to it.
+    pub(crate) rows: u64,
+    /// No row is further from the centroid.
+    pub(crate) radius: f32,
+    pub(crate) places: Vec<Place>,
+}
+
+impl Cell {
+    /// Takes out what a segment holds of it.
+    fn leave(&mut self, id: SegmentId) {
+        self.places.retain(|p| p.segment.id != id);
+        let block = |p: &Place| p.segment.directory.blocks.get(p.block).copied();
+        let blocks = || self.places.iter().filter_map(block);
+        let rows = blocks().map(|b| u64::from(b.rows)).sum();
+        let radius = blocks().map(|b| b.radius).fold(0.0, f32::max);
+        (self.rows, self.radius) = (rows, radius);
     }
 }
 
@@ -118,8 +165,14 @@ pub(crate) struct ColdView {
     /// Segments that are no longer, or perhaps not yet, searched: a row that a name leads to may still be read there, and a kill that a
     /// search of before must see is marked there.
     pub(crate) beside: Vec<Arc<Segment>>,
-    /// Rows written to each partition, by its number.
-    partition_rows: Arc<Vec<u64>>,
+    /// By the partition's number.
+    cells: Arc<Vec<Arc<Cell>>>,
+}
+
+impl Centroids for ColdView {
+    fn centroid(&self, partition: u32) -> Option<&[f32]> {
+        self.generations.iter().find_map(|g| g.centroid(partition))
+    }
 }
 
 impl ColdView {
@@ -131,15 +184,20 @@ impl ColdView {
     /// The same with some segments more.
     pub(crate) fn with_segments(&self, segments: impl IntoIterator<Item = Arc<Segment>>) -> Self {
         let mut next = self.clone();
-        let rows = Arc::make_mut(&mut next.partition_rows);
+        let cells = Arc::make_mut(&mut next.cells);
         for segment in segments {
-            for block in &segment.directory.blocks {
+            for (index, block) in segment.directory.blocks.iter().enumerate() {
                 let partition = block.partition as usize;
-                if rows.len() <= partition {
-                    rows.resize(partition + 1, 0);
+                if cells.len() <= partition {
+                    cells.resize_with(partition + 1, Arc::default);
                 }
-                if let Some(held) = rows.get_mut(partition) {
-                    *held += u64::from(block.rows);
+                if let Some(cell) = cells.get_mut(partition).map(Arc::make_mut) {
+                    cell.rows += u64::from(block.rows);
+                    cell.radius = cell.radius.max(block.radius);
+                    cell.places.push(Place {
+                        segment: segment.clone(),
+                        block: index,
+                    });
                 }
             }
             next.segments.insert(segment.id, segment);
@@ -155,24 +213,23 @@ impl ColdView {
         removed: &[SegmentId],
         lessened: Vec<Arc<Segment>>,
     ) -> Self {
-        let mut next = self.with_segments(added);
-        let rows = Arc::make_mut(&mut next.partition_rows);
-        for id in removed {
+        let mut next = self.clone();
+        let gone = removed.iter().copied();
+        let gone: BTreeSet<SegmentId> = gone.chain(lessened.iter().map(|s| s.id)).collect();
+        let cells = Arc::make_mut(&mut next.cells);
+        for id in &gone {
             let Some(segment) = next.segments.remove(id) else {
                 continue;
             };
             for block in &segment.directory.blocks {
-                if let Some(held) = rows.get_mut(block.partition as usize) {
-                    *held = held.saturating_sub(u64::from(block.rows));
+                let cell = cells.get_mut(block.partition as usize).map(Arc::make_mut);
+                if let Some(cell) = cell.filter(|c| c.places.iter().any(|p| p.segment.id == *id)) {
+                    cell.leave(*id);
                 }
             }
             next.beside.push(segment);
         }
-        for segment in lessened {
-            next.beside
-                .extend(next.segments.insert(segment.id, segment));
-        }
-        next
+        next.with_segments(added.into_iter().chain(lessened))
     }
 
     /// The same with a segment beside of which nobody knows whether it is part of the memory.
@@ -225,36 +282,30 @@ impl ColdView {
     pub(crate) fn ram_bytes(&self) -> u64 {
         self.segments.values().map(|s| s.ram_bytes()).sum::<u64>()
             + self.generations.iter().map(|g| g.bytes()).sum::<u64>()
-            + self.partition_rows.len() as u64 * 8
+            + (self.cells.len() * (size_of::<Cell>() + 24)) as u64
+    }
+
+    /// What there is of a partition, if it holds rows.
+    pub(crate) fn cell(&self, partition: u32) -> Option<&Cell> {
+        (self.cells.get(partition as usize))
+            .map(|c| &**c)
+            .filter(|c| c.rows > 0)
     }
 
     /// Partitions that hold rows.
     pub(crate) fn partitions(&self) -> usize {
-        self.partition_rows.iter().filter(|n| **n > 0).count()
+        self.cells.iter().filter(|c| c.rows > 0).count()
     }
 
-    /// All partitions that hold rows.
-    pub(crate) fn all_partitions(&self) -> BTreeSet<u32> {
-        (0..)
-            .zip(self.partition_rows.iter())
-            .filter(|(_, n)| **n > 0)
-            .map(|(p, _)| p)
-            .collect()
-    }
-
-    /// The partitions nearest to a query that hold a share of the rows.
-    pub(crate) fn nearest_partitions(
-        &self,
-        query: &[f32],
-        share: f64,
-        min: usize,
-    ) -> BTreeSet<u32> {
-        let held = |p: u32| self.partition_rows.get(p as usize).copied().unwrap_or(0);
-        let total: u64 = self.partition_rows.iter().sum();
-        let wanted = (total as f64 * share).ceil() as u64;
-        choose(&self.generations, query, held, wanted, min)
-            .into_iter()
-            .collect()
+    /// All partitions that hold rows, the most promising for a query first, each with its rank.
+    pub(crate) fn ranked(&self, query: &[f32]) -> Vec<(f32, u32)> {
+        let mut ranked = Vec::with_capacity(self.cells.len());
+        self.generations
+            .iter()
+            .for_each(|g| g.ranks(query, &mut ranked));
+        ranked.retain(|(_, p)| self.cell(*p).is_some());
+        ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        ranked
     }
 }
 
@@ -269,13 +320,23 @@ impl Weighter<CacheKey, Bytes> for BytesWeight {
     }
 }
 
-/// Reads blocks of segments, through a cache of what was read and verified before.
+#[derive(Clone, Debug)]
+struct PageWeight;
+
+impl Weighter<(u64, u32), CodePage> for PageWeight {
+    fn weight(&self, _: &(u64, u32), page: &CodePage) -> u64 {
+        page.bytes() + 96
+    }
+}
+
+/// Reads parts of segments, through a cache of what was read and verified before.
 pub(crate) struct BlockReader {
     store: Arc<dyn ColdStore>,
     decoders: Decoders,
-    dim: usize,
     payload_max: u64,
     cache: Cache<CacheKey, Bytes, BytesWeight>,
+    /// Rows and codes, by segment and page.
+    codes: Cache<(u64, u32), CodePage, PageWeight>,
     counts: Arc<Counts>,
     /// Moving average of a request's time, in microseconds, as float bits.
     read_us: AtomicU32,
@@ -296,7 +357,7 @@ pub(crate) struct ReadCost {
     pub(crate) bytes: u64,
 }
 
-/// A block's rows and vectors.
+/// A group's rows and vectors.
 #[derive(Debug, Default)]
 pub(crate) struct Scanned {
     pub(crate) rows: Vec<Row>,
@@ -304,27 +365,28 @@ pub(crate) struct Scanned {
     pub(crate) vectors: Vec<f32>,
 }
 
-const SCAN: u8 = 0;
+const GROUP: u8 = 0;
 const PAYLOADS: u8 = 1;
 
 impl BlockReader {
     pub(crate) fn new(
         store: Arc<dyn ColdStore>,
         decoders: Decoders,
-        dim: usize,
         payload_max: u64,
         cache_bytes: u64,
+        codes_bytes: u64,
         counts: Arc<Counts>,
     ) -> Self {
-        let items = (cache_bytes / 16_384).clamp(16, 1 << 20) as usize;
-        let cache = Cache::with_weighter(items, cache_bytes, BytesWeight);
+        let items = |bytes: u64, each: u64| (bytes / each).clamp(16, 1 << 20) as usize;
+        let cache = Cache::with_weighter(items(cache_bytes, 8_192), cache_bytes, BytesWeight);
+        let codes = Cache::with_weighter(items(codes_bytes, 65_536), codes_bytes, PageWeight);
         let read_us = AtomicU32::new(200f32.to_bits());
         Self {
             store,
             decoders,
-            dim,
             payload_max,
             cache,
+            codes,
             counts,
             read_us,
         }
@@ -343,21 +405,26 @@ impl BlockReader {
         self.cache.weight()
     }
 
-    /// Reads a footer, as the manifest places it.
+    /// RAM of codes.
+    pub(crate) fn codes_bytes(&self) -> u64 {
+        self.codes.weight()
+    }
+
+    /// Reads a footer, as the manifest places it, and the tail behind it: one request.
     pub(crate) async fn footer(&self, id: SegmentId, manifest: &Manifest) -> Result<Segment> {
         let end = manifest
             .footer_offset
             .checked_add(u64::from(manifest.footer_bytes));
         let range = match end {
-            Some(end) if end <= manifest.bytes => manifest.footer_offset..end,
+            Some(end) if end <= manifest.bytes => manifest.footer_offset..manifest.bytes,
             _ => {
                 return Err(Error::corrupt("manifest: the footer lies outside the blob")
                     .with("segment", id));
             }
         };
         let bytes = self.fetch(id, &manifest.blob, &[range]).await?;
-        let footer = bytes.first().map(|b| &b[..]).unwrap_or_default();
-        let directory = parse_footer(id, footer, manifest.footer_offset)?;
+        let end = bytes.first().map(|b| &b[..]).unwrap_or_default();
+        let directory = parse_end(id, end, manifest.footer_offset, manifest.footer_bytes)?;
         if directory.rows != manifest.rows || directory.generation != manifest.generation {
             return Err(Error::corrupt("footer and manifest disagree").with("segment", id));
         }
@@ -411,38 +478,48 @@ impl BlockReader {
         Ok(parts)
     }
 
-    /// Reads one kind of part of some blocks of one segment, the missing ones in one request.
+    /// Reads ranges of one blob in one request. Those that follow one another are read as one.
+    async fn fetch_parts(&self, segment: &Segment, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let mut runs: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+        let mut place = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match runs.last_mut() {
+                Some(run) if run.end == range.start => run.end = range.end,
+                _ => runs.push(range.clone()),
+            }
+            let start = runs.last().map_or(0, |run| range.start - run.start) as usize;
+            place.push((runs.len() - 1, start, (range.end - range.start) as usize));
+        }
+        let read = self.fetch(segment.id, &segment.blob, &runs).await?;
+        let part = |(run, start, len): (usize, usize, usize)| read[run].slice(start..start + len);
+        Ok(place.into_iter().map(part).collect())
+    }
+
+    /// Reads one kind of part of one segment, each known by a number; the missing ones in one request.
     async fn parts(
         &self,
         segment: &Segment,
-        blocks: &[usize],
         kind: u8,
+        wanted: &[(u32, Range<u64>)],
         cost: &mut ReadCost,
     ) -> Result<Vec<Bytes>> {
-        let mut found = vec![None; blocks.len()];
+        let mut found = vec![None; wanted.len()];
         let (mut missing, mut ranges) = (Vec::new(), Vec::new());
-        for (place, index) in blocks.iter().enumerate() {
-            let block = segment.directory.blocks.get(*index).ok_or_else(|| {
-                Error::internal(format!("block {index} of {:?} is out of range", segment.id))
-            })?;
-            found[place] = self.cache.get(&(segment.id.0, *index as u32, kind));
+        for (place, (number, range)) in wanted.iter().enumerate() {
+            found[place] = self.cache.get(&(segment.id.0, *number, kind));
             if found[place].is_none() {
                 missing.push(place);
-                ranges.push(if kind == SCAN {
-                    block.scan_range()
-                } else {
-                    block.payloads_range()
-                });
+                ranges.push(range.clone());
             }
         }
         self.counts
             .cache_hits
-            .fetch_add((blocks.len() - missing.len()) as u64, Relaxed);
+            .fetch_add((wanted.len() - missing.len()) as u64, Relaxed);
         self.counts
             .cache_misses
             .fetch_add(missing.len() as u64, Relaxed);
         if !missing.is_empty() {
-            let read = self.fetch(segment.id, &segment.blob, &ranges).await?;
+            let read = self.fetch_parts(segment, &ranges).await?;
             cost.requests += 1;
             for (place, bytes) in missing.into_iter().zip(read) {
                 cost.bytes += bytes.len() as u64;
@@ -452,37 +529,41 @@ impl BlockReader {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Reads ranges of a segment past the cache.
+    /// Reads ranges of a segment past the cache; those that follow one another as one.
     pub(crate) async fn read_past_cache(
         &self,
         segment: &Segment,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>> {
-        self.fetch(segment.id, &segment.blob, ranges).await
+        self.fetch_parts(segment, ranges).await
     }
 
-    /// Checks and unpacks a whole block, as [`BlockReader::read_past_cache`] read it. CPU only.
+    /// Checks and unpacks a whole block from its parts, as [`Segment::whole_ranges`] names them. CPU only.
     pub(crate) fn unpack_whole(
         &self,
         segment: &Segment,
         block: &Block,
-        bytes: &Bytes,
+        parts: &[Bytes],
     ) -> Result<Vec<SegmentRow>> {
-        let part = |range: Range<u64>| {
-            let (from, to) = (range.start - block.offset, range.end - block.offset);
-            bytes.get(from as usize..to as usize).unwrap_or_default()
+        let (id, directory) = (segment.id, &segment.directory);
+        let [groups @ .., keys, payloads] = parts else {
+            return Err(Error::internal("a block was unpacked without its parts"));
         };
-        let id = segment.id;
-        let rows = parse_rows(id, block, part(block.rows_range()))?;
-        let mut vectors = Vec::new();
-        let packed = part(block.vectors_range());
-        parse_vectors(id, block, packed, self.dim, &self.decoders, &mut vectors)?;
-        let ids = parse_keys(id, block, part(block.keys_range()))?;
-        let payloads = parse_payloads(id, block, part(block.payloads_range()), self.payload_max)?;
+        let (mut rows, mut vectors) = (Vec::new(), Vec::new());
+        for (index, bytes) in (0u32..).zip(groups) {
+            let group = directory.group(block, index);
+            let group =
+                group.ok_or_else(|| Error::internal("a block has more parts than groups"))?;
+            let decoders = &self.decoders;
+            let read = parse_group(id, directory, block, &group, bytes, decoders, &mut vectors)?;
+            rows.extend(read);
+        }
+        let ids = parse_keys(id, block, keys)?;
+        let payloads = parse_payloads(id, block, payloads, self.payload_max)?;
+        let dim = vectors.len() / rows.len().max(1);
         let whole = rows.into_iter().zip(ids).enumerate();
-        let vectors = vectors.chunks_exact(self.dim);
         Ok(whole
-            .zip(vectors)
+            .zip(vectors.chunks_exact(dim.max(1)))
             .map(|((place, (row, id)), vector)| SegmentRow {
                 row,
                 id,
@@ -493,44 +574,86 @@ impl BlockReader {
             .collect())
     }
 
-    /// Reads rows and vectors of some blocks, still packed.
-    pub(crate) async fn read_scan(
-        &self,
-        segment: &Segment,
-        blocks: &[usize],
-        cost: &mut ReadCost,
-    ) -> Result<Vec<Bytes>> {
-        self.parts(segment, blocks, SCAN, cost).await
+    /// Lets go of the codes of a segment that is no more.
+    pub(crate) fn forget(&self, segment: &Segment) {
+        for page in 0..segment.directory.pages.len() as u32 {
+            self.codes.remove(&(segment.id.0, page));
+        }
     }
 
-    /// Checks and unpacks what [`BlockReader::read_scan`] read, and keeps the good bytes in the cache. CPU only.
-    pub(crate) fn unpack_scan(
+    /// Pages of rows and codes that are at hand.
+    pub(crate) fn codes_at_hand(&self, segment: &Segment, page: u32) -> Option<CodePage> {
+        self.codes.get(&(segment.id.0, page))
+    }
+
+    /// Reads and checks pages of rows and codes that are not at hand, in one request.
+    pub(crate) async fn read_codes(
         &self,
         segment: &Segment,
-        index: usize,
+        pages: &[u32],
+        cost: &mut ReadCost,
+    ) -> Result<Vec<CodePage>> {
+        let range = |page: &u32| segment.directory.page_range(*page);
+        let ranges: Vec<Range<u64>> = pages.iter().filter_map(range).collect();
+        let read = self.fetch_parts(segment, &ranges).await?;
+        cost.requests += 1;
+        cost.bytes += read.iter().map(|b| b.len() as u64).sum::<u64>();
+        (pages.iter().zip(read))
+            .map(|(page, bytes)| self.keep_codes(segment, *page, &bytes))
+            .collect()
+    }
+
+    /// Checks a page of rows and codes and keeps it.
+    fn keep_codes(&self, segment: &Segment, page: u32, bytes: &Bytes) -> Result<CodePage> {
+        // A copy of its own, as in `keep`.
+        let bytes = Bytes::copy_from_slice(bytes);
+        let checked = CodePage::check(segment.id, &segment.directory, page, bytes)?;
+        self.codes.insert((segment.id.0, page), checked.clone());
+        Ok(checked)
+    }
+
+    /// Keeps the codes of a segment that was just written.
+    pub(crate) fn keep_written(&self, segment: &Segment, data: &Bytes) -> Result<()> {
+        for page in 0..segment.directory.pages.len() as u32 {
+            if let Some(range) = segment.directory.page_range(page) {
+                let bytes = data.slice(range.start as usize..range.end as usize);
+                self.keep_codes(segment, page, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads groups of vectors, still packed.
+    pub(crate) async fn read_groups(
+        &self,
+        segment: &Segment,
+        groups: &[Group],
+        cost: &mut ReadCost,
+    ) -> Result<Vec<Bytes>> {
+        let wanted: Vec<(u32, Range<u64>)> =
+            groups.iter().map(|g| (g.number, g.range.clone())).collect();
+        self.parts(segment, GROUP, &wanted, cost).await
+    }
+
+    /// Checks and unpacks a group, and keeps the good bytes in the cache. CPU only.
+    pub(crate) fn unpack_group(
+        &self,
+        segment: &Segment,
+        block: usize,
+        group: &Group,
         bytes: &Bytes,
     ) -> Result<Scanned> {
-        let block = segment.directory.blocks.get(index).ok_or_else(|| {
-            Error::internal(format!("block {index} of {:?} is out of range", segment.id))
-        })?;
-        let (rows, vectors) = bytes
-            .split_at_checked(block.lengths[0] as usize)
-            .ok_or_else(|| {
-                Error::corrupt("segment block: too short").with("segment", segment.id)
-            })?;
-        let mut scanned = Scanned {
-            rows: parse_rows(segment.id, block, rows)?,
-            vectors: Vec::new(),
-        };
-        parse_vectors(
+        let mut scanned = Scanned::default();
+        scanned.rows = parse_group(
             segment.id,
-            block,
-            vectors,
-            self.dim,
+            &segment.directory,
+            segment.block(block)?,
+            group,
+            bytes,
             &self.decoders,
             &mut scanned.vectors,
         )?;
-        self.keep(segment, index, SCAN, bytes);
+        self.keep(segment, group.number, GROUP, bytes);
         Ok(scanned)
     }
 
@@ -541,18 +664,22 @@ impl BlockReader {
         blocks: &[usize],
         cost: &mut ReadCost,
     ) -> Result<Vec<Payloads>> {
-        let read = self.parts(segment, blocks, PAYLOADS, cost).await?;
+        let mut wanted = Vec::with_capacity(blocks.len());
+        for index in blocks {
+            wanted.push((*index as u32, segment.block(*index)?.payloads_range()));
+        }
+        let read = self.parts(segment, PAYLOADS, &wanted, cost).await?;
         let mut unpacked = Vec::with_capacity(read.len());
         for (index, bytes) in blocks.iter().zip(&read) {
-            let block = &segment.directory.blocks[*index];
+            let block = segment.block(*index)?;
             unpacked.push(parse_payloads(segment.id, block, bytes, self.payload_max)?);
-            self.keep(segment, *index, PAYLOADS, bytes);
+            self.keep(segment, *index as u32, PAYLOADS, bytes);
         }
         Ok(unpacked)
     }
 
-    fn keep(&self, segment: &Segment, index: usize, kind: u8, bytes: &Bytes) {
-        let key = (segment.id.0, index as u32, kind);
+    fn keep(&self, segment: &Segment, number: u32, kind: u8, bytes: &Bytes) {
+        let key = (segment.id.0, number, kind);
         if self.cache.peek(&key).is_none() {
             // A copy of its own: a slice would keep the whole read alive, beyond what the cache counts.
             self.cache.insert(key, Bytes::copy_from_slice(bytes));

@@ -27,7 +27,7 @@ use crate::id::{BlobKey, PointId, Row, SegmentId};
 use crate::migrate::{Effect, IntentKind, Machine, Outcome};
 use crate::role::{Batch, Fidelity, Table};
 use crate::segment::compaction::{Candidate, Shape, choose};
-use crate::segment::{SEGMENT_ROWS_MAX, SegmentRow};
+use crate::segment::{Block, SEGMENT_ROWS_MAX, SegmentRow};
 
 /// What one row adds to a step's commit at most: a stub with the longest id, and a mark where it was. Unit: bytes.
 const ROW_META_BYTES: usize = 576;
@@ -265,7 +265,7 @@ impl Inner {
         let taken = self.take_blocks(&inputs);
         let mut gathered = Gathered::default();
         for part in &taken {
-            if let Err(error) = self.gather(part, &mut gathered).await {
+            if let Err(error) = self.gather_rows(part, &mut gathered).await {
                 if error.is_corrupt() {
                     state.barred.insert(part.segment.id);
                 }
@@ -351,11 +351,10 @@ impl Inner {
         let mut live = Vec::new();
         for (input, segment) in inputs.iter().enumerate() {
             for (index, block) in segment.directory.blocks.iter().enumerate() {
-                let dead = segment.dead_in(block.first_ordinal, block.rows);
+                let dead = segment.dead_in(block);
                 let rows = dead.iter().filter(|d| !**d).count() as u64;
                 if rows > 0 {
-                    let range = block.range();
-                    let bytes = (range.end - range.start) * rows / u64::from(block.rows);
+                    let bytes = whole_bytes(block) * rows / u64::from(block.rows);
                     live.push((block.partition, input, index, rows, bytes));
                 }
             }
@@ -390,14 +389,13 @@ impl Inner {
     }
 
     /// Reads the rows of some blocks that are not marked dead.
-    async fn gather(self: &Arc<Self>, part: &Taken, gathered: &mut Gathered) -> Result<()> {
+    async fn gather_rows(self: &Arc<Self>, part: &Taken, gathered: &mut Gathered) -> Result<()> {
         let mut rest = part.blocks.as_slice();
         while !rest.is_empty() {
             let mut bytes = 0;
             let within = |index: &&usize| {
-                let range = part.segment.directory.blocks[**index].range();
                 let first = bytes == 0;
-                bytes += range.end - range.start;
+                bytes += whole_bytes(&part.segment.directory.blocks[**index]);
                 first || bytes <= READ_BYTES
             };
             let n = rest.iter().take_while(within).count();
@@ -405,15 +403,22 @@ impl Inner {
             rest = later;
             let blocks = now.iter().map(|i| part.segment.directory.blocks[*i]);
             let blocks: Vec<_> = blocks.collect();
-            let ranges: Vec<_> = blocks.iter().map(|b| b.range()).collect();
+            let parts: Vec<_> = blocks
+                .iter()
+                .map(|b| part.segment.whole_ranges(b))
+                .collect();
+            let ranges = parts.concat();
             let read = self.blocks.read_past_cache(&part.segment, &ranges).await?;
             gathered.read += read.iter().map(|b| b.len() as u64).sum::<u64>();
             let (inner, segment) = (self.clone(), part.segment.clone());
             let unpacked = tokio::task::spawn_blocking(move || {
                 let mut rows = Vec::new();
-                for (block, bytes) in blocks.iter().zip(&read) {
-                    let dead = segment.dead_in(block.first_ordinal, block.rows);
-                    let unpacked = inner.blocks.unpack_whole(&segment, block, bytes)?;
+                let mut read = &read[..];
+                for (block, parts) in blocks.iter().zip(&parts) {
+                    let (now, later) = read.split_at(parts.len());
+                    read = later;
+                    let dead = segment.dead_in(block);
+                    let unpacked = inner.blocks.unpack_whole(&segment, block, now)?;
                     let placed = (block.first_ordinal..).zip(unpacked).zip(dead);
                     rows.extend(placed.filter(|(_, dead)| !dead).map(|(row, _)| row));
                 }
@@ -472,6 +477,11 @@ impl Inner {
         gathered.rows.retain(|r| live.contains(&r.row));
         Ok(())
     }
+}
+
+/// Bytes that are read of a block: all but its codes.
+fn whole_bytes(block: &Block) -> u64 {
+    u64::from(block.vectors_bytes) + u64::from(block.keys_bytes) + u64::from(block.payloads_bytes)
 }
 
 /// The hands of one step.
@@ -552,7 +562,7 @@ impl Compaction<'_> {
         }
         if let Some(draft) = &mut self.draft {
             draft.commit_into(&mut batch)?;
-            let segment = draft.take_segment(inner.codec.fidelity())?;
+            let segment = inner.take_segment(draft)?;
             self.dead.iter().for_each(|o| segment.mark_dead(*o));
             self.segment = Some(Arc::new(segment));
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use aether_codes::Coder;
 use bytes::Bytes;
 use tokio::sync::MutexGuard;
 use tracing::Instrument;
@@ -18,12 +19,13 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::id::{BlobKey, PointId, Row, SegmentId};
 use crate::migrate::{Effect, Event, Failure, IntentKind, Machine, Outcome};
 use crate::partition::{Generation, outgrown, plan};
-use crate::role::{Batch, Fidelity, Table, Tier};
-use crate::segment::{SegmentRow, WrittenSegment, blob_key, write_segment};
+use crate::role::{Batch, Table, Tier};
+use crate::segment::{
+    Centroids, Codes, Packing, SegmentRow, WrittenSegment, blob_key, write_segment,
+};
 
-/// Vector bytes that are packed together. A cold `get` unpacks one block, and zstd gives about 1 GB/s: 48 KiB keep that near 50
-/// microseconds. Smaller blocks pack worse.
-const BLOCK_BYTES: usize = 48 << 10;
+/// Most vector bytes of a block: the payloads of a block are packed together, so it should not be too large.
+const BLOCK_BYTES: usize = 256 << 10;
 
 /// One kind of migration's hands.
 pub(super) trait Work {
@@ -106,14 +108,6 @@ impl Draft {
             rows: w.directory.rows,
             generation: w.directory.generation,
         })
-    }
-
-    /// The written segment as searches see it; gives up its bytes.
-    pub(super) fn take_segment(&mut self, fidelity: Fidelity) -> Result<Segment> {
-        let manifest = self.manifest()?;
-        let missing = || Error::internal("a segment was shown before it was written");
-        let directory = self.written.take().ok_or_else(missing)?.directory;
-        Ok(Segment::new(self.segment, &manifest, directory, fidelity))
     }
 
     /// Adds manifest entry and the intent's end to the batch that makes the segment real.
@@ -210,10 +204,24 @@ impl Inner {
         Ok(size.is_some() && size == expected)
     }
 
+    /// The written segment as searches see it; gives up its bytes, of which its codes are kept.
+    pub(super) fn take_segment(&self, draft: &mut Draft) -> Result<Segment> {
+        let manifest = draft.manifest()?;
+        let missing = || Error::internal("a segment was shown before it was written");
+        let written = draft.written.take().ok_or_else(missing)?;
+        let fidelity = self.codec.fidelity();
+        let segment = Segment::new(draft.segment, &manifest, written.directory, fidelity);
+        if let Err(error) = self.blocks.keep_written(&segment, &written.data) {
+            // They are read again when they are wanted.
+            tracing::error!(%error, segment = draft.segment.0, "codes could not be kept");
+        }
+        Ok(segment)
+    }
+
     /// Shows a committed segment to searches.
     pub(super) fn index_segment(&self, draft: &mut Draft) -> Result<()> {
         if draft.written.is_some() {
-            let segment = draft.take_segment(self.codec.fidelity())?;
+            let segment = self.take_segment(draft)?;
             let mut cold = self.cold.write();
             *cold = Arc::new(cold.with_segment(Arc::new(segment)));
             self.counts
@@ -317,14 +325,31 @@ impl Inner {
                 .for_each(|r| r.partition = generation.assign(&r.vector));
             rows.sort_by_key(|r| (r.partition, r.row));
             let number = generation.number;
-            let block_rows = (BLOCK_BYTES / (inner.dim * 4)).clamp(1, 256);
-            let written =
-                write_segment(segment, number, inner.dim, &rows, block_rows, &inner.codec)?;
+            let view = inner.view();
+            let coder = inner.coders.get(inner.config.codes.bits)?;
+            let written = write_segment(segment, number, &rows, &inner.packing(coder, &*view))?;
             Ok::<_, Error>((written, rows))
         });
         let (written, rows) = packed.await.map_err(Error::task)??;
         draft.written = Some(written);
         Ok(rows)
+    }
+
+    /// How this memory packs segments.
+    pub(super) fn packing<'a>(
+        &'a self,
+        coder: &'a Coder,
+        centroids: &'a dyn Centroids,
+    ) -> Packing<'a> {
+        let row = self.dim * 4;
+        let group = usize::try_from(self.config.codes.group.0).unwrap_or(usize::MAX);
+        Packing {
+            dim: self.dim,
+            block_rows: (BLOCK_BYTES / row).clamp(1, 4096),
+            group_rows: (group / row).clamp(1, 256),
+            codec: &self.codec,
+            codes: Codes::new(coder, centroids),
+        }
     }
 
     /// Demotes hot rows: those with a segment as home are released, the others go into a new segment. Rows that are not hot,

@@ -17,8 +17,10 @@ use super::cold::{BlockReader, ColdView};
 use super::commit::Call;
 use super::compaction::CompactionState;
 use super::directory::Directory;
+use super::estimate::Coders;
 use super::garbage::Garbage;
 use super::lock::DirLock;
+use super::probing::Probing;
 use super::readers::{Deferred, Readers};
 use super::record::{Counters, Expiry};
 use super::restore::RestoreQueue;
@@ -219,6 +221,11 @@ pub(crate) struct Inner {
     pub(crate) meta_capability: MetaCapability,
     pub(crate) codec: BlockCodec,
     pub(crate) blocks: BlockReader,
+    pub(crate) coders: Coders,
+    /// Standard deviations of the bounds of a search.
+    pub(crate) deviations: f32,
+    /// How far bounded searches must go.
+    pub(crate) probing: Probing,
     pub(crate) timeline: Timeline,
     pub(crate) readers: Readers,
     /// The last commit that searches see: rows above it are not there yet.
@@ -436,6 +443,9 @@ impl Inner {
                     let mut cold = self.cold.write();
                     *cold = Arc::new(cold.without_beside(&segments));
                     drop(cold);
+                    let view = self.view();
+                    let ended = segments.iter().filter(|s| view.find(s.id).is_none());
+                    ended.for_each(|s| self.blocks.forget(s));
                     self.garbage.lock().release(&notes);
                 }
             }
@@ -507,6 +517,7 @@ impl Inner {
             hot_capacity_rows: fill.capacity(),
             cold_bytes: view.blob_bytes(),
             cold_index_bytes: view.ram_bytes(),
+            codes_bytes: self.blocks.codes_bytes(),
             segments: view.segments.len() as u64,
             partitions: view.partitions() as u64,
             cache_bytes: self.blocks.cache_bytes(),
@@ -517,6 +528,7 @@ impl Inner {
             temperature: gauge.temperature,
             pressure: fill.share(),
             midpoint: gauge.midpoint,
+            recall: self.probing.recall(),
             policy: self.config.policy.backend.clone(),
             poisoned: self.poisoned.read().as_ref().map(ToString::to_string),
             counted: self.counts.read(),

@@ -1,6 +1,7 @@
 //! The memory itself: one handle over hot index, cold store, metadata store, codec and policy.
 //!
-//! Where to look: [`types`](self) what goes in and out, `commit` how writes become durable, `query` how a search travels,
+//! Where to look: [`types`](self) what goes in and out, `commit` how writes become durable, `query` how a search travels, `cold_search` and
+//! `cold_scan` what it does in the cold tier, `probing` how far it goes there,
 //! `driver` how rows move, `turn` what a tick does, `compaction` and `garbage` how the cold tier stays in order, `builder` how a memory opens and recovers.
 
 mod admission;
@@ -8,15 +9,20 @@ mod blocking;
 mod builder;
 mod check;
 mod cold;
+mod cold_scan;
+mod cold_search;
 mod commit;
 mod compaction;
+mod compare;
 mod directory;
 mod driver;
+mod estimate;
 mod explain;
 mod garbage;
 mod inner;
 mod lock;
 mod memory;
+mod probing;
 mod query;
 mod readers;
 mod record;

@@ -4,17 +4,17 @@
 //! reads the chosen partitions, merges by row, and names the answers. If a row it found was deleted or replaced meanwhile so that its
 //! name is gone, it begins again.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::cold::{ColdView, ReadCost, Segment};
+use super::cold_scan::Seen;
 use super::directory::Entry;
 use super::inner::{Inner, Writer};
 use super::record::{Expiry, Fresh, Home, Stub};
@@ -22,15 +22,14 @@ use super::types::{Answer, Coverage, Cut, Hit, Parts, Record, SearchRequest};
 use crate::clock::Time;
 use crate::config::SearchMode;
 use crate::error::{Error, Result};
-use crate::id::{PointId, Row};
+use crate::id::{PointId, Row, SegmentId};
 use crate::role::{Event, Fidelity, Neighbor, SearchOptions, Table, Tier};
+use crate::segment::Group;
 
-/// Cold candidates kept beyond `k`, so that a few that turn out to have expired cost nothing.
-const SLACK: usize = 16;
 /// A read that was overtaken by writes begins again so often before it makes them wait.
 const REPEATS: usize = 8;
 /// Floats that are scored on the caller's own thread: about 50 microseconds of work.
-const INLINE_FLOATS: usize = 64 * 1024;
+pub(super) const INLINE_FLOATS: usize = 64 * 1024;
 /// A hot search that takes longer than this on average goes to a blocking thread, in microseconds.
 const INLINE_HOT_US: u64 = 1_000;
 
@@ -38,11 +37,12 @@ const INLINE_HOT_US: u64 = 1_000;
 pub(super) type Fetched = (Row, Stub, Vec<f32>, Option<Expiry>);
 
 /// One moment of the memory, as a search sees it.
-struct Moment<'a> {
-    inner: &'a Arc<Inner>,
-    high: u64,
-    view: Arc<ColdView>,
-    now: Time,
+#[derive(Clone)]
+pub(super) struct Moment<'a> {
+    pub(super) inner: &'a Arc<Inner>,
+    pub(super) high: u64,
+    pub(super) view: Arc<ColdView>,
+    pub(super) now: Time,
 }
 
 impl Moment<'_> {
@@ -58,42 +58,10 @@ impl Moment<'_> {
 
 /// A candidate: where it was found decides how its name is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
+pub(super) struct Candidate {
     neighbor: Neighbor,
     cold: bool,
 }
-
-/// The best so far of a cold scan.
-#[derive(Debug)]
-struct Best {
-    heap: BinaryHeap<Neighbor>,
-    most: usize,
-}
-
-impl Best {
-    fn offer(&mut self, n: Neighbor) {
-        if self.heap.len() < self.most {
-            self.heap.push(n);
-        } else if self.heap.peek().is_some_and(|worst| n < *worst) {
-            self.heap.pop();
-            self.heap.push(n);
-        }
-    }
-}
-
-/// What the cold scan found and looked at.
-struct ColdScan {
-    found: Vec<Neighbor>,
-    /// Whether candidates were left out for want of places.
-    full: bool,
-    scored: u64,
-    probed: usize,
-    cost: ReadCost,
-    cuts: Vec<Cut>,
-}
-
-/// What a scan of one segment gives: neighbours, rows scored, cost.
-type SegmentScan = (Vec<Neighbor>, u64, ReadCost);
 
 impl Inner {
     fn check_request(&self, r: &SearchRequest) -> Result<()> {
@@ -107,12 +75,12 @@ impl Inner {
                 r.k
             )));
         }
-        if let Some(p) = r.probe
-            && !(0.0..=1.0).contains(&p)
-        {
-            return Err(Error::invalid_input(format!(
-                "probe: expected 0.0 to 1.0, got {p}"
-            )));
+        for (name, share) in [("probe", r.probe), ("recall", r.recall)] {
+            if let Some(share) = share.filter(|s| !(0.0..=1.0).contains(s)) {
+                return Err(Error::invalid_input(format!(
+                    "{name}: expected 0.0 to 1.0, got {share}"
+                )));
+            }
         }
         if r.ef == Some(0) {
             return Err(Error::invalid_input("ef: expected at least 1, got 0"));
@@ -139,8 +107,10 @@ impl Inner {
             let still = still.await.map_err(|_| {
                 Error::unavailable("search: no time was left after writes and moves had disturbed it; try again, or allow more time")
             })?;
+            let high = self.visible.load(Ordering::Acquire);
             if let Some(answer) = self.search_once(&request, mode, deadline).await? {
                 self.note_search(&answer, &request, begun);
+                self.consider_comparing(&request, &answer, high);
                 return Ok(answer);
             }
             if still.is_some() {
@@ -177,6 +147,9 @@ impl Inner {
         metrics::counter!("aether_searches_total", "mode" => mode).increment(1);
         metrics::histogram!("aether_search_seconds", "mode" => mode)
             .record(begun.elapsed().as_secs_f64());
+        let coverage = &answer.coverage;
+        (self.counts.rows_estimated).fetch_add(coverage.cold_rows_estimated, Ordering::Relaxed);
+        (self.counts.rows_compared).fetch_add(coverage.cold_rows_scored, Ordering::Relaxed);
         if !answer.coverage.is_whole() {
             self.counts.searches_partial.fetch_add(1, Ordering::Relaxed);
             metrics::counter!("aether_searches_partial_total").increment(1);
@@ -213,15 +186,24 @@ impl Inner {
             now: self.now(),
         };
         let hot_rows = self.directory.read().len() as u64;
-        let mut wanted = request.k + SLACK;
+        let mut wanted = request.k;
         loop {
             let hot = self.search_hot(&moment, request, mode).await?;
+            let seen = Seen {
+                inner: self.clone(),
+                request: request.clone(),
+                high,
+            };
             let scan = match mode {
                 SearchMode::HotOnly => None,
-                SearchMode::Bounded | SearchMode::Complete => Some(
-                    self.scan_cold(&moment, request, mode, deadline, wanted)
+                SearchMode::Complete => Some(
+                    self.scan_complete(&moment.view, &seen, deadline, wanted)
                         .await?,
                 ),
+                SearchMode::Bounded => {
+                    let asked = self.bounded(request, deadline, &hot, wanted);
+                    Some(self.search_codes(&moment.view, &seen, &asked).await?)
+                }
             };
             let cold = scan.as_ref().map_or(&[][..], |s| &s.found[..]);
             let merged = merge(&hot, cold);
@@ -233,7 +215,7 @@ impl Inner {
             let full = scan.as_ref().is_some_and(|s| s.full);
             if hits.len() < request.k && expired > 0 && full {
                 // Too many candidates had expired: look again with more places.
-                wanted = wanted.saturating_mul(4);
+                wanted = wanted.saturating_mul(4).saturating_add(16);
                 continue;
             }
             if let Some(scan) = &scan {
@@ -243,18 +225,20 @@ impl Inner {
                 mode,
                 hot_rows,
                 cold_rows: moment.view.live_rows(),
+                cold_rows_estimated: scan.as_ref().map_or(0, |s| s.estimated),
                 cold_rows_scored: scan.as_ref().map_or(0, |s| s.scored),
                 partitions: moment.view.partitions(),
                 partitions_probed: scan.as_ref().map_or(0, |s| s.probed),
                 requests: scan.as_ref().map_or(0, |s| s.cost.requests),
                 bytes: scan.as_ref().map_or(0, |s| s.cost.bytes),
+                proven: cuts.is_empty() && scan.as_ref().is_some_and(|s| s.proven),
                 cuts,
             };
             return Ok(Some(Answer { hits, coverage }));
         }
     }
 
-    async fn search_hot(
+    pub(super) async fn search_hot(
         self: &Arc<Self>,
         moment: &Moment<'_>,
         request: &Arc<SearchRequest>,
@@ -316,168 +300,9 @@ impl Inner {
         self.hot.search(&request.vector, request.k, &options)
     }
 
-    async fn scan_cold(
-        self: &Arc<Self>,
-        moment: &Moment<'_>,
-        request: &Arc<SearchRequest>,
-        mode: SearchMode,
-        deadline: Instant,
-        most: usize,
-    ) -> Result<ColdScan> {
-        let view = &moment.view;
-        let config = &self.config.search;
-        let chosen: Arc<BTreeSet<u32>> = Arc::new(match mode {
-            SearchMode::Complete => view.all_partitions(),
-            SearchMode::HotOnly | SearchMode::Bounded => {
-                let share = request.probe.unwrap_or(config.probe);
-                view.nearest_partitions(&request.vector, share, config.probe_min)
-            }
-        });
-        let work: Vec<(Arc<Segment>, Vec<usize>)> = view
-            .segments
-            .values()
-            .filter(|s| s.live() > 0)
-            .map(|s| {
-                let wanted =
-                    |(_, b): &(usize, &crate::segment::Block)| chosen.contains(&b.partition);
-                let blocks = s.directory.blocks.iter().enumerate().filter(wanted);
-                (s.clone(), blocks.map(|(i, _)| i).collect::<Vec<_>>())
-            })
-            .filter(|(_, blocks)| !blocks.is_empty())
-            .collect();
-        let mut pending: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
-        for (segment, blocks) in &work {
-            let partitions = blocks
-                .iter()
-                .filter_map(|b| segment.directory.blocks.get(*b));
-            pending.insert(segment.id.0, partitions.map(|b| b.partition).collect());
-        }
-
-        let high = moment.high;
-        let jobs = work.into_iter().map(|(segment, blocks)| {
-            let (inner, request) = (self.clone(), request.clone());
-            async move {
-                let id = segment.id.0;
-                (
-                    id,
-                    inner
-                        .scan_segment(segment, blocks, request, high, most)
-                        .await,
-                )
-            }
-        });
-        let mut running = futures::stream::iter(jobs).buffer_unordered(config.reads);
-        let mut best = Best {
-            heap: BinaryHeap::new(),
-            most,
-        };
-        let (mut scored, mut cost, mut cuts) = (0, ReadCost::default(), Vec::new());
-        loop {
-            match tokio::time::timeout_at(deadline, running.next()).await {
-                Ok(None) => break,
-                Ok(Some((id, Ok((found, rows, spent))))) => {
-                    pending.remove(&id);
-                    scored += rows;
-                    cost.requests += spent.requests;
-                    cost.bytes += spent.bytes;
-                    found.into_iter().for_each(|n| best.offer(n));
-                }
-                Ok(Some((id, Err(error)))) => {
-                    tracing::warn!(segment = id, %error, "a segment could not be searched");
-                    cuts.push(Cut::Unreachable {
-                        segment: id,
-                        error: error.to_string(),
-                    });
-                }
-                Err(_) => {
-                    let missed: BTreeSet<&u32> = pending.values().flatten().collect();
-                    cuts.push(Cut::Deadline {
-                        partitions: missed.len(),
-                    });
-                    break;
-                }
-            }
-        }
-        let unread: BTreeSet<u32> = pending.values().flatten().copied().collect();
-        let full = best.heap.len() >= most;
-        Ok(ColdScan {
-            found: best.heap.into_vec(),
-            full,
-            scored,
-            probed: chosen.difference(&unread).count(),
-            cost,
-            cuts,
-        })
-    }
-
-    /// Reads and scores some blocks of one segment.
-    async fn scan_segment(
-        self: Arc<Self>,
-        segment: Arc<Segment>,
-        blocks: Vec<usize>,
-        request: Arc<SearchRequest>,
-        high: u64,
-        most: usize,
-    ) -> Result<SegmentScan> {
-        let mut cost = ReadCost::default();
-        let packed = self.blocks.read_scan(&segment, &blocks, &mut cost).await?;
-        let rows: usize = blocks
-            .iter()
-            .filter_map(|b| segment.directory.blocks.get(*b))
-            .map(|b| b.rows as usize)
-            .sum();
-        let floats = rows * self.dim;
-        let score = move || -> Result<(Vec<Neighbor>, u64)> {
-            let mut best = Best {
-                heap: BinaryHeap::new(),
-                most,
-            };
-            let mut scored = 0;
-            let scale = self.metric.scale(&request.vector);
-            for (index, bytes) in blocks.iter().zip(&packed) {
-                let scanned = self.blocks.unpack_scan(&segment, *index, bytes)?;
-                let first = segment
-                    .directory
-                    .blocks
-                    .get(*index)
-                    .map_or(0, |b| b.first_ordinal);
-                let dead = segment.dead_in(first, scanned.rows.len() as u32);
-                let rows = scanned
-                    .rows
-                    .iter()
-                    .zip(scanned.vectors.chunks_exact(self.dim))
-                    .zip(dead);
-                for ((row, vector), dead) in rows {
-                    let hidden = dead || row.0 > high || self.kills.read().is_dead(*row, high);
-                    if hidden || request.filter.as_ref().is_some_and(|f| !f(*row)) {
-                        continue;
-                    }
-                    scored += 1;
-                    let own = self.metric.scale(vector);
-                    let distance = self
-                        .metric
-                        .distance_scaled(&request.vector, scale, vector, own);
-                    best.offer(Neighbor {
-                        row: *row,
-                        distance,
-                    });
-                }
-            }
-            Ok((best.heap.into_vec(), scored))
-        };
-        let (found, scored) = if floats <= INLINE_FLOATS {
-            score()?
-        } else {
-            tokio::task::spawn_blocking(score)
-                .await
-                .map_err(Error::task)??
-        };
-        Ok((found, scored, cost))
-    }
-
     /// Turns candidates into answers: ids, times to live, and the parts asked for, as far as they can be read by the deadline. The
     /// second part counts expired candidates, the third says what could not be read. `None` when a candidate's name is gone.
-    async fn name_hits(
+    pub(super) async fn name_hits(
         self: &Arc<Self>,
         moment: &Moment<'_>,
         request: &SearchRequest,
@@ -628,8 +453,9 @@ impl Inner {
     ) -> Result<Option<Vec<PartsRead>>> {
         let mut read: Vec<PartsRead> = vec![(None, Fidelity::Exact, None); wants.len()];
         let view = self.view();
+        // Groups to read, by segment and number: the block, the group, and (place in `wants`, place in the group).
+        let mut vectors: BTreeMap<u64, BTreeMap<u32, WantedParts>> = BTreeMap::new();
         // Blocks to read, by segment and block: (place in `wants`, place in the block).
-        let mut vectors: BTreeMap<(u64, usize), Vec<(usize, usize)>> = BTreeMap::new();
         let mut payloads: BTreeMap<(u64, usize), Vec<(usize, usize)>> = BTreeMap::new();
         let mut fresh = Vec::new();
         for (i, (row, named)) in wants.iter().enumerate() {
@@ -653,8 +479,15 @@ impl Inner {
                 let mut vector = vec![0.0; self.dim];
                 if named.resident && self.hot.read(*row, &mut vector)? {
                     read[i].0 = Some(vector);
-                } else if let Some((segment, (block, at))) = place {
-                    vectors.entry((segment, block)).or_default().push((i, at));
+                } else if let Some((segment, (block, at))) = place
+                    && let Some(held) = view.find(SegmentId(segment))
+                    && let Some(group) = held.directory.group_of(held.block(block)?, at)
+                {
+                    let at = at - group.first_place as usize;
+                    let groups = vectors.entry(segment).or_default();
+                    let wanted = groups.entry(group.number);
+                    let wanted = wanted.or_insert_with(|| (block, group, Vec::new()));
+                    wanted.2.push((i, at));
                 } else {
                     return Ok(None);
                 }
@@ -667,31 +500,29 @@ impl Inner {
             }
         }
         let mut cost = ReadCost::default();
-        for ((segment, block), places) in vectors {
-            let Some(segment) = view.find(crate::id::SegmentId(segment)) else {
+        for (segment, groups) in vectors {
+            let Some(segment) = view.find(SegmentId(segment)) else {
                 return Ok(None);
             };
-            let read_block = async {
-                let scan = self.blocks.read_scan(segment, &[block], &mut cost).await?;
-                let bytes = scan.first().ok_or_else(|| {
-                    Error::internal("the block reader answered with fewer blocks than asked for")
-                })?;
-                self.blocks.unpack_scan(segment, block, bytes)
-            };
-            let Some(scanned) = limit.within(segment, read_block).await? else {
+            let wanted: Vec<Group> = groups.values().map(|(_, g, _)| g.clone()).collect();
+            let read_groups = self.blocks.read_groups(segment, &wanted, &mut cost);
+            let Some(packed) = limit.within(segment, read_groups).await? else {
                 continue;
             };
-            for (i, at) in places {
-                check_row(segment, &scanned.rows, at, wants[i].0)?;
-                read[i].0 = scanned
-                    .vectors
-                    .chunks_exact(self.dim)
-                    .nth(at)
-                    .map(<[f32]>::to_vec);
+            for ((block, group, places), bytes) in groups.into_values().zip(packed) {
+                let unpacked = self.blocks.unpack_group(segment, block, &group, &bytes);
+                let Some(scanned) = limit.within(segment, async { unpacked }).await? else {
+                    continue;
+                };
+                for (i, at) in places {
+                    check_row(segment, &scanned.rows, at, wants[i].0)?;
+                    let vector = scanned.vectors.chunks_exact(self.dim).nth(at);
+                    read[i].0 = vector.map(<[f32]>::to_vec);
+                }
             }
         }
         for ((segment, block), places) in payloads {
-            let Some(segment) = view.find(crate::id::SegmentId(segment)) else {
+            let Some(segment) = view.find(SegmentId(segment)) else {
                 return Ok(None);
             };
             let blocks = [block];
@@ -948,6 +779,9 @@ impl ReadLimit {
     }
 }
 
+/// A group that is wanted: its block, itself, and (place among the wanted rows, place in the group).
+type WantedParts = (usize, Group, Vec<(usize, usize)>);
+
 /// Vector, fidelity and payload of a row.
 type PartsRead = (Option<Vec<f32>>, Fidelity, Option<serde_json::Value>);
 
@@ -997,7 +831,7 @@ impl Named {
 }
 
 /// Nearest first, each row once; a row found in both tiers counts as found hot.
-fn merge(hot: &[Neighbor], cold: &[Neighbor]) -> Vec<Candidate> {
+pub(super) fn merge(hot: &[Neighbor], cold: &[Neighbor]) -> Vec<Candidate> {
     let mut all: Vec<Candidate> = (hot.iter().map(|n| Candidate {
         neighbor: *n,
         cold: false,
@@ -1018,7 +852,7 @@ fn merge(hot: &[Neighbor], cold: &[Neighbor]) -> Vec<Candidate> {
     all
 }
 
-fn check_row(segment: &Segment, rows: &[Row], at: usize, expected: Row) -> Result<()> {
+pub(super) fn check_row(segment: &Segment, rows: &[Row], at: usize, expected: Row) -> Result<()> {
     match rows.get(at) {
         Some(row) if *row == expected => Ok(()),
         got => Err(Error::corrupt(format!(
@@ -1046,22 +880,5 @@ mod tests {
         let merged = merge(&[n(1, 0.5), n(2, 0.7)], &[n(2, 0.7), n(3, 0.1), n(4, 0.5)]);
         let rows: Vec<(u64, bool)> = merged.iter().map(|c| (c.neighbor.row.0, c.cold)).collect();
         assert_eq!(rows, [(3, true), (1, false), (4, true), (2, false)]);
-    }
-
-    #[test]
-    fn the_best_are_kept_and_the_worst_let_go() {
-        let mut best = Best {
-            heap: BinaryHeap::new(),
-            most: 3,
-        };
-        for d in [5.0, 1.0, 4.0, 2.0, 3.0] {
-            best.offer(Neighbor {
-                row: Row(d as u64),
-                distance: d,
-            });
-        }
-        let mut kept: Vec<u64> = best.heap.into_iter().map(|n| n.row.0).collect();
-        kept.sort_unstable();
-        assert_eq!(kept, [1, 2, 3]);
     }
 }

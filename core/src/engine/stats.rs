@@ -5,6 +5,7 @@
 //! | `aether_searches_total{mode}` | counter | searches answered |
 //! | `aether_search_seconds{mode}` | histogram | time of a search |
 //! | `aether_searches_partial_total` | counter | answers that were cut short |
+//! | `aether_bounded_recall` | gauge | share of the true answers that bounded searches find, measured |
 //! | `aether_hits_total{tier}` | counter | answers by the tier they came from |
 //! | `aether_writes_total{kind}` | counter | points upserted or deleted |
 //! | `aether_commit_seconds` | histogram | time of a group commit, durability included |
@@ -46,6 +47,12 @@ counts! {
     searches_partial,
     /// Searches that began again because what they found was deleted or replaced under them.
     searches_repeated,
+    /// Bounded searches compared with the truth.
+    searches_compared,
+    /// Cold rows whose distance was estimated by their codes.
+    rows_estimated,
+    /// Cold rows that were read and compared exactly.
+    rows_compared,
     /// Calls refused because too many were waiting.
     overloaded,
     /// Points asked for by id.
@@ -140,6 +147,8 @@ pub struct Stats {
     pub cold_bytes: u64,
     /// RAM of the cold tier's index.
     pub cold_index_bytes: u64,
+    /// RAM of codes of cold rows.
+    pub codes_bytes: u64,
     /// Segments.
     pub segments: u64,
     /// Partitions that hold rows.
@@ -160,6 +169,9 @@ pub struct Stats {
     pub pressure: f64,
     /// The worth at which a row had an even chance, in the last turn that looked.
     pub midpoint: Option<f64>,
+    /// Share of the true answers that bounded searches found, where they were compared; recent ones count most. `None` before the
+    /// first comparison.
+    pub recall: Option<f64>,
     /// Name of the live policy.
     pub policy: String,
     /// Why writes are refused, if they are.

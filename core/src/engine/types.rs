@@ -122,8 +122,12 @@ pub struct SearchRequest {
     pub mode: Option<SearchMode>,
     /// Breadth of the hot index's search; its own default if `None`.
     pub ef: Option<usize>,
-    /// Share of the cold rows to look at in a bounded search; `search.probe` if `None`.
+    /// Share of the true answers that a bounded search should find; `search.recall` if `None`.
+    pub recall: Option<f64>,
+    /// Share of the cold rows to look at in a bounded search, whatever that finds; `recall` decides if `None`.
     pub probe: Option<f64>,
+    /// Most bytes of cold vectors that a bounded search reads; `search.read_budget` if `None`.
+    pub read_budget: Option<u64>,
     /// Only rows for which this is true are answers.
     pub filter: Option<RowPredicate>,
     /// Time allowed; `search.deadline` if `None`. What is found by then is returned and marked partial.
@@ -141,7 +145,9 @@ impl fmt::Debug for SearchRequest {
             .field("k", &self.k)
             .field("mode", &self.mode)
             .field("ef", &self.ef)
+            .field("recall", &self.recall)
             .field("probe", &self.probe)
+            .field("read_budget", &self.read_budget)
             .field("filter", &self.filter.is_some())
             .field("deadline", &self.deadline)
             .field("parts", &self.parts)
@@ -158,7 +164,9 @@ impl SearchRequest {
             k,
             mode: None,
             ef: None,
+            recall: None,
             probe: None,
+            read_budget: None,
             filter: None,
             deadline: None,
             parts: Parts::NONE,
@@ -175,6 +183,18 @@ impl SearchRequest {
     /// Sets the breadth of the hot index's search.
     pub fn ef(mut self, ef: usize) -> Self {
         self.ef = Some(ef);
+        self
+    }
+
+    /// Sets the share of the true answers that a bounded search should find.
+    pub fn recall(mut self, share: f64) -> Self {
+        self.recall = Some(share);
+        self
+    }
+
+    /// Sets how many bytes of cold vectors a bounded search may read.
+    pub fn read_budget(mut self, bytes: u64) -> Self {
+        self.read_budget = Some(bytes);
         self
     }
 
@@ -246,6 +266,11 @@ pub enum Cut {
         /// What its store said.
         error: String,
     },
+    /// Reading every row that might be an answer would have gone beyond the budget: those with the worst estimates were left out.
+    ReadBudget {
+        /// Rows left out.
+        rows: usize,
+    },
     /// The outcome of the last write is unknown, and points that it may have changed were left out; opening the memory anew
     /// finds out. See [`Stats::poisoned`](super::Stats).
     Unsure {
@@ -263,7 +288,9 @@ pub struct Coverage {
     pub hot_rows: u64,
     /// Live rows in the cold tier when it ran.
     pub cold_rows: u64,
-    /// Cold rows compared.
+    /// Cold rows whose distance was estimated by their codes.
+    pub cold_rows_estimated: u64,
+    /// Cold rows read and compared exactly.
     pub cold_rows_scored: u64,
     /// Partitions there were.
     pub partitions: usize,
@@ -273,6 +300,9 @@ pub struct Coverage {
     pub requests: u64,
     /// Bytes that came from the cold store.
     pub bytes: u64,
+    /// Whether no cold row that was left out can be nearer than the answers: each was compared, or excluded by the bounds of its code (at
+    /// `codes.confidence`) or of its partition (for certain). A bounded search may find all without being able to prove it.
+    pub proven: bool,
     /// What kept the search from going as far as its mode says. Empty: nothing did.
     pub cuts: Vec<Cut>,
 }

@@ -6,8 +6,6 @@
 
 mod kmeans;
 
-use std::sync::Arc;
-
 use crate::error::Result;
 use crate::vector::{Metric, dot, squared_l2};
 use crate::wire::{Reader, put_floats};
@@ -72,6 +70,12 @@ impl Generation {
     /// One past its last partition.
     pub(crate) fn end_partition(&self) -> u32 {
         self.first_partition + self.len() as u32
+    }
+
+    /// The centroid of a partition of this generation, `[dim]`.
+    pub(crate) fn centroid(&self, partition: u32) -> Option<&[f32]> {
+        let index = partition.checked_sub(self.first_partition)? as usize;
+        self.centroids.get(index * self.dim..(index + 1) * self.dim)
     }
 
     /// RAM of the centroids.
@@ -174,32 +178,6 @@ pub(crate) fn outgrown(newest: &Generation, cold_rows: u64, partition_rows: usiz
         && cold_rows > OUTGROWN * newest.len() as u64 * partition_rows as u64
 }
 
-/// The partitions that a bounded search looks at: the most promising ones until they hold `rows_wanted` rows, and at least
-/// `partitions_min` that hold any. `rows_of` tells how many rows a partition holds.
-pub(crate) fn choose(
-    generations: &[Arc<Generation>],
-    query: &[f32],
-    rows_of: impl Fn(u32) -> u64,
-    rows_wanted: u64,
-    partitions_min: usize,
-) -> Vec<u32> {
-    let mut ranked = Vec::with_capacity(generations.iter().map(|g| g.len()).sum());
-    generations.iter().for_each(|g| g.ranks(query, &mut ranked));
-    ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let (mut rows, mut chosen) = (0, Vec::new());
-    for (_, partition) in ranked {
-        if rows >= rows_wanted && chosen.len() >= partitions_min {
-            break;
-        }
-        let held = rows_of(partition);
-        if held > 0 {
-            rows += held;
-            chosen.push(partition);
-        }
-    }
-    chosen
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,7 +217,20 @@ mod tests {
                     .map(|(i, v)| (metric.distance(q, v), i))
                     .collect();
                 truth.sort_by(|a, b| a.0.total_cmp(&b.0));
-                let probed = choose(&[Arc::new(g.clone())], q, held, rows as u64 / 4, 1);
+                let mut ranked = Vec::new();
+                g.ranks(q, &mut ranked);
+                ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+                let mut left = rows as u64 / 4;
+                let wanted_partition = |(_, p): &(f32, u32)| {
+                    let before = left;
+                    left = left.saturating_sub(held(*p));
+                    before > 0
+                };
+                let probed: Vec<u32> = ranked
+                    .into_iter()
+                    .take_while(wanted_partition)
+                    .map(|(_, p)| p)
+                    .collect();
                 wanted += 10;
                 found += truth[..10]
                     .iter()

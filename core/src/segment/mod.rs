@@ -1,14 +1,16 @@
 //! Immutable cold blobs: many rows in one object, grouped by partition, every part checksummed. Bytes: `core/FORMAT.md`.
 
+mod codes;
 pub(crate) mod compaction;
 mod format;
 mod reader;
 mod writer;
 
-pub(crate) use format::{Block, Directory, SEGMENT_ROWS_MAX, blob_key};
+pub(crate) use codes::{Centroids, Codes, coder, measure};
+pub(crate) use format::{Block, Directory, Group, SEGMENT_ROWS_MAX, blob_key};
 pub(crate) use reader::{
-    Payloads, check_frame, parse_footer, parse_keys, parse_payloads, parse_rows, parse_vectors,
+    CodePage, Payloads, check_frame, parse_end, parse_group, parse_keys, parse_payloads, parse_rows,
 };
-pub(crate) use writer::{SegmentRow, WrittenSegment, write_segment};
+pub(crate) use writer::{Packing, SegmentRow, WrittenSegment, write_segment};
 #[cfg(test)]
 mod tests;

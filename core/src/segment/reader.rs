@@ -3,20 +3,135 @@
 
 use bytes::Bytes;
 
-use super::format::{BLOCK_ENTRY_BYTES, Block, Directory, HEADER_BYTES, NO_PAYLOAD, place_seed};
+use super::format::{
+    BLOCK_ENTRY_BYTES, Block, Directory, Group, HEADER_BYTES, MAGIC, NO_PAYLOAD, VERSION,
+    VERSION_1, pages, place_seed,
+};
 use crate::codec::Decoders;
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row, SegmentId};
-use crate::seal::unseal;
+use crate::seal::{SEAL_BYTES, unseal};
 use crate::vector::Shape;
 use crate::wire::Reader;
 
-/// Reads a footer and checks that its blocks lie inside the blob, one after another.
-pub(crate) fn parse_footer(
+/// Reads the end of a blob, from its footer on, as one read fetched it.
+pub(crate) fn parse_end(
     segment: SegmentId,
-    sealed: &[u8],
+    end: &[u8],
     footer_offset: u64,
+    footer_bytes: u32,
 ) -> Result<Directory> {
+    let bad = |what: &str| Error::corrupt(format!("segment {what}")).with("segment", segment);
+    let (footer, tail) = end
+        .split_at_checked(footer_bytes as usize)
+        .ok_or_else(|| bad("footer: longer than what is left of the blob"))?;
+    let mut r = Reader::new(unseal(tail, segment.0, "segment tail")?, "segment tail");
+    let (offset, bytes, version) = (r.u64()?, r.u32()?, r.u32()?);
+    let (number, magic) = (r.u64()?, r.take(8)?);
+    r.end()?;
+    if offset != footer_offset || bytes != footer_bytes || number != segment.0 || magic != MAGIC {
+        return Err(bad(
+            "tail: does not point at the footer that the manifest names",
+        ));
+    }
+    match version {
+        VERSION_1 => parse_footer_1(segment, footer, footer_offset),
+        VERSION => parse_footer(segment, footer, footer_offset),
+        other => Err(Error::unsupported(format!(
+            "segment {segment}: its format is {other}, known are 1 and 2; it was written by a newer version"
+        ))),
+    }
+}
+
+/// Reads a footer and checks that its sub-blocks lie one after another and fill the blob.
+fn parse_footer(segment: SegmentId, sealed: &[u8], footer_offset: u64) -> Result<Directory> {
+    let bytes =
+        unseal(sealed, segment.0, "segment footer").map_err(|e| e.with("segment", segment))?;
+    let mut r = Reader::new(bytes, "segment footer");
+    let (count, rows, generation) = (r.u32()?, r.u32()?, r.u32()?);
+    let codec = r.u64()?.to_le_bytes();
+    let (groups, group_rows, code_bits) = (r.u32()?, r.u32()?, r.u32()?);
+    let bad =
+        |what: &str| Error::corrupt(format!("segment footer: {what}")).with("segment", segment);
+    if bytes.len() != 32 + count as usize * BLOCK_ENTRY_BYTES + groups as usize * 4 {
+        return Err(bad(
+            "its length does not fit its numbers of blocks and groups",
+        ));
+    }
+    let code_bits = u8::try_from(code_bits)
+        .ok()
+        .filter(|bits| aether_codes::BITS.contains(bits) && group_rows > 0)
+        .ok_or_else(|| bad("expected codes of 1 to 8 bits and groups of at least one row"))?;
+    let mut blocks = Vec::with_capacity(count as usize);
+    let mut first_ordinal = 0u32;
+    for _ in 0..count {
+        let (partition, rows) = (r.u32()?, r.u32()?);
+        let block = Block {
+            partition,
+            rows,
+            first_ordinal,
+            radius: f32::from_bits(r.u32()?),
+            first_group: 0,
+            rows_bytes: r.u32()?,
+            codes_bytes: r.u32()?,
+            vectors_bytes: r.u32()?,
+            keys_bytes: r.u32()?,
+            payloads_bytes: r.u32()?,
+            rows_offset: 0,
+            vectors_offset: 0,
+            keys_offset: 0,
+        };
+        first_ordinal = first_ordinal
+            .checked_add(rows)
+            .filter(|_| rows > 0 && block.radius >= 0.0)
+            .ok_or_else(|| bad("a block without rows or radius"))?;
+        blocks.push(block);
+    }
+    let mut group_bytes = Vec::with_capacity(groups as usize);
+    for _ in 0..groups {
+        group_bytes.push(r.u32()?);
+    }
+    r.end()?;
+    let mut at = HEADER_BYTES as u64;
+    for block in &mut blocks {
+        block.rows_offset = at;
+        at = block.codes_range().end;
+    }
+    let mut first = 0usize;
+    for block in &mut blocks {
+        block.first_group = first as u32;
+        block.vectors_offset = at;
+        let own = block.rows.div_ceil(group_rows) as usize;
+        let lengths = group_bytes.get(first..first + own).unwrap_or_default();
+        if lengths.len() != own
+            || lengths.iter().map(|b| u64::from(*b)).sum::<u64>() != u64::from(block.vectors_bytes)
+        {
+            return Err(bad("its groups do not fill their blocks"));
+        }
+        first += own;
+        at = block.vectors_range().end;
+    }
+    for block in &mut blocks {
+        block.keys_offset = at;
+        at = block.payloads_range().end;
+    }
+    if first_ordinal != rows || at != footer_offset || first != group_bytes.len() {
+        return Err(bad("its totals do not match its blocks"));
+    }
+    Ok(Directory {
+        rows,
+        generation,
+        codec,
+        pages: pages(&blocks),
+        blocks,
+        code_bits,
+        group_rows,
+        group_bytes,
+    })
+}
+
+/// The same of version 1.
+fn parse_footer_1(segment: SegmentId, sealed: &[u8], footer_offset: u64) -> Result<Directory> {
     let bytes =
         unseal(sealed, segment.0, "segment footer").map_err(|e| e.with("segment", segment))?;
     let mut r = Reader::new(bytes, "segment footer");
@@ -29,20 +144,28 @@ pub(crate) fn parse_footer(
     }
     let mut blocks = Vec::with_capacity(count as usize);
     let (mut first_ordinal, mut end) = (0u32, HEADER_BYTES as u64);
-    for _ in 0..count {
-        let partition = r.u32()?;
-        let block_rows = r.u32()?;
-        let offset = r.u64()?;
-        let lengths = [r.u32()?, r.u32()?, r.u32()?, r.u32()?];
+    for number in 0..count {
+        let (partition, block_rows, offset) = (r.u32()?, r.u32()?, r.u64()?);
+        let (rows_bytes, vectors_bytes) = (r.u32()?, r.u32()?);
+        let (keys_bytes, payloads_bytes) = (r.u32()?, r.u32()?);
+        let (rows_end, before_keys) = (u64::from(rows_bytes), u64::from(vectors_bytes));
+        let fits = offset == end && rows_bytes as usize == block_rows as usize * 8 + 8;
         let block = Block {
             partition,
             rows: block_rows,
             first_ordinal,
-            offset,
-            lengths,
+            radius: f32::INFINITY,
+            first_group: number,
+            rows_bytes,
+            codes_bytes: 0,
+            vectors_bytes,
+            keys_bytes,
+            payloads_bytes,
+            rows_offset: end,
+            vectors_offset: end + rows_end,
+            keys_offset: end + rows_end + before_keys,
         };
-        let fits = offset == end && block.lengths[0] as usize == block_rows as usize * 8 + 8;
-        end = block.range().end;
+        end = block.payloads_range().end;
         first_ordinal = first_ordinal
             .checked_add(block_rows)
             .filter(|_| fits && block_rows > 0 && end <= footer_offset)
@@ -63,72 +186,214 @@ pub(crate) fn parse_footer(
         generation,
         codec,
         blocks,
+        code_bits: 0,
+        group_rows: 0,
+        group_bytes: Vec::new(),
+        pages: Vec::new(),
     })
 }
 
-/// Checks header and tail of a whole blob.
+/// Checks the header of a whole blob, then reads its end.
 pub(crate) fn check_frame(
     segment: SegmentId,
     dim: usize,
     data: &[u8],
     footer_offset: u64,
     footer_bytes: u32,
-) -> Result<()> {
-    use super::format::{MAGIC, TAIL_BYTES, VERSION};
+) -> Result<Directory> {
     let bad = |what: &str| Error::corrupt(format!("segment {what}")).with("segment", segment);
     let mut header = Reader::new(data, "segment header");
     let magic = header.take(8)?;
     let (version, stored_dim, number) = (header.u32()?, header.u32()?, header.u64()?);
-    if magic != MAGIC || version != VERSION || stored_dim as usize != dim || number != segment.0 {
+    let directory = usize::try_from(footer_offset)
+        .ok()
+        .and_then(|start| data.get(start..))
+        .ok_or_else(|| bad("footer: lies outside the blob"))
+        .and_then(|end| parse_end(segment, end, footer_offset, footer_bytes))?;
+    let expected = match directory.group_rows {
+        0 => VERSION_1,
+        _ => VERSION,
+    };
+    if magic != MAGIC || version != expected || stored_dim as usize != dim || number != segment.0 {
         return Err(bad(
             "header: expected this segment's magic, version, dimension and number",
         ));
     }
-    let tail = data
-        .last_chunk::<TAIL_BYTES>()
-        .ok_or_else(|| bad("tail: missing"))?;
-    let mut tail = Reader::new(unseal(tail, segment.0, "segment tail")?, "segment tail");
-    let (offset, bytes) = (tail.u64()?, tail.u32()?);
-    let ends = offset + u64::from(bytes) + TAIL_BYTES as u64 == data.len() as u64;
-    if offset != footer_offset || bytes != footer_bytes || !ends {
-        return Err(bad(
-            "tail: does not point at the footer that the manifest names",
-        ));
+    Ok(directory)
+}
+
+/// The row numbers of a block, as they lie in the blob.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RowNumbers<'a> {
+    /// Added to a first one.
+    Near(u64, &'a [[u8; 4]]),
+    Far(u64, &'a [[u8; 8]]),
+}
+
+impl RowNumbers<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Near(_, n) => n.len(),
+            Self::Far(_, n) => n.len(),
+        }
     }
-    Ok(())
+
+    /// The row at a place; `None` beyond the last.
+    pub(crate) fn get(&self, place: usize) -> Option<Row> {
+        Some(Row(match self {
+            Self::Near(first, n) => first + u64::from(u32::from_le_bytes(*n.get(place)?)),
+            Self::Far(first, n) => first.checked_add(u64::from_le_bytes(*n.get(place)?))?,
+        }))
+    }
+}
+
+/// Reads row numbers whose seal was checked.
+fn row_numbers<'a>(
+    directory: &Directory,
+    block: &Block,
+    bytes: &'a [u8],
+) -> Result<RowNumbers<'a>> {
+    let mut r = Reader::new(bytes, "segment rows");
+    let numbers = if directory.group_rows == 0 {
+        RowNumbers::Far(0, r.remaining().as_chunks().0)
+    } else {
+        let (first, width) = (r.u64()?, r.u8()?);
+        let rest = r.remaining();
+        match width {
+            4 if first <= u64::MAX - u64::from(u32::MAX) => {
+                RowNumbers::Near(first, rest.as_chunks().0)
+            }
+            8 => RowNumbers::Far(first, rest.as_chunks().0),
+            _ => return Err(r.bad("an unknown width of row numbers")),
+        }
+    };
+    let each = match numbers {
+        RowNumbers::Near(..) => 4,
+        RowNumbers::Far(..) => 8,
+    };
+    let head = if directory.group_rows == 0 { 0 } else { 9 };
+    if numbers.len() != block.rows as usize || bytes.len() != head + numbers.len() * each {
+        return Err(r.bad("wrong length"));
+    }
+    Ok(numbers)
 }
 
 /// The row numbers of a block.
-pub(crate) fn parse_rows(segment: SegmentId, block: &Block, sealed: &[u8]) -> Result<Vec<Row>> {
-    let seed = place_seed(segment, block.rows_range().start);
-    let bytes = unseal(sealed, seed, "segment rows").map_err(|e| e.with("segment", segment))?;
-    let (rows, rest) = bytes.as_chunks::<8>();
-    if rows.len() != block.rows as usize || !rest.is_empty() {
-        return Err(Error::corrupt("segment rows: wrong length").with("segment", segment));
-    }
-    Ok(rows.iter().map(|b| Row(u64::from_le_bytes(*b))).collect())
-}
-
-/// The vectors of a block, appended to `out`: `[rows, dim]`.
-pub(crate) fn parse_vectors(
+pub(crate) fn parse_rows(
     segment: SegmentId,
+    directory: &Directory,
     block: &Block,
     sealed: &[u8],
-    dim: usize,
+) -> Result<Vec<Row>> {
+    let seed = place_seed(segment, block.rows_range().start);
+    let at = |e: Error| e.with("segment", segment);
+    let bytes = unseal(sealed, seed, "segment rows").map_err(at)?;
+    let numbers = row_numbers(directory, block, bytes).map_err(at)?;
+    Ok((0..numbers.len()).filter_map(|i| numbers.get(i)).collect())
+}
+
+/// Rows and codes of some blocks that lie together, checked once.
+#[derive(Clone, Debug)]
+pub(crate) struct CodePage {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl CodePage {
+    /// Checks every part of a page.
+    pub(crate) fn check(
+        segment: SegmentId,
+        directory: &Directory,
+        page: u32,
+        bytes: Bytes,
+    ) -> Result<Self> {
+        let range = directory.page_range(page).unwrap_or_default();
+        let page_of = Self {
+            start: range.start,
+            bytes,
+        };
+        let blocks = directory.blocks.get(directory.page_blocks(page));
+        for block in blocks.unwrap_or_default() {
+            let (rows, codes) = page_of.parts(block);
+            parse_rows(segment, directory, block, rows)?;
+            let seed = place_seed(segment, block.codes_range().start);
+            unseal(codes, seed, "segment codes").map_err(|e| e.with("segment", segment))?;
+        }
+        Ok(page_of)
+    }
+
+    /// The sealed parts of a block; empty where it lies elsewhere.
+    fn parts(&self, block: &Block) -> (&[u8], &[u8]) {
+        let part = |range: std::ops::Range<u64>| {
+            let place = |at: u64| usize::try_from(at.checked_sub(self.start)?).ok();
+            let (start, end) = (place(range.start)?, place(range.end)?);
+            self.bytes.get(start..end)
+        };
+        (
+            part(block.rows_range()).unwrap_or_default(),
+            part(block.codes_range()).unwrap_or_default(),
+        )
+    }
+
+    /// Row numbers and codes of a block of this page.
+    pub(crate) fn block(
+        &self,
+        directory: &Directory,
+        block: &Block,
+    ) -> Result<(RowNumbers<'_>, &[u8])> {
+        let (rows, codes) = self.parts(block);
+        let open = |sealed: &'_ [u8]| sealed.len().checked_sub(SEAL_BYTES);
+        let cut = open(rows)
+            .and_then(|n| rows.get(..n))
+            .zip(open(codes).and_then(|n| codes.get(..n)));
+        let (rows, codes) =
+            cut.ok_or_else(|| Error::internal("a block was looked for in another page of codes"))?;
+        Ok((row_numbers(directory, block, rows)?, codes))
+    }
+
+    /// RAM.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// Rows and vectors of a group: the numbers, and `[rows, dim]` appended to `out`.
+pub(crate) fn parse_group(
+    segment: SegmentId,
+    directory: &Directory,
+    block: &Block,
+    group: &Group,
+    sealed: &[u8],
     decoders: &Decoders,
     out: &mut Vec<f32>,
-) -> Result<()> {
-    let seed = place_seed(segment, block.vectors_range().start);
+) -> Result<Vec<Row>> {
     let at = |e: Error| e.with("segment", segment);
-    let bytes = unseal(sealed, seed, "segment vectors").map_err(at)?;
-    let shape = Shape {
-        rows: block.rows as usize,
-        dim,
+    let (rows, vectors, seed) = if directory.group_rows == 0 {
+        let (rows, vectors) = sealed
+            .split_at_checked(block.rows_bytes as usize)
+            .ok_or_else(|| at(Error::corrupt("segment block: too short")))?;
+        let rows = parse_rows(segment, directory, block, rows)?;
+        (rows, vectors, place_seed(segment, block.vectors_offset))
+    } else {
+        (Vec::new(), sealed, place_seed(segment, group.range.start))
     };
-    decoders
-        .decode_block(bytes, shape, out)
-        .map(drop)
-        .map_err(at)
+    let mut bytes = unseal(vectors, seed, "segment vectors").map_err(at)?;
+    let rows = if directory.group_rows == 0 {
+        rows
+    } else {
+        let (numbers, rest) = bytes
+            .split_at_checked(group.rows as usize * 8)
+            .ok_or_else(|| at(Error::corrupt("segment vectors: too short")))?;
+        bytes = rest;
+        let numbers = numbers.as_chunks::<8>().0.iter();
+        numbers.map(|b| Row(u64::from_le_bytes(*b))).collect()
+    };
+    let shape = Shape {
+        rows: group.rows as usize,
+        dim: decoders.dim(),
+    };
+    decoders.decode_block(bytes, shape, out).map_err(at)?;
+    Ok(rows)
 }
 
 /// The ids of a block.

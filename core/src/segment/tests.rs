@@ -84,9 +84,32 @@ fn decoders() -> Decoders {
     Decoders::new(registry, context)
 }
 
+/// Partition p lies around (4 p, 0.5, -4 p).
+#[derive(Debug)]
+struct Fixed(Vec<[f32; DIM]>);
+
+impl Centroids for Fixed {
+    fn centroid(&self, partition: u32) -> Option<&[f32]> {
+        self.0.get(partition as usize).map(|c| &c[..])
+    }
+}
+
+fn fixed() -> Fixed {
+    let centre = |p: u8| [4.0 * f32::from(p), 0.5, -4.0 * f32::from(p)];
+    Fixed((0..3).map(centre).collect())
+}
+
 fn written() -> WrittenSegment {
     let codec = BlockCodec::new(Arc::new(Plain), None).unwrap();
-    write_segment(SEGMENT, 0, DIM, &rows(), 3, &codec).unwrap()
+    let (coder, centroids) = (coder(DIM, 4, Metric::L2).unwrap(), fixed());
+    let packing = Packing {
+        dim: DIM,
+        block_rows: 3,
+        group_rows: 2,
+        codec: &codec,
+        codes: Codes::new(&coder, &centroids),
+    };
+    write_segment(SEGMENT, 0, &rows(), &packing).unwrap()
 }
 
 /// A row's content: number, id, vector, payload.
@@ -95,21 +118,30 @@ type Content = (Row, PointId, Vec<f32>, Option<bytes::Bytes>);
 /// Reads everything back; what a reader would take for the segment's content.
 fn read_all(data: &[u8], footer: std::ops::Range<usize>) -> Result<Vec<Content>> {
     let footer_bytes = (footer.end - footer.start) as u32;
-    check_frame(SEGMENT, DIM, data, footer.start as u64, footer_bytes)?;
-    let directory = parse_footer(SEGMENT, &data[footer.clone()], footer.start as u64)?;
+    let d = check_frame(SEGMENT, DIM, data, footer.start as u64, footer_bytes)?;
     let part = |r: std::ops::Range<u64>| &data[r.start as usize..r.end as usize];
     let mut all = Vec::new();
-    for b in &directory.blocks {
-        let rows = parse_rows(SEGMENT, b, part(b.rows_range()))?;
-        let mut vectors = Vec::new();
-        parse_vectors(
-            SEGMENT,
-            b,
-            part(b.vectors_range()),
-            DIM,
-            &decoders(),
-            &mut vectors,
-        )?;
+    for page in 0..d.pages.len() as u32 {
+        let bytes = bytes::Bytes::copy_from_slice(part(d.page_range(page).unwrap()));
+        CodePage::check(SEGMENT, &d, page, bytes)?;
+    }
+    for b in &d.blocks {
+        let rows = parse_rows(SEGMENT, &d, b, part(b.rows_range()))?;
+        let (mut vectors, mut beside) = (Vec::new(), Vec::new());
+        for index in 0..d.group_count(b) {
+            let group = d.group(b, index).unwrap();
+            let sealed = part(group.range.clone());
+            beside.extend(parse_group(
+                SEGMENT,
+                &d,
+                b,
+                &group,
+                sealed,
+                &decoders(),
+                &mut vectors,
+            )?);
+        }
+        assert_eq!(rows, beside);
         let ids = parse_keys(SEGMENT, b, part(b.keys_range()))?;
         let payloads = parse_payloads(SEGMENT, b, part(b.payloads_range()), 1 << 20)?;
         for (i, ((row, id), v)) in rows
@@ -152,12 +184,21 @@ fn what_was_written_is_read_and_every_flipped_bit_is_found() {
 #[test]
 fn a_block_of_another_place_or_segment_is_found() {
     let w = written();
-    let (a, b) = (&w.directory.blocks[0], &w.directory.blocks[2]);
-    let range = |r: std::ops::Range<u64>| r.start as usize..r.end as usize;
-    assert!(parse_rows(SEGMENT, a, &w.data[range(a.rows_range())]).is_ok());
-    assert!(parse_rows(SegmentId(78), a, &w.data[range(a.rows_range())]).is_err());
+    let d = &w.directory;
+    let (a, b) = (&d.blocks[0], &d.blocks[2]);
+    let bytes = |r: std::ops::Range<u64>| &w.data[r.start as usize..r.end as usize];
+    assert!(parse_rows(SEGMENT, d, a, bytes(a.rows_range())).is_ok());
+    assert!(parse_rows(SegmentId(78), d, a, bytes(a.rows_range())).is_err());
     assert_eq!(a.rows, b.rows);
-    assert!(parse_rows(SEGMENT, a, &w.data[range(b.rows_range())]).is_err());
+    assert!(parse_rows(SEGMENT, d, a, bytes(b.rows_range())).is_err());
+    let (ga, gb) = (d.group(a, 0).unwrap(), d.group(b, 0).unwrap());
+    let group = |segment, sealed: &[u8]| {
+        parse_group(segment, d, a, &ga, sealed, &decoders(), &mut Vec::new())
+    };
+    assert!(group(SEGMENT, bytes(ga.range.clone())).is_ok());
+    assert!(group(SegmentId(78), bytes(ga.range.clone())).is_err());
+    assert_eq!(ga.rows, gb.rows);
+    assert!(group(SEGMENT, bytes(gb.range.clone())).is_err());
 }
 
 #[test]
@@ -171,4 +212,35 @@ fn places_lead_to_their_blocks() {
         }
     }
     assert_eq!(directory.locate(at), None);
+}
+
+#[test]
+fn codes_bound_the_distances_of_their_rows() {
+    let w = written();
+    let d = &w.directory;
+    let (coder, centroids) = (coder(DIM, 4, Metric::L2).unwrap(), fixed());
+    let query = [3.0, 1.0, -2.0];
+    let mut prepared = aether_codes::Query::new(&coder, &query);
+    let truth: Vec<f32> = rows()
+        .iter()
+        .map(|r| Metric::L2.distance(&query, &r.vector))
+        .collect();
+    for (index, block) in d.blocks.iter().enumerate() {
+        let range = d.page_range(d.page_of(index)).unwrap();
+        let bytes = w.data.slice(range.start as usize..range.end as usize);
+        let page = CodePage::check(SEGMENT, d, d.page_of(index), bytes).unwrap();
+        let (numbers, codes) = page.block(d, block).unwrap();
+        let centroid = centroids.centroid(block.partition).unwrap();
+        let spot = prepared.spot(coder.measure(), centroid);
+        let (n, mut bounds) = (block.rows as usize, Vec::new());
+        assert!(prepared.estimate(&coder, spot, codes, n, 5.0, &mut bounds));
+        for (place, bound) in bounds.iter().enumerate() {
+            let row = numbers.get(place).unwrap();
+            let distance = truth[(row.0 - 100) as usize];
+            assert!(
+                bound.lower() <= distance && distance <= bound.upper(),
+                "{row:?}: {bound:?}"
+            );
+        }
+    }
 }

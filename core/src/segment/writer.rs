@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+use super::codes::Codes;
 use super::format::{
-    Block, Directory, HEADER_BYTES, MAGIC, NO_PAYLOAD, SEGMENT_ROWS_MAX, VERSION, place_seed,
+    Block, Directory, HEADER_BYTES, MAGIC, NO_PAYLOAD, SEGMENT_ROWS_MAX, VERSION, pages, place_seed,
 };
-use crate::codec::{BLOCK_HEADER_BYTES, BlockCodec};
+use crate::codec::BlockCodec;
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row, SegmentId};
 use crate::seal::seal;
@@ -38,15 +39,27 @@ pub(crate) struct WrittenSegment {
     pub(crate) footer_bytes: u32,
 }
 
-/// Writes rows, which must be sorted by partition, as one segment; a row's ordinal is its place in `rows`. No block
-/// holds more than `block_rows`.
+/// How rows are packed.
+#[derive(Debug)]
+pub(crate) struct Packing<'a> {
+    pub(crate) dim: usize,
+    /// Most rows of a block.
+    pub(crate) block_rows: usize,
+    /// Most rows of a group of vectors.
+    pub(crate) group_rows: usize,
+    pub(crate) codec: &'a BlockCodec,
+    pub(crate) codes: Codes<'a>,
+}
+
+/// Writes rows, which must be sorted by partition, as one segment; a row's ordinal is its place in `rows`.
+///
+/// # Errors
+/// `Capacity` for too much of anything, `Internal` for a partition without centroid, and what the codec says.
 pub(crate) fn write_segment(
     segment: SegmentId,
     generation: u32,
-    dim: usize,
     rows: &[SegmentRow],
-    block_rows: usize,
-    codec: &BlockCodec,
+    packing: &Packing<'_>,
 ) -> Result<WrittenSegment> {
     debug_assert!(rows.is_sorted_by_key(|r| r.partition));
     if rows.len() > SEGMENT_ROWS_MAX {
@@ -55,111 +68,141 @@ pub(crate) fn write_segment(
             rows.len()
         )));
     }
-    let mut out = Vec::with_capacity(HEADER_BYTES + rows.len() * (dim * 4 + 64));
+    let dim = packing.dim;
+    let mut out = Vec::with_capacity(HEADER_BYTES + rows.len() * (dim * 5 + 80));
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     out.extend_from_slice(&narrow(dim, "dimension")?.to_le_bytes());
     out.extend_from_slice(&segment.0.to_le_bytes());
 
-    let mut blocks = Vec::new();
-    let mut first_ordinal = 0u32;
-    for same in rows.chunk_by(|a, b| a.partition == b.partition) {
-        for chunk in same.chunks(block_rows.max(1)) {
-            let block = write_block(segment, dim, chunk, first_ordinal, codec, &mut out)?;
-            first_ordinal += block.rows;
-            blocks.push(block);
-        }
+    let chunks: Vec<&[SegmentRow]> = rows
+        .chunk_by(|a, b| a.partition == b.partition)
+        .flat_map(|same| same.chunks(packing.block_rows.max(1)))
+        .collect();
+    let mut w = Writer {
+        segment,
+        packing,
+        out,
+    };
+    // What a search looks at lies together, and so does what it reads of a few rows, and what it seldom wants.
+    let mut blocks = Vec::with_capacity(chunks.len());
+    let mut first_ordinal = 0;
+    for rows in &chunks {
+        let block = w.rows_and_codes(rows, first_ordinal)?;
+        first_ordinal += block.rows;
+        blocks.push(block);
     }
-
-    let footer_offset = out.len() as u64;
-    let start = out.len();
-    out.extend_from_slice(&narrow(blocks.len(), "blocks")?.to_le_bytes());
-    out.extend_from_slice(&first_ordinal.to_le_bytes());
-    out.extend_from_slice(&generation.to_le_bytes());
-    // The codecs' names, as every block of vectors begins with them.
-    let mut codec = [0; BLOCK_HEADER_BYTES];
-    if let Some(block) = blocks.first() {
-        let at = block.vectors_range().start as usize;
-        codec.copy_from_slice(&out[at..at + BLOCK_HEADER_BYTES]);
+    let mut group_bytes = Vec::new();
+    for (rows, block) in chunks.iter().zip(&mut blocks) {
+        w.vectors(rows, block, &mut group_bytes)?;
     }
-    out.extend_from_slice(&codec);
-    for b in &blocks {
-        out.extend_from_slice(&b.partition.to_le_bytes());
-        out.extend_from_slice(&b.rows.to_le_bytes());
-        out.extend_from_slice(&b.offset.to_le_bytes());
-        for length in b.lengths {
-            out.extend_from_slice(&length.to_le_bytes());
-        }
+    for (rows, block) in chunks.iter().zip(&mut blocks) {
+        w.keys_and_payloads(rows, block)?;
     }
-    seal(&mut out, start, segment.0);
-    let footer_bytes = narrow(out.len() - start, "footer")?;
-
-    let tail = out.len();
-    out.extend_from_slice(&footer_offset.to_le_bytes());
-    out.extend_from_slice(&footer_bytes.to_le_bytes());
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&segment.0.to_le_bytes());
-    out.extend_from_slice(&MAGIC);
-    seal(&mut out, tail, segment.0);
-
+    let directory = Directory {
+        rows: first_ordinal,
+        generation,
+        codec: packing.codec.header(),
+        pages: pages(&blocks),
+        blocks,
+        code_bits: packing.codes.bits(),
+        group_rows: narrow(packing.group_rows.max(1), "rows of a group")?,
+        group_bytes,
+    };
+    let (footer_offset, footer_bytes) = w.end(&directory)?;
     Ok(WrittenSegment {
-        data: Bytes::from(out),
-        directory: Directory {
-            rows: first_ordinal,
-            generation,
-            codec,
-            blocks,
-        },
+        data: Bytes::from(w.out),
+        directory,
         footer_offset,
         footer_bytes,
     })
 }
 
-fn write_block(
+struct Writer<'a> {
     segment: SegmentId,
-    dim: usize,
-    rows: &[SegmentRow],
-    first_ordinal: u32,
-    codec: &BlockCodec,
-    out: &mut Vec<u8>,
-) -> Result<Block> {
-    let offset = out.len() as u64;
-    let mut lengths = [0u32; 4];
-    let mut part =
-        |out: &mut Vec<u8>, index: usize, fill: &mut dyn FnMut(&mut Vec<u8>) -> Result<()>| {
-            let start = out.len();
-            fill(out)?;
-            seal(out, start, place_seed(segment, start as u64));
-            lengths[index] = narrow(out.len() - start, "sub-block")?;
-            Ok::<(), Error>(())
-        };
+    packing: &'a Packing<'a>,
+    out: Vec<u8>,
+}
 
-    part(out, 0, &mut |out| {
-        rows.iter()
-            .for_each(|r| out.extend_from_slice(&r.row.0.to_le_bytes()));
+impl Writer<'_> {
+    /// Seals what was written since `start`; gives its length.
+    fn seal(&mut self, start: usize) -> Result<u32> {
+        seal(&mut self.out, start, place_seed(self.segment, start as u64));
+        narrow(self.out.len() - start, "sub-block")
+    }
+
+    fn rows_and_codes(&mut self, rows: &[SegmentRow], first_ordinal: u32) -> Result<Block> {
+        let start = self.out.len();
+        let first = rows.iter().map(|r| r.row.0).min().unwrap_or(0);
+        let far = rows.iter().any(|r| r.row.0 - first > u64::from(u32::MAX));
+        let width = if far { 8u8 } else { 4 };
+        self.out.extend_from_slice(&first.to_le_bytes());
+        self.out.push(width);
+        for r in rows {
+            let bytes = (r.row.0 - first).to_le_bytes();
+            self.out.extend_from_slice(&bytes[..usize::from(width)]);
+        }
+        let rows_bytes = self.seal(start)?;
+        let partition = rows.first().map_or(0, |r| r.partition);
+        let codes = self.out.len();
+        let vectors = rows.iter().map(|r| &r.vector[..]);
+        let radius = (self.packing.codes).write(partition, vectors, &mut self.out)?;
+        Ok(Block {
+            partition,
+            rows: narrow(rows.len(), "rows")?,
+            first_ordinal,
+            radius,
+            first_group: 0,
+            rows_bytes,
+            codes_bytes: self.seal(codes)?,
+            vectors_bytes: 0,
+            keys_bytes: 0,
+            payloads_bytes: 0,
+            rows_offset: start as u64,
+            vectors_offset: 0,
+            keys_offset: 0,
+        })
+    }
+
+    fn vectors(
+        &mut self,
+        rows: &[SegmentRow],
+        block: &mut Block,
+        group_bytes: &mut Vec<u32>,
+    ) -> Result<()> {
+        let begin = self.out.len();
+        block.vectors_offset = begin as u64;
+        block.first_group = narrow(group_bytes.len(), "groups")?;
+        let mut floats = Vec::new();
+        for group in rows.chunks(self.packing.group_rows.max(1)) {
+            let start = self.out.len();
+            floats.clear();
+            for r in group {
+                self.out.extend_from_slice(&r.row.0.to_le_bytes());
+                floats.extend_from_slice(&r.vector);
+            }
+            let shape = Shape {
+                rows: group.len(),
+                dim: self.packing.dim,
+            };
+            let vectors = VectorBlock::new(&floats, shape)?;
+            self.packing.codec.encode_block(vectors, &mut self.out)?;
+            group_bytes.push(self.seal(start)?);
+        }
+        block.vectors_bytes = narrow(self.out.len() - begin, "sub-block")?;
         Ok(())
-    })?;
-    let mut vectors = Vec::with_capacity(rows.len() * dim);
-    rows.iter()
-        .for_each(|r| vectors.extend_from_slice(&r.vector));
-    let block = VectorBlock::new(
-        &vectors,
-        Shape {
-            rows: rows.len(),
-            dim,
-        },
-    )?;
-    part(out, 1, &mut |out| codec.encode_block(block, out))?;
-    part(out, 2, &mut |out| {
+    }
+
+    fn keys_and_payloads(&mut self, rows: &[SegmentRow], block: &mut Block) -> Result<()> {
+        let start = self.out.len();
+        block.keys_offset = start as u64;
         for r in rows {
             let length = u16::try_from(r.id.key_len())
                 .map_err(|_| Error::internal("an id longer than its limit reached a segment"))?;
-            out.extend_from_slice(&length.to_le_bytes());
-            r.id.encode(out);
+            self.out.extend_from_slice(&length.to_le_bytes());
+            r.id.encode(&mut self.out);
         }
-        Ok(())
-    })?;
-    part(out, 3, &mut |out| {
+        block.keys_bytes = self.seal(start)?;
         let mut plain = Vec::new();
         for r in rows {
             let length = match &r.payload {
@@ -171,17 +214,56 @@ fn write_block(
         rows.iter()
             .flat_map(|r| &r.payload)
             .for_each(|p| plain.extend_from_slice(p));
-        out.extend_from_slice(&narrow(plain.len(), "payloads")?.to_le_bytes());
-        out.extend_from_slice(&lz4_flex::block::compress(&plain));
+        let start = self.out.len();
+        self.out
+            .extend_from_slice(&narrow(plain.len(), "payloads")?.to_le_bytes());
+        self.out
+            .extend_from_slice(&lz4_flex::block::compress(&plain));
+        block.payloads_bytes = self.seal(start)?;
         Ok(())
-    })?;
-    Ok(Block {
-        partition: rows.first().map_or(0, |r| r.partition),
-        rows: narrow(rows.len(), "rows")?,
-        first_ordinal,
-        offset,
-        lengths,
-    })
+    }
+
+    /// Footer and tail; gives where the footer is and how long.
+    fn end(&mut self, d: &Directory) -> Result<(u64, u32)> {
+        let (segment, start) = (self.segment, self.out.len());
+        let out = &mut self.out;
+        out.extend_from_slice(&narrow(d.blocks.len(), "blocks")?.to_le_bytes());
+        out.extend_from_slice(&d.rows.to_le_bytes());
+        out.extend_from_slice(&d.generation.to_le_bytes());
+        out.extend_from_slice(&d.codec);
+        out.extend_from_slice(&narrow(d.group_bytes.len(), "groups")?.to_le_bytes());
+        out.extend_from_slice(&d.group_rows.to_le_bytes());
+        out.extend_from_slice(&u32::from(d.code_bits).to_le_bytes());
+        for b in &d.blocks {
+            out.extend_from_slice(&b.partition.to_le_bytes());
+            out.extend_from_slice(&b.rows.to_le_bytes());
+            out.extend_from_slice(&b.radius.to_le_bytes());
+            let lengths = [
+                b.rows_bytes,
+                b.codes_bytes,
+                b.vectors_bytes,
+                b.keys_bytes,
+                b.payloads_bytes,
+            ];
+            for length in lengths {
+                out.extend_from_slice(&length.to_le_bytes());
+            }
+        }
+        for length in &d.group_bytes {
+            out.extend_from_slice(&length.to_le_bytes());
+        }
+        seal(out, start, segment.0);
+        let (footer_offset, footer_bytes) = (start as u64, narrow(out.len() - start, "footer")?);
+
+        let tail = out.len();
+        out.extend_from_slice(&footer_offset.to_le_bytes());
+        out.extend_from_slice(&footer_bytes.to_le_bytes());
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&segment.0.to_le_bytes());
+        out.extend_from_slice(&MAGIC);
+        seal(out, tail, segment.0);
+        Ok((footer_offset, footer_bytes))
+    }
 }
 
 fn narrow(n: usize, what: &str) -> Result<u32> {

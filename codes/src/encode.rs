@@ -1,0 +1,240 @@
+//! From a vector to its code.
+//!
+//! With o the vector (of unit length under cosine), c its centroid and r = R(o - c) the rotated residual, each coordinate of r is
+//! rounded to a grid of 2^B values, x = u - (2^B - 1) / 2. The step of the grid is the one among a few that leaves x most parallel to r.
+//! Stored beside u, with f = |r|^2 / <x, r>:
+//!
+//! | number | L2 | inner product, cosine |
+//! |---|---|---|
+//! | `add` | `|r|^2 + 2 f <x, Rc>` | `-<o - c, c> + f <x, Rc>` |
+//! | `scale` | `-2 f` | `-f` |
+//! | `error` | `2 |r| sqrt((1 / cos^2 - 1) / (D - 1))` | half of it |
+//!
+//! where cos is that of the angle between x and r (equation 18 of the 2024 paper with the 2025 paper's grid).
+
+use crate::kernel::{Plane, code_bytes, pack, planes};
+use crate::rotation::Rotation;
+use crate::{BITS, Measure, dot};
+
+/// Bytes of the three numbers of a row.
+pub const FACTOR_BYTES: usize = 12;
+
+/// Steps of the best uniform grid of 2^B values for a normal distribution of variance one (Max, 1960).
+const STEPS: [f32; 8] = [
+    1.596, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041, 0.0568, 0.0308,
+];
+/// Tried around that step: one row's coordinates are not quite normal.
+const STRETCH: [f32; 6] = [0.75, 0.85, 0.95, 1.05, 1.15, 1.3];
+
+/// Makes codes of one dimension, one number of bits and one measure.
+#[derive(Clone, Debug)]
+pub struct Coder {
+    dim: usize,
+    bits: u8,
+    measure: Measure,
+    pub(crate) planes: Vec<Plane>,
+    pub(crate) rotation: Rotation,
+}
+
+/// A centroid, turned as the codes are.
+#[derive(Clone, Debug)]
+pub struct Centre {
+    plain: Vec<f32>,
+    rotated: Vec<f32>,
+}
+
+/// The codes of rows of one centroid, as they grow: three runs of numbers, `[rows]` each, and the codes, `[rows, code_bytes]`.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    add: Vec<f32>,
+    scale: Vec<f32>,
+    error: Vec<f32>,
+    codes: Vec<u8>,
+    /// Largest distance of a row to its centroid (of directions under cosine); every row lies within it.
+    radius: f32,
+    // Kept between rows.
+    residual: Vec<f32>,
+    rotated: Vec<f32>,
+    numbers: Vec<u8>,
+}
+
+impl Block {
+    /// Rows so far.
+    pub fn rows(&self) -> usize {
+        self.add.len()
+    }
+
+    /// Largest distance of a row to its centroid.
+    pub fn radius(&self) -> f32 {
+        self.radius
+    }
+
+    /// Appends the block's bytes: add, scale, error as little-endian floats, then the codes.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        for run in [&self.add, &self.scale, &self.error] {
+            run.iter()
+                .for_each(|x| out.extend_from_slice(&x.to_le_bytes()));
+        }
+        out.extend_from_slice(&self.codes);
+    }
+}
+
+impl Coder {
+    /// A coder; `None` when `bits` are not 1 to 8 or `dim` is none or above 65,536.
+    pub fn new(dim: usize, bits: u8, measure: Measure) -> Option<Self> {
+        if !BITS.contains(&bits) || dim == 0 || dim > 65_536 {
+            return None;
+        }
+        let rotation = Rotation::new(dim);
+        Some(Self {
+            dim,
+            bits,
+            measure,
+            planes: planes(bits, rotation.padded()),
+            rotation,
+        })
+    }
+
+    /// Floats of a vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Bits a dimension.
+    pub fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// What the codes estimate.
+    pub fn measure(&self) -> Measure {
+        self.measure
+    }
+
+    /// Bytes of a row: its numbers and its code.
+    pub fn row_bytes(&self) -> usize {
+        FACTOR_BYTES + code_bytes(&self.planes)
+    }
+
+    /// RAM of the coder.
+    pub fn bytes(&self) -> usize {
+        self.rotation.bytes()
+    }
+
+    pub(crate) fn padded(&self) -> usize {
+        self.rotation.padded()
+    }
+
+    /// Half of the largest code: the grid's zero.
+    pub(crate) fn middle(&self) -> f32 {
+        (f32::from(1u16 << self.bits) - 1.0) / 2.0
+    }
+
+    /// Turns a centroid, `[dim]`, once for all rows of a block. Under cosine it should be of unit length.
+    pub fn centre(&self, centroid: &[f32]) -> Centre {
+        let mut rotated = Vec::new();
+        self.rotation.apply(centroid, &mut rotated);
+        Centre {
+            plain: centroid.to_vec(),
+            rotated,
+        }
+    }
+
+    /// Appends the code of a vector, `[dim]`. O(dim log dim).
+    ///
+    /// # Panics
+    /// When vector or centroid have another length.
+    pub fn encode(&self, centre: &Centre, vector: &[f32], block: &mut Block) {
+        assert!(
+            vector.len() == self.dim && centre.plain.len() == self.dim,
+            "vector and centroid: `dim` floats"
+        );
+        let unit = match self.measure {
+            Measure::L2 | Measure::InnerProduct => 1.0,
+            Measure::Cosine => inverse_norm(vector),
+        };
+        block.residual.clear();
+        let residual = vector.iter().zip(&centre.plain).map(|(x, c)| x * unit - c);
+        block.residual.extend(residual);
+        self.rotation.apply(&block.residual, &mut block.rotated);
+        let r = &block.rotated;
+        let norm2: f64 = r.iter().map(|x| f64::from(*x).powi(2)).sum();
+        let norm = norm2.sqrt();
+        block.numbers.clear();
+        let (f, spread) = if norm2 > 1e-60 {
+            quantise(r, self.bits, norm as f32, &mut block.numbers)
+        } else {
+            block.numbers.resize(r.len(), 0);
+            (0.0, 0.0)
+        };
+        pack(&self.planes, &block.numbers, &mut block.codes);
+        let middle = self.middle();
+        let along: f32 = (block.numbers.iter().zip(&centre.rotated))
+            .map(|(u, c)| (f32::from(*u) - middle) * c)
+            .sum();
+        let error = (norm * (spread / (self.padded() as f64 - 1.0)).sqrt()) as f32;
+        match self.measure {
+            Measure::L2 => {
+                block.add.push((norm2 + 2.0 * f * f64::from(along)) as f32);
+                block.scale.push((-2.0 * f) as f32);
+                block.error.push(2.0 * error);
+            }
+            Measure::InnerProduct | Measure::Cosine => {
+                let outside = f64::from(dot(&block.residual, &centre.plain));
+                block.add.push((f * f64::from(along) - outside) as f32);
+                block.scale.push((-f) as f32);
+                block.error.push(error);
+            }
+        }
+        // A little more than the rounding of the norm.
+        block.radius = block.radius.max((norm * 1.000_01) as f32);
+    }
+}
+
+/// 1 / |v|, or 0 for zero.
+pub(crate) fn inverse_norm(v: &[f32]) -> f32 {
+    let norm = v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    if norm > 0.0 { (1.0 / norm) as f32 } else { 0.0 }
+}
+
+/// Rounds `r` (of length `norm` > 0) to the grid; gives |r|^2 / <x, r> and 1 / cos^2 - 1.
+fn quantise(r: &[f32], bits: u8, norm: f32, numbers: &mut Vec<u8>) -> (f64, f64) {
+    let middle = (f32::from(1u16 << bits) - 1.0) / 2.0;
+    let sigma = norm / (r.len() as f32).sqrt();
+    let sums = |inverse: f32| {
+        let (mut along, mut squares) = ([0f32; 8], [0f32; 8]);
+        for run in r.as_chunks::<8>().0 {
+            for i in 0..8 {
+                let x = grid(run[i] * inverse, middle) - middle;
+                along[i] += x * run[i];
+                squares[i] += x * x;
+            }
+        }
+        (along.iter().sum::<f32>(), squares.iter().sum::<f32>())
+    };
+    let tries: &[f32] = if bits == 1 { &[1.0] } else { &STRETCH };
+    let (mut best, mut cosine) = (1.0 / sigma, 0f32);
+    for stretch in tries {
+        let inverse = 1.0 / (STEPS[usize::from(bits - 1)] * stretch * sigma);
+        let (along, squares) = sums(inverse);
+        let c = along / squares.sqrt();
+        if c > cosine {
+            (best, cosine) = (inverse, c);
+        }
+    }
+    numbers.extend(r.iter().map(|x| grid(x * best, middle) as u8));
+    let (mut along, mut squares, mut norm2) = (0f64, 0f64, 0f64);
+    for (u, x) in numbers.iter().zip(r) {
+        let (g, x) = (f64::from(f32::from(*u) - middle), f64::from(*x));
+        along += g * x;
+        squares += g * g;
+        norm2 += x * x;
+    }
+    let spread = (norm2 * squares / (along * along) - 1.0).max(0.0);
+    (norm2 / along, spread)
+}
+
+/// The number, as a float, of the grid's value nearest to `x` in steps.
+fn grid(x: f32, middle: f32) -> f32 {
+    // Truncation is rounding down here, since the sum is not negative.
+    ((x + middle + 0.5).max(0.0) as i32 as f32).min(2.0 * middle)
+}

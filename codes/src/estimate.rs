@@ -1,0 +1,188 @@
+//! From codes and a query to distances and bounds.
+
+use crate::encode::{Coder, FACTOR_BYTES, inverse_norm};
+use crate::kernel::{Kernel, code_bytes};
+use crate::{Measure, dot};
+
+/// What a distance is estimated to be, and where it lies at the confidence asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// The estimate, unbiased.
+    pub estimate: f32,
+    /// How far the distance may be from it, up or down.
+    pub error: f32,
+}
+
+impl Bounds {
+    /// The smallest distance there may be.
+    pub fn lower(&self) -> f32 {
+        self.estimate - self.error
+    }
+
+    /// The largest distance there may be.
+    pub fn upper(&self) -> f32 {
+        self.estimate + self.error
+    }
+}
+
+/// A query, turned once and rounded to bytes; used with the codes of every centroid.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// `[dim]`; of unit length under cosine.
+    plain: Vec<f32>,
+    /// The turned query in units of `step`.
+    bytes: Vec<i8>,
+    step: f32,
+    /// Sum of `bytes`.
+    sum: i64,
+    /// Length of what rounding to bytes left out.
+    lost: f32,
+    kernel: Kernel,
+    products: Vec<i32>,
+}
+
+/// Where a centroid lies, seen from a query: the same for all rows of its partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot {
+    /// The part of every distance that the centroid alone decides.
+    base: f32,
+    /// The distance to the centroid.
+    away: f32,
+}
+
+/// The smallest distance from a query that a vector within `radius` of a centroid can have, `rank` being the distance of the centroid
+/// itself and `norm` the query's length (which only an inner product asks for): no row of such a block is nearer, for certain. Under
+/// cosine the centroid is of unit length, and the radius one of directions.
+pub fn least(measure: Measure, norm: f32, rank: f32, radius: f32) -> f32 {
+    let within = |away2: f32| (away2.max(0.0).sqrt() - radius).max(0.0).powi(2);
+    let least = match measure {
+        Measure::L2 => within(rank),
+        Measure::InnerProduct => rank - radius * norm,
+        // Of unit vectors, half the squared distance is 1 - cos.
+        Measure::Cosine => within(2.0 * rank) / 2.0,
+    };
+    // Rounding: more than the sums and the root can err by.
+    least - 1e-5 * (rank.abs() + radius + radius * radius)
+}
+
+/// Share of a term's size that rounding in f32 may cost, sums over thousands of dimensions included.
+const ROUNDING: f32 = 4e-6;
+
+impl Query {
+    /// Prepares a query, `[dim]`, with the quickest kernel.
+    pub fn new(coder: &Coder, query: &[f32]) -> Self {
+        Self::with_kernel(coder, query, Kernel::best())
+    }
+
+    /// The same with a kernel of choice.
+    ///
+    /// # Panics
+    /// When the query has another length.
+    pub fn with_kernel(coder: &Coder, query: &[f32], kernel: Kernel) -> Self {
+        assert!(query.len() == coder.dim(), "query: `dim` floats");
+        let unit = match coder.measure() {
+            Measure::L2 | Measure::InnerProduct => 1.0,
+            Measure::Cosine => inverse_norm(query),
+        };
+        let plain: Vec<f32> = query.iter().map(|x| x * unit).collect();
+        let mut turned = Vec::new();
+        coder.rotation.apply(&plain, &mut turned);
+        let most = turned.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let step = if most > 0.0 { most / 127.0 } else { 1.0 };
+        // At most 127 by the choice of the step; `as` saturates should rounding say otherwise.
+        let byte = |x: &f32| ((x / step).round() as i8).max(-127);
+        let bytes: Vec<i8> = turned.iter().map(byte).collect();
+        let lost: f32 = (turned.iter().zip(&bytes))
+            .map(|(x, b)| (x - step * f32::from(*b)).powi(2))
+            .sum();
+        let sum = bytes.iter().map(|b| i64::from(*b)).sum();
+        Self {
+            plain,
+            bytes,
+            step,
+            sum,
+            lost: lost.sqrt(),
+            kernel,
+            products: Vec::new(),
+        }
+    }
+
+    /// Looks at a centroid, `[dim]`. O(dim).
+    ///
+    /// # Panics
+    /// When it has another length.
+    pub fn spot(&self, measure: Measure, centroid: &[f32]) -> Spot {
+        assert!(centroid.len() == self.plain.len(), "centroid: `dim` floats");
+        let mut squares = [0f32; 8];
+        let (q8, q_rest) = self.plain.as_chunks::<8>();
+        let (c8, c_rest) = centroid.as_chunks::<8>();
+        for (q, c) in q8.iter().zip(c8) {
+            for i in 0..8 {
+                squares[i] += (q[i] - c[i]).powi(2);
+            }
+        }
+        let rest = q_rest.iter().zip(c_rest).map(|(q, c)| (q - c).powi(2));
+        let away2 = squares.iter().sum::<f32>() + rest.sum::<f32>();
+        let base = match measure {
+            Measure::L2 => away2,
+            Measure::InnerProduct => -dot(&self.plain, centroid),
+            Measure::Cosine => 1.0 - dot(&self.plain, centroid),
+        };
+        Spot {
+            base,
+            away: away2.sqrt(),
+        }
+    }
+
+    /// Appends the bounds of every row of a block around a centroid that [`Block::write`](crate::Block::write) wrote with the same coder; false, and
+    /// nothing appended, when `block` has not the length of `rows` rows. `deviations` is that of the confidence wanted, see
+    /// [`deviations`](crate::deviations). O(rows x dim).
+    #[must_use]
+    pub fn estimate(
+        &mut self,
+        coder: &Coder,
+        spot: Spot,
+        block: &[u8],
+        rows: usize,
+        deviations: f32,
+        out: &mut Vec<Bounds>,
+    ) -> bool {
+        if block.len() != rows * coder.row_bytes() {
+            return false;
+        }
+        let (factors, codes) = block.split_at(rows * FACTOR_BYTES);
+        let (numbers, _) = factors.as_chunks::<4>();
+        let (adds, rest) = numbers.split_at(rows);
+        let (scales, errors) = rest.split_at(rows);
+        debug_assert_eq!(codes.len(), rows * code_bytes(&coder.planes));
+        self.products.clear();
+        let (planes, bytes) = (&coder.planes, &self.bytes);
+        self.kernel
+            .products(planes, codes, bytes, &mut self.products);
+        let Spot { base, away } = spot;
+        let (middle, highest) = (coder.middle(), (1i64 << coder.bits()) - 1);
+        // A rounded query errs as a random vector of length `lost` would: by its share along x, whose length is at most
+        // `middle * sqrt(D)`, over `sqrt(D)`.
+        let rounding = self.lost * middle;
+        let outside = base.abs() + away * away;
+        for (((product, add), scale), error) in
+            self.products.iter().zip(adds).zip(scales).zip(errors)
+        {
+            let (add, scale, error) = (
+                f32::from_le_bytes(*add),
+                f32::from_le_bytes(*scale),
+                f32::from_le_bytes(*error),
+            );
+            // Twice the product with the grid's values, in whole numbers: nothing is lost by the difference.
+            let twice = 2 * i64::from(*product) - highest * self.sum;
+            let along = scale * (twice as f32 * (self.step / 2.0));
+            let (a, b) = (error * away, scale * rounding);
+            let slack = ROUNDING * (outside + add.abs() + along.abs());
+            out.push(Bounds {
+                estimate: base + add + along,
+                error: deviations * (a * a + b * b).sqrt() + slack,
+            });
+        }
+        true
+    }
+}

@@ -1,0 +1,119 @@
+//! AVX2 and AVX-512: unpack 32 or 64 fields, multiply them with as many bytes of the query, add up in 32 bits.
+
+use std::arch::x86_64::*;
+
+use super::{Plane, scalar};
+
+/// # Safety
+/// The processor has AVX2. `codes` is whole rows of `stride` bytes, `stride` the sum of the planes' bytes, and
+/// `query.len() * width == plane.bytes * 8` for each plane.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn products_avx2(
+    planes: &[Plane],
+    stride: usize,
+    codes: &[u8],
+    query: &[i8],
+    out: &mut Vec<i32>,
+) {
+    for code in codes.chunks_exact(stride) {
+        let (mut sum, mut rest) = (0, code);
+        for plane in planes {
+            let (bytes, later) = rest.split_at(plane.bytes);
+            rest = later;
+            let whole = plane.bytes / 32 * 32;
+            // SAFETY: as this function's own; `whole` is a multiple of 32 within the plane.
+            let first = unsafe { plane_avx2(plane, bytes, query, whole) };
+            let last = scalar::fields(plane, bytes, query, whole..plane.bytes);
+            sum += (first + last) << plane.shift;
+        }
+        out.push(sum);
+    }
+}
+
+/// The product of a plane's first `whole` bytes.
+///
+/// # Safety
+/// AVX2; `whole` is a multiple of 32 and at most `bytes.len()`, which is `plane.bytes`.
+#[target_feature(enable = "avx2")]
+unsafe fn plane_avx2(plane: &Plane, bytes: &[u8], query: &[i8], whole: usize) -> i32 {
+    let fields = 8 / usize::from(plane.width);
+    let mask = _mm256_set1_epi8((1i8 << plane.width) - 1);
+    let ones = _mm256_set1_epi16(1);
+    let width = _mm_cvtsi32_si128(i32::from(plane.width));
+    let mut sums = _mm256_setzero_si256();
+    for at in (0..whole).step_by(32) {
+        // SAFETY: `at + 32 <= whole <= bytes.len()`.
+        let mut packed = unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) };
+        for field in 0..fields {
+            // SAFETY: `field * plane.bytes + at + 32 <= fields * plane.bytes == query.len()`.
+            let q =
+                unsafe { _mm256_loadu_si256(query.as_ptr().add(field * plane.bytes + at).cast()) };
+            // A product is at most 15 * 127, so the sum of two fits in 16 bits.
+            let pairs = _mm256_maddubs_epi16(_mm256_and_si256(packed, mask), q);
+            sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones));
+            packed = _mm256_srl_epi16(packed, width);
+        }
+    }
+    let four = _mm_add_epi32(
+        _mm256_castsi256_si128(sums),
+        _mm256_extracti128_si256(sums, 1),
+    );
+    let two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0b01_00_11_10));
+    let one = _mm_add_epi32(two, _mm_shuffle_epi32(two, 0b10_11_00_01));
+    _mm_cvtsi128_si32(one)
+}
+
+/// # Safety
+/// The processor has AVX-512 F, BW and VNNI; the shapes are those of [`products_avx2`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) unsafe fn products_avx512(
+    planes: &[Plane],
+    stride: usize,
+    codes: &[u8],
+    query: &[i8],
+    out: &mut Vec<i32>,
+) {
+    for code in codes.chunks_exact(stride) {
+        let (mut sum, mut rest) = (0, code);
+        for plane in planes {
+            let (bytes, later) = rest.split_at(plane.bytes);
+            rest = later;
+            // SAFETY: as this function's own.
+            sum += unsafe { plane_avx512(plane, bytes, query) } << plane.shift;
+        }
+        out.push(sum);
+    }
+}
+
+/// The product of a whole plane; the last, shorter run is loaded under a mask.
+///
+/// # Safety
+/// AVX-512 F, BW, VNNI; `bytes.len() == plane.bytes` and `query.len() * width == plane.bytes * 8`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn plane_avx512(plane: &Plane, bytes: &[u8], query: &[i8]) -> i32 {
+    let fields = 8 / usize::from(plane.width);
+    let mask = _mm512_set1_epi8((1i8 << plane.width) - 1);
+    let width = _mm_cvtsi32_si128(i32::from(plane.width));
+    let mut sums = _mm512_setzero_si512();
+    let mut at = 0;
+    while at < plane.bytes {
+        let left = plane.bytes - at;
+        let live: __mmask64 = if left >= 64 {
+            u64::MAX
+        } else {
+            (1 << left) - 1
+        };
+        // SAFETY: bytes beyond `left` are masked out and not touched.
+        let mut packed = unsafe { _mm512_maskz_loadu_epi8(live, bytes.as_ptr().add(at).cast()) };
+        for field in 0..fields {
+            // SAFETY: masked to the run of this field, which ends at `(field + 1) * plane.bytes <= query.len()`.
+            let q = unsafe {
+                _mm512_maskz_loadu_epi8(live, query.as_ptr().add(field * plane.bytes + at))
+            };
+            sums = _mm512_dpbusd_epi32(sums, _mm512_and_si512(packed, mask), q);
+            packed = _mm512_srl_epi16(packed, width);
+        }
+        at += 64;
+    }
+    _mm512_reduce_add_epi32(sums)
+}

@@ -1,0 +1,244 @@
+//! The true distance lies inside the bound at the stated confidence: for every number of bits, every measure, odd dimensions, and data
+//! that is kind (normal), clustered, sparse (where a code without a rotation fails) or far from the origin.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use aether_codes::{Block, Bounds, Coder, Kernel, KernelKind, Measure, Query, deviations, least};
+
+const MEASURES: [Measure; 3] = [Measure::L2, Measure::InnerProduct, Measure::Cosine];
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Normal,
+    Clustered,
+    Sparse,
+    Far,
+}
+
+const KINDS: [Kind; 4] = [Kind::Normal, Kind::Clustered, Kind::Sparse, Kind::Far];
+
+fn normal(rng: &mut fastrand::Rng) -> f32 {
+    (0..12).map(|_| rng.f32()).sum::<f32>() - 6.0
+}
+
+fn draw(rng: &mut fastrand::Rng, kind: Kind, dim: usize, centre: &[f32]) -> Vec<f32> {
+    match kind {
+        Kind::Normal => (0..dim).map(|_| normal(rng)).collect(),
+        Kind::Clustered => centre.iter().map(|c| c + 0.3 * normal(rng)).collect(),
+        Kind::Sparse => {
+            let mut v = vec![0.0; dim];
+            for _ in 0..3 {
+                v[rng.usize(..dim)] = 1.0 + rng.f32();
+            }
+            v
+        }
+        Kind::Far => centre.iter().map(|c| 5.0 + c + normal(rng)).collect(),
+    }
+}
+
+fn mean(rows: &[Vec<f32>], measure: Measure) -> Vec<f32> {
+    let dim = rows[0].len();
+    let mut c = vec![0f32; dim];
+    for row in rows {
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let unit = if measure == Measure::Cosine {
+            1.0 / norm
+        } else {
+            1.0
+        };
+        c.iter_mut().zip(row).for_each(|(c, x)| *c += x * unit);
+    }
+    let norm = c.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let by = if measure == Measure::Cosine {
+        norm
+    } else {
+        rows.len() as f32
+    };
+    c.iter_mut().for_each(|x| *x /= by);
+    c
+}
+
+/// The definition, in f64.
+fn distance(measure: Measure, a: &[f32], b: &[f32]) -> f64 {
+    let pairs = || a.iter().zip(b).map(|(x, y)| (f64::from(*x), f64::from(*y)));
+    let product: f64 = pairs().map(|(x, y)| x * y).sum();
+    let squares = |v: &[f32]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+    match measure {
+        Measure::L2 => pairs().map(|(x, y)| (x - y).powi(2)).sum(),
+        Measure::InnerProduct => -product,
+        Measure::Cosine => 1.0 - product / (squares(a) * squares(b)).sqrt(),
+    }
+}
+
+struct Tested {
+    /// True distance and bounds of each pair.
+    pairs: Vec<(f64, Bounds)>,
+    /// The least distance that the radius allows, and the smallest there is, for each query.
+    least: Vec<(f32, f64)>,
+}
+
+fn run(dim: usize, bits: u8, measure: Measure, kind: Kind, confidence: f64) -> Tested {
+    let mut rng = fastrand::Rng::with_seed(dim as u64 * 31 + u64::from(bits));
+    let around: Vec<f32> = (0..dim).map(|_| normal(&mut rng)).collect();
+    let rows: Vec<Vec<f32>> = (0..60)
+        .map(|_| draw(&mut rng, kind, dim, &around))
+        .collect();
+    let centroid = mean(&rows, measure);
+    let coder = Coder::new(dim, bits, measure).unwrap();
+    let (centre, mut block) = (coder.centre(&centroid), Block::default());
+    rows.iter()
+        .for_each(|v| coder.encode(&centre, v, &mut block));
+    let mut bytes = Vec::new();
+    block.write(&mut bytes);
+    assert_eq!(bytes.len(), rows.len() * coder.row_bytes());
+    let mut tested = Tested {
+        pairs: Vec::new(),
+        least: Vec::new(),
+    };
+    for _ in 0..40 {
+        let q = draw(&mut rng, kind, dim, &around);
+        let mut query = Query::new(&coder, &q);
+        let mut bounds = Vec::new();
+        let z = deviations(confidence);
+        let spot = query.spot(measure, &centroid);
+        assert!(query.estimate(&coder, spot, &bytes, rows.len(), z, &mut bounds));
+        let truth: Vec<f64> = rows.iter().map(|v| distance(measure, &q, v)).collect();
+        let nearest = truth.iter().copied().fold(f64::INFINITY, f64::min);
+        let norm = q.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let rank = distance(measure, &q, &centroid) as f32;
+        let bound = least(measure, norm, rank, block.radius());
+        tested.least.push((bound, nearest));
+        tested.pairs.extend(truth.into_iter().zip(bounds));
+    }
+    tested
+}
+
+#[test]
+fn the_truth_lies_inside_at_the_stated_confidence() {
+    for dim in [24, 100, 128, 384, 769] {
+        for bits in 1..=8 {
+            for measure in MEASURES {
+                for kind in KINDS {
+                    for confidence in [0.9, 0.99] {
+                        let tested = run(dim, bits, measure, kind, confidence);
+                        let inside = (tested.pairs.iter())
+                            .filter(|(t, b)| {
+                                f64::from(b.lower()) <= *t && *t <= f64::from(b.upper())
+                            })
+                            .count();
+                        let share = inside as f64 / tested.pairs.len() as f64;
+                        // 2,400 pairs of 60 codes and 40 queries: three deviations of the share at that number, generously.
+                        let margin = 3.0 * (confidence * (1.0 - confidence) / 400.0).sqrt();
+                        assert!(
+                            share >= confidence - margin,
+                            "{dim} dimensions, {bits} bits, {measure:?}, {kind:?}: {share} inside at {confidence}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn estimates_lean_to_neither_side() {
+    for bits in [1, 2, 4, 8] {
+        for measure in MEASURES {
+            let tested = run(384, bits, measure, Kind::Clustered, 0.95);
+            let n = tested.pairs.len() as f64;
+            let errors: Vec<f64> = (tested.pairs.iter())
+                .map(|(t, b)| f64::from(b.estimate) - t)
+                .collect();
+            let mean = errors.iter().sum::<f64>() / n;
+            let spread = (errors.iter().map(|e| e * e).sum::<f64>() / n).sqrt();
+            assert!(
+                mean.abs() < 0.25 * spread,
+                "{bits} bits, {measure:?}: mean error {mean}, spread {spread}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_bit_makes_the_bound_tighter() {
+    // Measured ratios lie between 1.6 and 2.1; at eight bits the query's own rounding to bytes begins to count.
+    for measure in MEASURES {
+        let width = |bits| {
+            let tested = run(384, bits, measure, Kind::Normal, 0.95);
+            tested.pairs.iter().map(|(_, b)| b.error).sum::<f32>()
+        };
+        let widths: Vec<f32> = (1..=8).map(width).collect();
+        for pair in widths[..7].windows(2) {
+            assert!(pair[1] < pair[0] / 1.3, "{measure:?}: {widths:?}");
+        }
+    }
+}
+
+#[test]
+fn no_row_is_nearer_than_its_radius_allows() {
+    for measure in MEASURES {
+        for kind in KINDS {
+            for (least, nearest) in run(96, 4, measure, kind, 0.9).least {
+                assert!(
+                    f64::from(least) <= nearest + 1e-6 * nearest.abs(),
+                    "{measure:?}, {kind:?}: {least} above {nearest}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn kernels_give_the_same_bounds() {
+    let mut rng = fastrand::Rng::with_seed(5);
+    for (dim, bits) in [(3, 1), (7, 8), (100, 3), (385, 5), (768, 4)] {
+        let coder = Coder::new(dim, bits, Measure::L2).unwrap();
+        let centroid: Vec<f32> = (0..dim).map(|_| normal(&mut rng)).collect();
+        let (centre, mut block) = (coder.centre(&centroid), Block::default());
+        for _ in 0..9 {
+            let v: Vec<f32> = (0..dim).map(|_| normal(&mut rng)).collect();
+            coder.encode(&centre, &v, &mut block);
+        }
+        let mut bytes = Vec::new();
+        block.write(&mut bytes);
+        let q: Vec<f32> = (0..dim).map(|_| normal(&mut rng)).collect();
+        let of = |kind| {
+            let mut bounds = Vec::new();
+            let mut query = Query::with_kernel(&coder, &q, Kernel::of(kind)?);
+            let spot = query.spot(Measure::L2, &centroid);
+            assert!(query.estimate(&coder, spot, &bytes, 9, 2.0, &mut bounds));
+            Some(bounds)
+        };
+        let reference = of(KernelKind::Scalar).unwrap();
+        for kind in [KernelKind::Avx2, KernelKind::Avx512] {
+            if let Some(bounds) = of(kind) {
+                assert_eq!(bounds, reference, "{kind:?}, {dim} dimensions, {bits} bits");
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_equal_rows_and_wrong_lengths_do_no_harm() {
+    let coder = Coder::new(10, 4, Measure::L2).unwrap();
+    let centroid = vec![1.0; 10];
+    let (centre, mut block) = (coder.centre(&centroid), Block::default());
+    coder.encode(&centre, &centroid, &mut block);
+    coder.encode(&centre, &[0.0; 10], &mut block);
+    let mut bytes = Vec::new();
+    block.write(&mut bytes);
+    let mut query = Query::new(&coder, &[0.0; 10]);
+    let (spot, mut bounds) = (query.spot(Measure::L2, &centroid), Vec::new());
+    assert!(query.estimate(&coder, spot, &bytes, 2, 3.0, &mut bounds));
+    assert!(
+        (bounds[0].estimate - 10.0).abs() < 1e-3,
+        "a row at the centroid is known exactly: {bounds:?}"
+    );
+    assert!(bounds[0].error < 1e-2 && bounds[1].lower() <= 0.0 && bounds[1].upper() >= 0.0);
+    for (cut, rows) in [(1, 2), (0, 1), (0, 3)] {
+        let short = &bytes[..bytes.len() - cut];
+        assert!(!query.estimate(&coder, spot, short, rows, 3.0, &mut bounds));
+    }
+    assert!(Coder::new(10, 0, Measure::L2).is_none() && Coder::new(10, 9, Measure::L2).is_none());
+    assert!(Coder::new(0, 4, Measure::L2).is_none());
+}

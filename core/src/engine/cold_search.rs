@@ -1,0 +1,368 @@
+//! A bounded search of the cold tier: choose partitions, estimate by codes, read only what may still be an answer.
+//!
+//! 1. Partitions are ranked by their centroids; [`probing`](super::probing) says how many of them to look at.
+//! 2. Round one reads what is not at hand of their codes. Blocks without codes are read and compared whole.
+//! 3. Every row gets a lower and an upper bound. The k-th smallest of the upper bounds, of exact distances of hot rows where there are
+//!    such, is the bar: a row whose lower bound lies above it is no answer. A partition whose every row lies above it is passed over.
+//! 4. Round two reads the rows that are left, the best first as far as the budget goes, and compares them exactly.
+//!
+//! The answer is proven when every row that was not compared lay above the bar, those of partitions that were not probed by the radius
+//! of their partition.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use aether_codes::least;
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use super::cold::{ColdView, Place, ReadCost, Segment};
+use super::cold_scan::{Best, Blocks, ColdScan, Job, Seen, Task, WantedGroup, whole_blocks};
+use super::estimate::{Pages, Prepared};
+use super::inner::Inner;
+use super::types::Cut;
+use crate::error::{Error, Result};
+use crate::id::Row;
+use crate::role::Neighbor;
+use crate::segment::CodePage;
+
+/// Floats of codes that are estimated on the caller's own thread: about 200 microseconds of work.
+const INLINE_CODES: u64 = 4 << 20;
+
+/// How far to go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Reach {
+    /// Every partition.
+    All,
+    /// The nearest partitions that hold a share of the rows.
+    Share(f64),
+    /// The nearest partitions that should hold a share of the answers.
+    Recall(f64),
+}
+
+/// What a bounded search is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Bounded<'a> {
+    pub(super) reach: Reach,
+    /// Standard deviations of the bounds.
+    pub(super) deviations: f32,
+    pub(super) read_budget: u64,
+    pub(super) deadline: Instant,
+    /// The answers of the hot tier.
+    pub(super) hot: &'a [Neighbor],
+    pub(super) most: usize,
+}
+
+/// A row that may be an answer.
+#[derive(Clone, Debug)]
+struct Maybe {
+    lower: f32,
+    estimate: f32,
+    row: Row,
+    partition: u32,
+    segment: Arc<Segment>,
+    block: usize,
+    place: usize,
+}
+
+/// The part of the work that needs no I/O.
+struct Estimating {
+    seen: Seen,
+    view: Arc<ColdView>,
+    /// Probed partitions, the most promising first, with their ranks.
+    probed: Vec<(f32, u32)>,
+    pages: Pages,
+    deviations: f32,
+    /// Rows found hot: a copy in a segment must not count twice.
+    hot: HashSet<Row>,
+    /// Upper bounds.
+    best: Best,
+}
+
+impl Estimating {
+    /// Every row that may be an answer, the best estimate first; how many were estimated; the bar.
+    fn run(mut self) -> Result<(Vec<Maybe>, u64, f32)> {
+        let (seen, view) = (&self.seen, &self.view);
+        let query = &seen.request.vector;
+        let (coders, metric) = (&seen.inner.coders, seen.inner.metric);
+        let mut prepared = Prepared::new(coders, query, self.deviations);
+        let norm = metric.norm_of(query);
+        let mut maybe = Vec::new();
+        let mut estimated = 0;
+        for (rank, partition) in &self.probed {
+            let Some(cell) = view.cell(*partition) else {
+                continue;
+            };
+            if least(coders.measure(), norm, *rank, cell.radius) > self.best.bar() {
+                continue;
+            }
+            for place in &cell.places {
+                let (segment, directory) = (&place.segment, &place.segment.directory);
+                let page = (segment.id.0, directory.page_of(place.block));
+                let Some(page) = self.pages.get(&page).filter(|_| directory.code_bits > 0) else {
+                    continue;
+                };
+                let block = segment.block(place.block)?;
+                let (rows, codes) = page.block(directory, block)?;
+                let bounds = prepared.bounds(view, place, codes)?;
+                estimated += bounds.len() as u64;
+                let mut bar = self.best.bar();
+                for (at, bound) in bounds.iter().enumerate() {
+                    if bound.lower() > bar {
+                        continue;
+                    }
+                    let Some(row) = rows.get(at) else { continue };
+                    let ordinal = block.first_ordinal + at as u32;
+                    if self.hot.contains(&row) || seen.hides(segment, ordinal, row) {
+                        continue;
+                    }
+                    self.best.offer(Neighbor {
+                        row,
+                        distance: bound.upper(),
+                    });
+                    bar = self.best.bar();
+                    maybe.push(Maybe {
+                        lower: bound.lower(),
+                        estimate: bound.estimate,
+                        row,
+                        partition: *partition,
+                        segment: segment.clone(),
+                        block: place.block,
+                        place: at,
+                    });
+                }
+            }
+        }
+        let bar = self.best.bar();
+        maybe.retain(|m| m.lower <= bar);
+        maybe.sort_unstable_by(|a, b| a.estimate.total_cmp(&b.estimate).then(a.row.cmp(&b.row)));
+        Ok((maybe, estimated, bar))
+    }
+}
+
+/// A read of pages: segment, pages, what came.
+type PagesRead = (Arc<Segment>, Vec<u32>, Result<(Vec<CodePage>, ReadCost)>);
+
+impl Inner {
+    /// Searches the nearest partitions.
+    pub(super) async fn search_codes(
+        self: &Arc<Self>,
+        view: &Arc<ColdView>,
+        seen: &Seen,
+        asked: &Bounded<'_>,
+    ) -> Result<ColdScan> {
+        let mut scan = ColdScan::default();
+        let mut ranked = view.ranked(&seen.request.vector);
+        let reach = self.reach(view, &ranked, asked.reach);
+        let beyond = ranked.split_off(reach);
+        let mut best = Best::new(asked.most);
+        let (pages, whole) = self.gather(view, &ranked, asked, &mut scan).await?;
+        let jobs = whole_blocks(whole)?;
+        if !jobs.is_empty() {
+            let deadline = asked.deadline;
+            (self.run_jobs(jobs, seen, deadline, &mut best, &mut scan)).await;
+        }
+        let mut uppers = best.clone();
+        asked.hot.iter().for_each(|n| uppers.offer(*n));
+        let codes: u64 = (ranked.iter())
+            .filter_map(|(_, p)| view.cell(*p))
+            .map(|c| c.rows * self.dim as u64)
+            .sum();
+        let estimating = Estimating {
+            seen: seen.clone(),
+            view: view.clone(),
+            probed: ranked,
+            pages,
+            deviations: asked.deviations,
+            hot: asked.hot.iter().map(|n| n.row).collect(),
+            best: uppers,
+        };
+        let probed = estimating.probed.len();
+        let (maybe, estimated, bar) = if codes <= INLINE_CODES {
+            estimating.run()?
+        } else {
+            tokio::task::spawn_blocking(move || estimating.run())
+                .await
+                .map_err(Error::task)??
+        };
+        scan.estimated = estimated;
+        let (norm, measure) = (
+            self.metric.norm_of(&seen.request.vector),
+            self.coders.measure(),
+        );
+        let radius = |p: u32| view.cell(p).map_or(0.0, |c| c.radius);
+        let all_above = (beyond.iter()).all(|(r, p)| least(measure, norm, *r, radius(*p)) > bar);
+
+        let jobs = self.exact_jobs(&maybe, asked.read_budget, &mut scan)?;
+        (self.run_jobs(jobs, seen, asked.deadline, &mut best, &mut scan)).await;
+        scan.proven = all_above && scan.cuts.is_empty();
+        scan.full = bar.is_finite();
+        scan.probed = probed - scan.unread.len().min(probed);
+        scan.partitions = maybe.into_iter().map(|m| (m.row, m.partition)).collect();
+        scan.found = best.into_vec();
+        Ok(scan)
+    }
+
+    /// How many of the ranked partitions to look at.
+    fn reach(&self, view: &ColdView, ranked: &[(f32, u32)], reach: Reach) -> usize {
+        let config = &self.config.search;
+        let rows_of = |p: u32| view.cell(p).map_or(0, |c| c.rows);
+        let fewest = config.probe_min.min(ranked.len());
+        let share = |share: f64| {
+            let total: u64 = ranked.iter().map(|(_, p)| rows_of(*p)).sum();
+            let (wanted, mut rows) = ((total as f64 * share).ceil() as u64, 0);
+            let enough = |(_, p): &(f32, u32)| {
+                rows += rows_of(*p);
+                rows >= wanted
+            };
+            ranked
+                .iter()
+                .position(enough)
+                .map_or(ranked.len(), |i| i + 1)
+        };
+        match reach {
+            Reach::All => ranked.len(),
+            Reach::Share(s) => share(s).max(fewest),
+            Reach::Recall(r) => (self.probing.reach(ranked, rows_of, r))
+                .unwrap_or_else(|| share(config.probe))
+                .max(fewest),
+        }
+    }
+
+    /// The codes of the probed partitions, from RAM or read now, and the blocks that have none.
+    async fn gather(
+        self: &Arc<Self>,
+        view: &ColdView,
+        probed: &[(f32, u32)],
+        asked: &Bounded<'_>,
+        scan: &mut ColdScan,
+    ) -> Result<(Pages, Vec<Blocks>)> {
+        let mut pages = Pages::new();
+        let mut whole: BTreeMap<u64, Blocks> = BTreeMap::new();
+        let mut missing: BTreeMap<u64, (Arc<Segment>, BTreeSet<u32>)> = BTreeMap::new();
+        for Place { segment, block } in
+            (probed.iter().filter_map(|(_, p)| view.cell(*p))).flat_map(|c| &c.places)
+        {
+            if segment.directory.code_bits == 0 {
+                let blocks = whole.entry(segment.id.0);
+                blocks
+                    .or_insert_with(|| (segment.clone(), Vec::new()))
+                    .1
+                    .push(*block);
+                continue;
+            }
+            let page = segment.directory.page_of(*block);
+            let key = (segment.id.0, page);
+            if pages.contains_key(&key) {
+                continue;
+            }
+            if let Some(at_hand) = self.blocks.codes_at_hand(segment, page) {
+                pages.insert(key, at_hand);
+            } else {
+                let wanted = missing.entry(segment.id.0);
+                let wanted = wanted.or_insert_with(|| (segment.clone(), BTreeSet::new()));
+                wanted.1.insert(page);
+            }
+        }
+        if !missing.is_empty() {
+            self.read_pages(missing, asked.deadline, &mut pages, scan)
+                .await;
+        }
+        let mut whole: Vec<Blocks> = whole.into_values().collect();
+        whole
+            .iter_mut()
+            .for_each(|(_, blocks)| blocks.sort_unstable());
+        Ok((pages, whole))
+    }
+
+    /// Reads pages of codes, those of a segment in one request; what cannot be read is noted in `scan`.
+    async fn read_pages(
+        self: &Arc<Self>,
+        missing: BTreeMap<u64, (Arc<Segment>, BTreeSet<u32>)>,
+        deadline: Instant,
+        pages: &mut Pages,
+        scan: &mut ColdScan,
+    ) {
+        let mut pending: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+        for (segment, wanted) in missing.values() {
+            let blocks = wanted
+                .iter()
+                .flat_map(|p| segment.directory.page_blocks(*p));
+            let partitions = blocks.filter_map(|b| segment.directory.blocks.get(b));
+            pending.insert(segment.id.0, partitions.map(|b| b.partition).collect());
+        }
+        let reads = missing.into_values().map(|(segment, wanted)| {
+            let inner = self.clone();
+            async move {
+                let wanted: Vec<u32> = wanted.into_iter().collect();
+                let mut cost = ReadCost::default();
+                let read = inner.blocks.read_codes(&segment, &wanted, &mut cost).await;
+                let result: PagesRead = (segment, wanted, read.map(|r| (r, cost)));
+                result
+            }
+        });
+        let mut running = futures::stream::iter(reads).buffer_unordered(self.config.search.reads);
+        loop {
+            match tokio::time::timeout_at(deadline, running.next()).await {
+                Ok(None) => break,
+                Ok(Some((segment, wanted, Ok((read, cost))))) => {
+                    pending.remove(&segment.id.0);
+                    scan.cost.requests += cost.requests;
+                    scan.cost.bytes += cost.bytes;
+                    let keys = wanted.into_iter().map(|p| (segment.id.0, p));
+                    pages.extend(keys.zip(read));
+                }
+                Ok(Some((segment, _, Err(error)))) => scan.unreachable(segment.id.0, &error),
+                Err(_) => {
+                    let missed: BTreeSet<&u32> = pending.values().flatten().collect();
+                    scan.cuts.push(Cut::Deadline {
+                        partitions: missed.len(),
+                    });
+                    break;
+                }
+            }
+        }
+        scan.unread.extend(pending.into_values().flatten());
+    }
+
+    /// The reads of the rows that may be answers, the best first as far as the budget goes.
+    fn exact_jobs(&self, maybe: &[Maybe], budget: u64, scan: &mut ColdScan) -> Result<Vec<Job>> {
+        let mut segments: BTreeMap<u64, (Arc<Segment>, BTreeMap<u32, WantedGroup>, BTreeSet<u32>)> =
+            BTreeMap::new();
+        let (mut bytes, mut left_out) = (0, 0);
+        for m in maybe {
+            let directory = &m.segment.directory;
+            let block = m.segment.block(m.block)?;
+            let group = directory.group_of(block, m.place).ok_or_else(|| {
+                Error::internal(format!("place {} of a block has no group", m.place))
+            })?;
+            let in_group = m.place - group.first_place as usize;
+            let wanted = segments.entry(m.segment.id.0);
+            let wanted =
+                wanted.or_insert_with(|| (m.segment.clone(), BTreeMap::new(), BTreeSet::new()));
+            if !wanted.1.contains_key(&group.number) {
+                let more = group.range.end - group.range.start;
+                if bytes + more > budget {
+                    left_out += 1;
+                    continue;
+                }
+                bytes += more;
+            }
+            let number = group.number;
+            let rows = wanted.1.entry(number);
+            let rows = rows.or_insert_with(|| (m.block, group, Vec::new()));
+            rows.2.push((m.row, in_group));
+            wanted.2.insert(m.partition);
+        }
+        if left_out > 0 {
+            scan.cuts.push(Cut::ReadBudget { rows: left_out });
+        }
+        let job = |(segment, groups, partitions): (_, BTreeMap<u32, WantedGroup>, _)| Job {
+            segment,
+            task: Task::Groups(groups.into_values().collect()),
+            partitions,
+        };
+        let wanted = segments.into_values().filter(|s| !s.1.is_empty());
+        Ok(wanted.map(job).collect())
+    }
+}

@@ -1,0 +1,112 @@
+//! Codes of a memory: how they are made, and what they say of the blocks that a search probes.
+
+use std::sync::OnceLock;
+
+use aether_codes::{Bounds, Coder, Measure, Query, Spot};
+use hashbrown::HashMap;
+
+use super::cold::{ColdView, Place};
+use crate::error::{Error, Result};
+use crate::segment::{Centroids, CodePage, coder, measure};
+use crate::vector::Metric;
+
+/// Coders of every number of bits, made when first needed: segments keep the bits they were written with.
+#[derive(Debug)]
+pub(crate) struct Coders {
+    dim: usize,
+    metric: Metric,
+    made: [OnceLock<Coder>; 9],
+}
+
+impl Coders {
+    pub(crate) fn new(dim: usize, metric: Metric) -> Self {
+        Self {
+            dim,
+            metric,
+            made: Default::default(),
+        }
+    }
+
+    /// The coder of so many bits.
+    pub(crate) fn get(&self, bits: u8) -> Result<&Coder> {
+        let place = self.made.get(usize::from(bits));
+        let place = place.ok_or_else(|| Error::internal("codes of more than eight bits"))?;
+        if let Some(made) = place.get() {
+            return Ok(made);
+        }
+        let made = coder(self.dim, bits, self.metric)?;
+        Ok(place.get_or_init(|| made))
+    }
+
+    pub(crate) fn measure(&self) -> Measure {
+        measure(self.metric)
+    }
+}
+
+/// One query, prepared for the codes of every number of bits it meets.
+#[derive(Debug)]
+pub(super) struct Prepared<'a> {
+    coders: &'a Coders,
+    vector: &'a [f32],
+    /// Standard deviations of the bounds.
+    deviations: f32,
+    /// By bits.
+    made: [Option<Query>; 9],
+    /// The partition looked at last.
+    spot: Option<(u32, Spot)>,
+    bounds: Vec<Bounds>,
+}
+
+impl<'a> Prepared<'a> {
+    pub(super) fn new(coders: &'a Coders, vector: &'a [f32], deviations: f32) -> Self {
+        Self {
+            coders,
+            vector,
+            deviations,
+            made: Default::default(),
+            spot: None,
+            bounds: Vec::new(),
+        }
+    }
+
+    /// The bounds of every row of a block, in order.
+    pub(super) fn bounds(
+        &mut self,
+        view: &ColdView,
+        place: &Place,
+        codes: &[u8],
+    ) -> Result<&[Bounds]> {
+        let directory = &place.segment.directory;
+        let block = place.segment.block(place.block)?;
+        let coder = self.coders.get(directory.code_bits)?;
+        let made = (self.made.get_mut(usize::from(coder.bits())))
+            .ok_or_else(|| Error::internal("codes of more than eight bits"))?;
+        let query = made.get_or_insert_with(|| Query::new(coder, self.vector));
+        let spot = match self.spot {
+            Some((partition, spot)) if partition == block.partition => spot,
+            _ => {
+                let centroid = view.centroid(block.partition).ok_or_else(|| {
+                    Error::corrupt(format!("partition {} has no centroid", block.partition))
+                        .with("segment", place.segment.id)
+                })?;
+                query.spot(self.coders.measure(), centroid)
+            }
+        };
+        self.spot = Some((block.partition, spot));
+        self.bounds.clear();
+        let (rows, deviations) = (block.rows as usize, self.deviations);
+        if !query.estimate(coder, spot, codes, rows, deviations, &mut self.bounds) {
+            return Err(Error::corrupt(format!(
+                "segment codes: expected {} bytes for {rows} rows of {} bits, got {}",
+                rows * coder.row_bytes(),
+                coder.bits(),
+                codes.len()
+            ))
+            .with("segment", place.segment.id));
+        }
+        Ok(&self.bounds)
+    }
+}
+
+/// The pages of codes that a search looks at, by segment and page.
+pub(super) type Pages = HashMap<(u64, u32), CodePage>;

@@ -1,0 +1,260 @@
+//! How many partitions a bounded search looks at, learned from searches whose true answers are known.
+//!
+//! Partitions are ranked by their centroids. Of a partition only its *lag* is known beforehand: how far its rank lies behind the first one,
+//! in units of how far the mean lies behind. From searches of every partition we learn how many true answers a row of each lag gives;
+//! such rates fall with the lag, and are made to (pool adjacent violators, Ayer et al. 1955). A search then takes partitions, the most
+//! promising first, until they are expected to hold the share of the answers that was asked for. Queries whose neighbours are
+//! scattered have many partitions of little lag, and so are given more of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Classes of lag: so many to one unit, and one for all beyond.
+const CLASSES: usize = 64;
+/// Comparisons before what was learned is trusted.
+const LEARNED_MIN: u64 = 24;
+/// What an earlier comparison counts for beside the next: the last few hundred matter.
+const FADING: f64 = 0.997;
+/// Of the answers that may be missed, the share that probing may miss: the rest is left to chance.
+const ALLOWED: f64 = 0.7;
+
+#[derive(Clone, Debug)]
+struct Learned {
+    comparisons: u64,
+    rows: [f64; CLASSES],
+    answers: [f64; CLASSES],
+    found: f64,
+    wanted: f64,
+}
+
+impl Default for Learned {
+    fn default() -> Self {
+        Self {
+            comparisons: 0,
+            rows: [0.0; CLASSES],
+            answers: [0.0; CLASSES],
+            found: 0.0,
+            wanted: 0.0,
+        }
+    }
+}
+
+/// What was learned of the answers' whereabouts.
+#[derive(Debug, Default)]
+pub(crate) struct Probing {
+    learned: Mutex<Learned>,
+    /// Whether a search is being compared: one at a time.
+    comparing: Arc<AtomicBool>,
+    /// No comparison begins before.
+    not_before: Mutex<Option<Instant>>,
+}
+
+/// The right to compare.
+#[derive(Debug)]
+pub(crate) struct Comparing(Arc<AtomicBool>);
+
+impl Drop for Comparing {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// The class of lag of each ranked partition; ranks ascend.
+fn classes(ranked: &[(f32, u32)]) -> impl Iterator<Item = usize> + '_ {
+    let first = ranked.first().map_or(0.0, |r| f64::from(r.0));
+    let sum: f64 = ranked.iter().map(|r| f64::from(r.0) - first).sum();
+    let unit = sum / ranked.len().max(1) as f64;
+    ranked.iter().map(move |r| {
+        let lag = if unit > 0.0 {
+            (f64::from(r.0) - first) / unit
+        } else {
+            0.0
+        };
+        ((lag * CLASSES as f64) as usize).min(CLASSES - 1)
+    })
+}
+
+impl Learned {
+    /// Answers to a row of each class, never rising with the lag.
+    fn rates(&self) -> [f64; CLASSES] {
+        let all: f64 = self.rows.iter().sum();
+        // One answer spread over all rows: what was not seen yet is not impossible.
+        let doubt = 1.0 / all.max(1.0);
+        let mut pools: Vec<(f64, f64, usize)> = Vec::with_capacity(CLASSES);
+        for (answers, rows) in self.answers.iter().zip(&self.rows) {
+            pools.push((answers + doubt * rows, rows + 1e-9, 1));
+            while let [.., a, b] = pools[..]
+                && a.0 / a.1 < b.0 / b.1
+            {
+                pools.truncate(pools.len() - 2);
+                pools.push((a.0 + b.0, a.1 + b.1, a.2 + b.2));
+            }
+        }
+        let mut rates = [0.0; CLASSES];
+        let each = (pools.iter()).flat_map(|(a, r, n)| std::iter::repeat_n(a / r, *n));
+        rates.iter_mut().zip(each).for_each(|(rate, r)| *rate = r);
+        rates
+    }
+}
+
+impl Probing {
+    /// How many of the ranked partitions are expected to hold a share `recall` of the answers; `None` while too little is known.
+    pub(crate) fn reach(
+        &self,
+        ranked: &[(f32, u32)],
+        rows_of: impl Fn(u32) -> u64,
+        recall: f64,
+    ) -> Option<usize> {
+        let rates = {
+            let learned = self.learned.lock();
+            if learned.comparisons < LEARNED_MIN {
+                return None;
+            }
+            learned.rates()
+        };
+        let expected: Vec<f64> = (classes(ranked).zip(ranked))
+            .map(|(class, (_, p))| rates[class] * rows_of(*p) as f64)
+            .collect();
+        let aim = 1.0 - (1.0 - recall) * ALLOWED;
+        let wanted = aim * expected.iter().sum::<f64>();
+        let mut so_far = 0.0;
+        let enough = |e: &f64| {
+            so_far += e;
+            so_far >= wanted
+        };
+        Some(
+            expected
+                .iter()
+                .position(enough)
+                .map_or(ranked.len(), |i| i + 1),
+        )
+    }
+
+    /// Learns from a search of every partition: in which partitions its cold answers lay.
+    pub(crate) fn learn(
+        &self,
+        ranked: &[(f32, u32)],
+        rows_of: impl Fn(u32) -> u64,
+        answers: &[u32],
+    ) {
+        let mut learned = self.learned.lock();
+        learned.comparisons += 1;
+        let old = learned.rows.iter_mut().map(|x| *x *= FADING).count();
+        debug_assert_eq!(old, CLASSES);
+        learned.answers.iter_mut().for_each(|x| *x *= FADING);
+        for (class, (_, partition)) in classes(ranked).zip(ranked) {
+            learned.rows[class] += rows_of(*partition) as f64;
+            let here = answers.iter().filter(|p| *p == partition).count();
+            learned.answers[class] += here as f64;
+        }
+    }
+
+    /// Notes how many of the true answers a bounded search had found.
+    pub(crate) fn note_recall(&self, found: usize, wanted: usize) {
+        let mut learned = self.learned.lock();
+        learned.found = learned.found * FADING + found as f64;
+        learned.wanted = learned.wanted * FADING + wanted as f64;
+        if learned.wanted > 0.0 {
+            metrics::gauge!("aether_bounded_recall").set(learned.found / learned.wanted);
+        }
+    }
+
+    /// The right to compare, unless another has it.
+    pub(crate) fn begin(&self) -> Option<Comparing> {
+        if self.not_before.lock().is_some_and(|t| Instant::now() < t) {
+            return None;
+        }
+        let busy = self.comparing.swap(true, Ordering::Acquire);
+        (!busy).then(|| Comparing(self.comparing.clone()))
+    }
+
+    /// After a comparison that took so long the next one waits, so that comparing never takes more than a twentieth of a processor; half
+    /// of one while little is known.
+    pub(crate) fn rest(&self, took: Duration) {
+        let times = if self.is_new() { 1 } else { 20 };
+        *self.not_before.lock() = Some(Instant::now() + took.saturating_mul(times));
+    }
+
+    /// Whether too little is known yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.learned.lock().comparisons < LEARNED_MIN * 2
+    }
+
+    /// Share of the true answers that bounded searches found.
+    pub(crate) fn recall(&self) -> Option<f64> {
+        let learned = self.learned.lock();
+        (learned.wanted > 0.0).then(|| learned.found / learned.wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ranks of 200 partitions and the partitions of ten answers, which thin out by `slope` with the rank.
+    fn case(rng: &mut fastrand::Rng, slope: f64) -> (Vec<(f32, u32)>, Vec<u32>) {
+        let ranked: Vec<(f32, u32)> = (0..200u32).map(|p| (1.0 + p as f32 / 100.0, p)).collect();
+        let lag = |rng: &mut fastrand::Rng| (-(1.0 - rng.f64()).ln() * slope * 200.0) as u32;
+        let answers = (0..10).map(|_| lag(rng).min(199)).collect();
+        (ranked, answers)
+    }
+
+    #[test]
+    fn the_reach_holds_the_share_asked_for_and_not_much_more() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let probing = Probing::default();
+        let (ranked, _) = case(&mut rng, 0.05);
+        assert_eq!(
+            probing.reach(&ranked, |_| 50, 0.9),
+            None,
+            "nothing is known"
+        );
+        for _ in 0..200 {
+            let (ranked, answers) = case(&mut rng, 0.05);
+            probing.learn(&ranked, |_| 50, &answers);
+        }
+        for recall in [0.8, 0.9, 0.95, 0.99] {
+            let reach = probing.reach(&ranked, |_| 50, recall).unwrap();
+            let (mut found, mut wanted) = (0, 0);
+            for _ in 0..300 {
+                let (_, answers) = case(&mut rng, 0.05);
+                wanted += answers.len();
+                found += answers.iter().filter(|p| (**p as usize) < reach).count();
+            }
+            let got = f64::from(found as u32) / wanted as f64;
+            assert!(
+                got >= recall - 0.02,
+                "{recall}: {got} in {reach} partitions"
+            );
+            // Exponential: a share r lies within -ln(1 - r) slopes of ten partitions; the margin and the classes add a few.
+            let ideal = -(1.0 - recall).ln() * 10.0;
+            assert!(
+                (reach as f64) < ideal * 1.5 + 6.0,
+                "{recall}: {reach} partitions, ideal {ideal}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_scattered_query_is_given_more() {
+        let mut rng = fastrand::Rng::with_seed(4);
+        let probing = Probing::default();
+        for _ in 0..100 {
+            let (ranked, answers) = case(&mut rng, 0.05);
+            probing.learn(&ranked, |_| 50, &answers);
+        }
+        let (ranked, _) = case(&mut rng, 0.05);
+        // Half of its partitions are nearly as near as the first.
+        let scattered: Vec<(f32, u32)> = ranked
+            .iter()
+            .map(|(r, p)| (r.max(2.0) - 0.001 * (200 - p) as f32, *p))
+            .collect();
+        let usual = probing.reach(&ranked, |_| 50, 0.95).unwrap();
+        let more = probing.reach(&scattered, |_| 50, 0.95).unwrap();
+        assert!(more > usual, "{more} and {usual}");
+    }
+}
