@@ -220,7 +220,9 @@ impl Inner {
         most: usize,
     ) -> Result<Scored> {
         let mut cost = ReadCost::default();
-        let mut wanted: Vec<(usize, Group, Option<Vec<(Row, usize)>>)> = Vec::new();
+        /// A group of a block, and the rows of it that are asked for; all where none are named.
+        type Wanted = (usize, Group, Option<Vec<(Row, usize)>>);
+        let mut wanted: Vec<Wanted> = Vec::new();
         match task {
             Task::Groups(groups) => {
                 wanted.extend(groups.into_iter().map(|(b, g, rows)| (b, g, Some(rows))));

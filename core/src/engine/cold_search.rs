@@ -327,8 +327,9 @@ impl Inner {
 
     /// The reads of the rows that may be answers, the best first as far as the budget goes.
     fn exact_jobs(&self, maybe: &[Maybe], budget: u64, scan: &mut ColdScan) -> Result<Vec<Job>> {
-        let mut segments: BTreeMap<u64, (Arc<Segment>, BTreeMap<u32, WantedGroup>, BTreeSet<u32>)> =
-            BTreeMap::new();
+        /// Groups by their numbers, and the partitions that they are of.
+        type Reads = (Arc<Segment>, BTreeMap<u32, WantedGroup>, BTreeSet<u32>);
+        let mut segments: BTreeMap<u64, Reads> = BTreeMap::new();
         let (mut bytes, mut left_out) = (0, 0);
         for m in maybe {
             let directory = &m.segment.directory;
