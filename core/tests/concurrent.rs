@@ -20,7 +20,7 @@ use common::{DIM, Settings, World};
 const WRITERS: u64 = 3;
 const IDS_EACH: u64 = 120;
 const ROUNDS: u64 = 150;
-/// Moves of each mover: there is no compaction here, so every demotion leaves a small segment that each search reads.
+/// Moves of each mover.
 const MOVES: u64 = 300;
 
 /// What is known of an id: its version, if it lives, and how often it began or ended to be written.
@@ -72,12 +72,13 @@ async fn shuffle(memory: Memory, seed: u64, moved: Arc<AtomicU64>) {
         let ids: Vec<PointId> = (0..rng.u64(1..40))
             .map(|_| PointId::Int(rng.u64(..WRITERS) * 1000 + rng.u64(..IDS_EACH)))
             .collect();
-        let n = match rng.u8(..5) {
+        let n = match rng.u8(..6) {
             0 | 1 => memory.demote(&ids).await.unwrap(),
             2 | 3 => memory.promote(&ids).await.unwrap(),
+            4 => memory.compact().await.unwrap().rows as usize,
             _ => {
                 let report = memory.tick().await.unwrap();
-                report.demoted + report.promoted
+                report.demoted + report.promoted + report.compacted
             }
         };
         moved.fetch_add(n as u64, SeqCst);
@@ -169,6 +170,8 @@ fn run(seed: u64) {
             insert_wait: "2ms",
             hot: "fake",
             flux: "batch_rows = 20\nsample = 32",
+            // Steps of 64 rows, as often as they like; what is not needed goes as soon as no search reads it.
+            compaction: "ratio = 3\nsegment_bytes = \"4KiB\"\nrate = \"0B\"\npatience = \"0s\"\ngrace = \"0s\"",
             ..Settings::default()
         });
         let memory = world.open().await;
@@ -206,6 +209,14 @@ fn run(seed: u64) {
         assert_eq!(memory.stats().points as usize, live);
         assert!(compared > 1000, "{compared} settled points compared");
         assert!(moved.load(SeqCst) > 100, "{moved:?} rows moved");
+        let stats = memory.stats();
+        assert!(stats.counted.compactions > 20, "{stats:#?}");
+        assert!(stats.counted.blobs_swept > 20, "{stats:#?}");
+        memory.compact().await.unwrap();
+        while memory.stats().garbage > 0 {
+            memory.tick().await.unwrap();
+        }
+        assert_eq!(world.cold.blobs().len() as u64, memory.stats().segments);
         memory.close().await.unwrap();
         world.check_clean().await;
     });

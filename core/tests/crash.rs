@@ -27,6 +27,8 @@ fn settings() -> Settings {
         memory: FLUSH,
         flux: "batch_rows = 12\nsample = 16",
         search: "probe_min = 1",
+        // Steps of 12 rows, so that compactions are cut between two of them.
+        compaction: "ratio = 3\nsegment_bytes = \"4KiB\"\ngrace = \"4s\"\nenabled = true",
         ..Settings::default()
     }
 }
@@ -72,12 +74,16 @@ fn workload() -> Vec<Op> {
         search(5),
         Op::Advance(Duration::from_secs(6)),
         Op::Tick,
+        Op::Compact,
         Op::Delete(ids(100..110)),
         Op::Upsert(some(110..115, 6)),
         Op::Advance(Duration::from_secs(36)),
         Op::Tick,
         Op::Reopen,
         Op::Promote(ids(120..124)),
+        Op::Compact,
+        Op::Advance(Duration::from_secs(5)),
+        Op::Tick,
         Op::Pin(ids(20..21), false),
         search(7),
     ]

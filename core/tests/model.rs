@@ -66,6 +66,8 @@ fn settings(metric: Metric, hot: &'static str) -> Settings {
         memory: FLUSH,
         flux: "batch_rows = 40\nsample = 32",
         search: "probe_min = 2",
+        // Steps of 64 rows: most compactions take several.
+        compaction: "ratio = 4\nsegment_bytes = \"4KiB\"\ngrace = \"8s\"",
         ..Settings::default()
     }
 }
@@ -86,6 +88,8 @@ fn assert_lively(run: &Run, crashes: usize) {
     assert!(run.moved > 100, "{} rows moved by hand", run.moved);
     assert!(run.cold_hits > 100, "{} cold hits", run.cold_hits);
     assert!(stats.puts > 20, "{stats:?}");
+    assert!(run.compacted > 100, "{} rows compacted", run.compacted);
+    assert!(stats.deletes > 20, "{stats:?}");
 }
 
 #[test]

@@ -139,6 +139,24 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
             ),
         ),
         (
+            "compaction",
+            format!(
+                "{} steps, {} rows moved, {} written, {} to go, {} blobs to sweep",
+                c.compactions,
+                c.compacted_rows,
+                output::bytes(c.compacted_bytes),
+                output::bytes(c.compaction_left_bytes),
+                s.garbage
+            ),
+        ),
+        (
+            "amplification",
+            s.write_amplification().map_or_else(
+                || "nothing went cold yet".to_owned(),
+                |x| format!("{x:.2} bytes written for each that went cold"),
+            ),
+        ),
+        (
             "restore queue",
             format!(
                 "{} waiting, {} given up",

@@ -71,7 +71,7 @@ async fn perform(memory: &Memory, op: Op) -> Result<()> {
             Ok(())
         }
         Op::Tick => memory.tick().await.map(drop),
-        Op::Compact => memory.compact().await,
+        Op::Compact => memory.compact().await.map(drop),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A TOML file becomes a checked [`Config`].
 //!
-//! `[memory]`, `[flux]`, `[search]`, `[codes]`, `[remote]`, `[limits]`, `[shadow]` and `[record]` belong to the engine. `[hot]`,
-//! `[cold]`, `[meta]`, `[codec]` and `[policy]` pick a plug-in with `backend = "…"`; their other keys belong to the plug-in.
+//! `[memory]`, `[flux]`, `[compaction]`, `[search]`, `[codes]`, `[remote]`, `[limits]`, `[shadow]` and `[record]` belong to the engine.
+//! `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]` pick a plug-in with `backend = "…"`; their other keys belong to the plug-in.
 //! Environment variables such as `AETHER__HOT__BACKEND=flat` override single keys.
 
 mod nested;
@@ -19,8 +19,8 @@ use toml_edit::{Item, Table, Value};
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
 pub use tables::{
-    CodesConfig, Durability, FluxConfig, LimitsConfig, MemoryConfig, RecordConfig, RemoteConfig,
-    SearchConfig, SearchMode, ShadowConfig,
+    CodesConfig, CompactionConfig, Durability, FluxConfig, LimitsConfig, MemoryConfig,
+    RecordConfig, RemoteConfig, SearchConfig, SearchMode, ShadowConfig,
 };
 pub use units::{ByteSize, Span};
 
@@ -109,6 +109,8 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// `[flux]`.
     pub flux: FluxConfig,
+    /// `[compaction]`.
+    pub compaction: CompactionConfig,
     /// `[search]`.
     pub search: SearchConfig,
     /// `[remote]`.
@@ -157,9 +159,21 @@ const DEFAULTS: [(Role, &str); 5] = [
     (Role::Policy, "flux"),
 ];
 
-const TABLES: [&str; 13] = [
-    "memory", "flux", "search", "codes", "remote", "limits", "shadow", "record", "hot", "cold",
-    "meta", "codec", "policy",
+const TABLES: [&str; 14] = [
+    "memory",
+    "flux",
+    "compaction",
+    "search",
+    "codes",
+    "remote",
+    "limits",
+    "shadow",
+    "record",
+    "hot",
+    "cold",
+    "meta",
+    "codec",
+    "policy",
 ];
 
 impl Default for Config {
@@ -168,6 +182,7 @@ impl Default for Config {
         Self {
             memory: MemoryConfig::default(),
             flux: FluxConfig::default(),
+            compaction: CompactionConfig::default(),
             search: SearchConfig::default(),
             remote: RemoteConfig::default(),
             codes: CodesConfig::default(),
@@ -267,6 +282,7 @@ impl Config {
         };
         let memory: MemoryConfig = take("memory")?.parse()?;
         let flux: FluxConfig = take("flux")?.parse()?;
+        let compaction: CompactionConfig = take("compaction")?.parse()?;
         let search: SearchConfig = take("search")?.parse()?;
         let remote: RemoteConfig = take("remote")?.parse()?;
         let codes: CodesConfig = take("codes")?.parse()?;
@@ -286,6 +302,7 @@ impl Config {
         let config = Self {
             memory,
             flux,
+            compaction,
             search,
             remote,
             codes,
@@ -393,6 +410,20 @@ impl Config {
         check("flux", "restore_queue", f.restore_queue > 0, "at least 1")?;
         check("flux", "restore_tries", f.restore_tries > 0, "at least 1")?;
         check("flux", "event_queue", f.event_queue > 0, "at least 1")?;
+        let c = &self.compaction;
+        check("compaction", "ratio", c.ratio >= 2, "at least 2")?;
+        check(
+            "compaction",
+            "dead_share",
+            finite_in(c.dead_share, 0.05, 1.0),
+            "0.05 to 1.0",
+        )?;
+        check(
+            "compaction",
+            "segment_bytes",
+            (1 << 12..=1 << 30).contains(&c.segment_bytes.0),
+            "\"4KiB\" to \"1GiB\"",
+        )?;
         check(
             "search",
             "probe",
@@ -560,6 +591,7 @@ impl Config {
         let found = match table {
             "memory" => value(&self.memory, key),
             "flux" => value(&self.flux, key),
+            "compaction" => value(&self.compaction, key),
             "search" => value(&self.search, key),
             "remote" => value(&self.remote, key),
             "codes" => value(&self.codes, key),
@@ -572,10 +604,11 @@ impl Config {
 }
 
 /// The engine's own tables and their keys.
-pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 8] {
+pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 9] {
     [
         ("memory", MemoryConfig::OPTIONS),
         ("flux", FluxConfig::OPTIONS),
+        ("compaction", CompactionConfig::OPTIONS),
         ("search", SearchConfig::OPTIONS),
         ("remote", RemoteConfig::OPTIONS),
         ("codes", CodesConfig::OPTIONS),

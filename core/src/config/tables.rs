@@ -149,6 +149,26 @@ table! {
 }
 
 table! {
+    /// `[compaction]`: how the cold tier is kept in order.
+    CompactionConfig {
+        /// Whether segments are merged in the background; by hand, `compact` merges them all the same.
+        enabled: bool = "true", "";
+        /// Segments of about one size that are merged into one of the next level; fewer cost more writing, more cost searches requests.
+        ratio: usize = "8", "segments";
+        /// Share of dead rows at which a segment is written anew without them.
+        dead_share: f64 = "0.4", "share of rows";
+        /// Vector bytes of one segment, before packing; also about the RAM that one step of a compaction takes twice over.
+        segment_bytes: ByteSize = "\"32MiB\"", "bytes";
+        /// Most that is read and written in the background; "0B" sets no limit.
+        rate: ByteSize = "\"64MiB\"", "bytes per second";
+        /// Longest time that the background's next step gives way to searches under way.
+        patience: Span = "\"2s\"", "duration";
+        /// Time for which a blob that is not needed any more is kept: longer than any write of a lost reply may still be on its way.
+        grace: Span = "\"10min\"", "duration";
+    }
+}
+
+table! {
     /// `[search]`: how far and how long a search goes.
     SearchConfig {
         /// Mode of a search that names none: hot-only, bounded or complete.

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Admission {
     places: Semaphore,
+    all: usize,
     waiting: AtomicUsize,
     queue: usize,
 }
@@ -28,6 +29,7 @@ impl Admission {
     pub(crate) fn new(places: usize, queue: usize) -> Self {
         Self {
             places: Semaphore::new(places),
+            all: places,
             waiting: AtomicUsize::new(0),
             queue,
         }
@@ -59,6 +61,11 @@ impl Admission {
                     .with_retry_after(hint),
             ),
         }
+    }
+
+    /// Whether a search is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.places.available_permits() < self.all
     }
 
     /// Searches that wait.

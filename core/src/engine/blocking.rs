@@ -9,7 +9,9 @@ use super::builder::MemoryBuilder;
 use super::memory::Memory;
 use super::snapshot::SnapshotReport;
 use super::stats::Stats;
-use super::types::{Answer, Explained, Parts, Point, Record, SearchRequest, TickReport, Written};
+use super::types::{
+    Answer, Compacted, Explained, Parts, Point, Record, SearchRequest, TickReport, Written,
+};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::PointId;
@@ -84,8 +86,8 @@ impl BlockingMemory {
         explain_by(id: &PointId, policy: &str) -> Option<Explained>;
         /// One turn of the scheduler.
         tick() -> TickReport;
-        /// Reclaims what removed rows left in the hot index.
-        compact() -> ();
+        /// Reclaims what removed rows left, in RAM and in the cold store.
+        compact() -> Compacted;
         /// Copies the whole memory into a new folder.
         snapshot(folder: &Path) -> SnapshotReport;
         /// Says farewell.

@@ -35,7 +35,7 @@ use super::stats::Counts;
 use super::timeline::Timeline;
 use super::turn::{BY_HAND, FluxState};
 use super::types::Mover;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Time};
 use crate::codec::{BlockCodec, Decoders};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -53,8 +53,6 @@ const HOT_SNAPSHOT: &str = "hot.snapshot";
 const PAGE: usize = 2048;
 /// Where blobs of segments live.
 pub(super) const BLOB_PREFIX: &str = "segments/";
-/// A blob that may still be on its way from a lost put is left alone for so long.
-const GARBAGE_GRACE_US: u64 = 600_000_000;
 
 /// Assembles a [`Memory`] from settings and components.
 #[derive(Debug)]
@@ -324,6 +322,8 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
             rng: fastrand::Rng::with_seed(seed),
         }),
         flux: AsyncMutex::new(flux_state),
+        compaction: AsyncMutex::default(),
+        garbage: Mutex::default(),
         gauge: Mutex::new(gauge),
         admission: Admission::new(places, config.search.queue),
         counts,
@@ -512,18 +512,30 @@ impl Inner {
 
     /// Resolves every intent and sweeps blobs that nothing names.
     async fn recover(&self, manifest: &[(SegmentId, Manifest)]) -> Result<()> {
-        let now = self.now().0;
+        let now = self.now();
         let mut intents: Vec<Intent> = Vec::new();
         let mut patient: HashSet<BlobKey> = HashSet::new();
         for (k, v) in collect(&*self.meta, Table::Intents).await? {
             let (intent, since) = decode_intent(&k, &v)?;
-            // A put whose reply was lost may still arrive at a remote store: its note stays until the grace is over.
-            let fresh = now.saturating_sub(since) < GARBAGE_GRACE_US;
-            if intent.kind == IntentKind::Garbage && fresh {
-                patient.insert(intent.blob.clone());
-            } else {
-                intents.push(intent);
+            // A put whose reply was lost may still arrive at a remote store: its note stays until the grace is over, and the running
+            // memory sweeps it then.
+            if intent.kind == IntentKind::Garbage {
+                if now.since(Time(since)) < self.config.compaction.grace.0 {
+                    let mut garbage = self.garbage.lock();
+                    garbage.note(
+                        intent.number,
+                        Time(since),
+                        intent.segment,
+                        intent.blob.clone(),
+                        false,
+                    );
+                    drop(garbage);
+                    patient.insert(intent.blob);
+                    continue;
+                }
+                self.clear_marks(intent.segment).await?;
             }
+            intents.push(intent);
         }
         let named: Vec<(SegmentId, BlobKey)> =
             manifest.iter().map(|(s, m)| (*s, m.blob.clone())).collect();

@@ -66,7 +66,7 @@ pub struct CheckReport {
     pub orphans: u64,
     /// Migrations that a crash left unfinished; the next open resolves them.
     pub intents: u64,
-    /// Blobs of lost puts that wait for their sweep.
+    /// Blobs of lost puts and of compacted segments that wait for their sweep.
     pub garbage: u64,
     /// What is wrong; at most a thousand are listed.
     pub problems: Vec<Problem>,
@@ -279,13 +279,18 @@ impl Checker {
             };
             match intent.kind {
                 IntentKind::Started => self.report.intents += 1,
-                IntentKind::Garbage => self.report.garbage += 1,
+                IntentKind::Garbage => {
+                    self.report.garbage += 1;
+                    // Of a segment that was compacted; the sweep clears them away.
+                    self.dead.retain(|(segment, _)| *segment != intent.segment);
+                }
             }
-            if intent.kind == IntentKind::Started
-                && manifest.iter().any(|(s, _)| *s == intent.segment)
-            {
-                self.report
-                    .problem(intent.segment, "is committed and still has an intent");
+            if manifest.iter().any(|(s, _)| *s == intent.segment) {
+                let problem = match intent.kind {
+                    IntentKind::Started => "is committed and still has an intent",
+                    IntentKind::Garbage => "is committed, and its blob is noted as garbage",
+                };
+                self.report.problem(intent.segment, problem);
             }
             intended.insert(intent.blob.as_str().to_owned());
         }

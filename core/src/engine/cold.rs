@@ -1,6 +1,6 @@
 //! The cold tier in RAM: which segments there are, what is dead in them, and how their blocks are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::id::{BlobKey, Row, SegmentId};
 use crate::partition::Generation;
 use crate::role::{ColdStore, Fidelity};
 use crate::segment::{
-    Block, Centroids, CodePage, Directory, Group, Payloads, parse_end, parse_group, parse_payloads,
+    Block, Centroids, CodePage, Directory, Group, Payloads, SegmentRow, parse_end, parse_group,
+    parse_keys, parse_payloads,
 };
 
 /// A committed segment.
@@ -65,15 +66,51 @@ impl Segment {
         }
     }
 
+    /// Whether a row is marked dead.
+    pub(crate) fn is_dead(&self, ordinal: u32) -> bool {
+        let dead = self.dead.read();
+        let word = dead.0.get(ordinal as usize / 64);
+        word.is_some_and(|w| w >> (ordinal % 64) & 1 == 1)
+    }
+
+    /// The same segment for searches that begin from now on, in which some more rows count as dead: they have moved on. Those that
+    /// began before keep this one.
+    pub(crate) fn without(&self, ordinals: &[u32]) -> Self {
+        let copy = Self {
+            id: self.id,
+            blob: self.blob.clone(),
+            bytes: self.bytes,
+            directory: self.directory.clone(),
+            fidelity: self.fidelity,
+            dead: RwLock::new(self.dead.read().clone()),
+        };
+        ordinals.iter().for_each(|o| copy.mark_dead(*o));
+        copy
+    }
+
     /// Rows not marked dead.
     pub(crate) fn live(&self) -> u64 {
         u64::from(self.directory.rows.saturating_sub(self.dead.read().1))
     }
 
-    /// Whether a row was marked dead.
-    pub(crate) fn is_dead(&self, ordinal: u32) -> bool {
+    /// For each place of a block whether its row is dead.
+    pub(crate) fn dead_in(&self, block: &Block) -> Vec<bool> {
         let dead = self.dead.read();
-        (dead.0.get(ordinal as usize / 64)).is_some_and(|w| w >> (ordinal % 64) & 1 == 1)
+        let bit = |o: u32| {
+            let word = dead.0.get(o as usize / 64);
+            word.is_some_and(|w| w >> (o % 64) & 1 == 1)
+        };
+        let first = block.first_ordinal;
+        (first..first + block.rows).map(bit).collect()
+    }
+
+    /// What must be read to have all of a block but its codes: its groups of vectors, its keys, its payloads.
+    pub(crate) fn whole_ranges(&self, block: &Block) -> Vec<Range<u64>> {
+        let groups = 0..self.directory.group_count(block);
+        let groups = groups.filter_map(|i| self.directory.group(block, i));
+        let mut ranges: Vec<Range<u64>> = groups.map(|g| g.range).collect();
+        ranges.extend([block.keys_range(), block.payloads_range()]);
+        ranges
     }
 
     /// A block by its number.
@@ -108,11 +145,26 @@ pub(crate) struct Cell {
     pub(crate) places: Vec<Place>,
 }
 
+impl Cell {
+    /// Takes out what a segment holds of it.
+    fn leave(&mut self, id: SegmentId) {
+        self.places.retain(|p| p.segment.id != id);
+        let block = |p: &Place| p.segment.directory.blocks.get(p.block).copied();
+        let blocks = || self.places.iter().filter_map(block);
+        let rows = blocks().map(|b| u64::from(b.rows)).sum();
+        let radius = blocks().map(|b| b.radius).fold(0.0, f32::max);
+        (self.rows, self.radius) = (rows, radius);
+    }
+}
+
 /// One moment of the cold tier. Immutable; a change publishes another.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ColdView {
     pub(crate) segments: BTreeMap<SegmentId, Arc<Segment>>,
     pub(crate) generations: Vec<Arc<Generation>>,
+    /// Segments that are no longer, or perhaps not yet, searched: a row that a name leads to may still be read there, and a kill that a
+    /// search of before must see is marked there.
+    pub(crate) beside: Vec<Arc<Segment>>,
     /// By the partition's number.
     cells: Arc<Vec<Arc<Cell>>>,
 }
@@ -151,6 +203,62 @@ impl ColdView {
             next.segments.insert(segment.id, segment);
         }
         next
+    }
+
+    /// The same after a compaction: `added` in place of `removed`, and segments of which some rows moved on in the place of their
+    /// former selves. What searches of before read stays beside.
+    pub(crate) fn compacted(
+        &self,
+        added: Option<Arc<Segment>>,
+        removed: &[SegmentId],
+        lessened: Vec<Arc<Segment>>,
+    ) -> Self {
+        let mut next = self.clone();
+        let gone = removed.iter().copied();
+        let gone: BTreeSet<SegmentId> = gone.chain(lessened.iter().map(|s| s.id)).collect();
+        let cells = Arc::make_mut(&mut next.cells);
+        for id in &gone {
+            let Some(segment) = next.segments.remove(id) else {
+                continue;
+            };
+            for block in &segment.directory.blocks {
+                let cell = cells.get_mut(block.partition as usize).map(Arc::make_mut);
+                if let Some(cell) = cell.filter(|c| c.places.iter().any(|p| p.segment.id == *id)) {
+                    cell.leave(*id);
+                }
+            }
+            next.beside.push(segment);
+        }
+        next.with_segments(added.into_iter().chain(lessened))
+    }
+
+    /// The same with a segment beside of which nobody knows whether it is part of the memory.
+    pub(crate) fn with_beside(&self, segment: Arc<Segment>) -> Self {
+        let mut next = self.clone();
+        next.beside.push(segment);
+        next
+    }
+
+    /// The same without some segments beside, as no search of before is left.
+    pub(crate) fn without_beside(&self, gone: &[Arc<Segment>]) -> Self {
+        let mut next = self.clone();
+        next.beside
+            .retain(|s| !gone.iter().any(|g| Arc::ptr_eq(s, g)));
+        next
+    }
+
+    /// A segment that a row's name leads to.
+    pub(crate) fn find(&self, id: SegmentId) -> Option<&Arc<Segment>> {
+        let beside = || self.beside.iter().rev().find(|s| s.id == id);
+        self.segments.get(&id).or_else(beside)
+    }
+
+    /// Marks a row dead wherever its segment is still read.
+    pub(crate) fn mark_dead(&self, id: SegmentId, ordinal: u32) {
+        let beside = self.beside.iter().filter(|s| s.id == id);
+        for segment in self.segments.get(&id).into_iter().chain(beside) {
+            segment.mark_dead(ordinal);
+        }
     }
 
     /// The same with one generation more.
@@ -402,6 +510,58 @@ impl BlockReader {
             }
         }
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Reads ranges of a segment past the cache; those that follow one another as one.
+    pub(crate) async fn read_past_cache(
+        &self,
+        segment: &Segment,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>> {
+        self.fetch_parts(segment, ranges).await
+    }
+
+    /// Checks and unpacks a whole block from its parts, as [`Segment::whole_ranges`] names them. CPU only.
+    pub(crate) fn unpack_whole(
+        &self,
+        segment: &Segment,
+        block: &Block,
+        parts: &[Bytes],
+    ) -> Result<Vec<SegmentRow>> {
+        let (id, directory) = (segment.id, &segment.directory);
+        let [groups @ .., keys, payloads] = parts else {
+            return Err(Error::internal("a block was unpacked without its parts"));
+        };
+        let (mut rows, mut vectors) = (Vec::new(), Vec::new());
+        for (index, bytes) in (0u32..).zip(groups) {
+            let group = directory.group(block, index);
+            let group =
+                group.ok_or_else(|| Error::internal("a block has more parts than groups"))?;
+            let decoders = &self.decoders;
+            let read = parse_group(id, directory, block, &group, bytes, decoders, &mut vectors)?;
+            rows.extend(read);
+        }
+        let ids = parse_keys(id, block, keys)?;
+        let payloads = parse_payloads(id, block, payloads, self.payload_max)?;
+        let dim = vectors.len() / rows.len().max(1);
+        let whole = rows.into_iter().zip(ids).enumerate();
+        Ok(whole
+            .zip(vectors.chunks_exact(dim.max(1)))
+            .map(|((place, (row, id)), vector)| SegmentRow {
+                row,
+                id,
+                vector: vector.to_vec(),
+                payload: payloads.get(place),
+                partition: block.partition,
+            })
+            .collect())
+    }
+
+    /// Lets go of the codes of a segment that is no more.
+    pub(crate) fn forget(&self, segment: &Segment) {
+        for page in 0..segment.directory.pages.len() as u32 {
+            self.codes.remove(&(segment.id.0, page));
+        }
     }
 
     /// Pages of rows and codes that are at hand.

@@ -97,10 +97,11 @@ impl Inner {
         let _ticket = self.readers.enter();
         let allowed = self.config.search.deadline.0;
         let deadline = Instant::now() + allowed.min(Duration::from_secs(3600));
+        let (now_high, view) = self.moment();
         let moment = Moment {
             inner: self,
-            high: self.visible.load(Ordering::Acquire),
-            view: self.view(),
+            high: now_high,
+            view,
             now: self.now(),
         };
         if moment.high != high {

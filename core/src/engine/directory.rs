@@ -267,6 +267,11 @@ impl Directory {
         });
     }
 
+    /// Notes that a row's home is another place, whatever becomes of the row.
+    pub(crate) fn rehome(&mut self, row: Row, home: Home) {
+        self.modify(row, |e| e.set_home(home));
+    }
+
     /// Takes a row out.
     pub(crate) fn remove(&mut self, row: Row) -> Option<Entry> {
         let slot = self.row_slot(row)?;

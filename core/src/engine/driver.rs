@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::MutexGuard;
 use tracing::Instrument;
 
+use super::cold::Segment;
 use super::directory::Entry;
 use super::inner::{Inner, Step, Why, Writer};
 use super::query::Fetched;
@@ -86,8 +87,10 @@ fn failure_of(error: &Error) -> Failure {
 pub(super) struct Draft {
     pub(super) segment: SegmentId,
     pub(super) blob: BlobKey,
-    intent: u64,
+    pub(super) intent: u64,
     pub(super) written: Option<WrittenSegment>,
+    /// Bytes of ids, vectors and payloads in it.
+    user_bytes: u64,
 }
 
 impl Draft {
@@ -132,6 +135,7 @@ impl Inner {
             blob: blob_key(segment, writer.epoch, unique)?,
             intent,
             written: None,
+            user_bytes: 0,
         })
     }
 
@@ -170,6 +174,16 @@ impl Inner {
         let mut batch = Batch::new(writer.epoch);
         let value = encode_intent(kind, draft.segment, self.now().0, &draft.blob);
         batch.put(Table::Intents, draft.intent.to_be_bytes().to_vec(), value);
+        if kind == IntentKind::Garbage {
+            // Also when the commit fails: the intent of before is there then, and its blob is as unneeded.
+            self.garbage.lock().note(
+                draft.intent,
+                self.now(),
+                draft.segment,
+                draft.blob.clone(),
+                false,
+            );
+        }
         self.commit_durably(writer, batch).await
     }
 
@@ -190,18 +204,29 @@ impl Inner {
         Ok(size.is_some() && size == expected)
     }
 
+    /// The written segment as searches see it; gives up its bytes, of which its codes are kept.
+    pub(super) fn take_segment(&self, draft: &mut Draft) -> Result<Segment> {
+        let manifest = draft.manifest()?;
+        let missing = || Error::internal("a segment was shown before it was written");
+        let written = draft.written.take().ok_or_else(missing)?;
+        let fidelity = self.codec.fidelity();
+        let segment = Segment::new(draft.segment, &manifest, written.directory, fidelity);
+        if let Err(error) = self.blocks.keep_written(&segment, &written.data) {
+            // They are read again when they are wanted.
+            tracing::error!(%error, segment = draft.segment.0, "codes could not be kept");
+        }
+        Ok(segment)
+    }
+
     /// Shows a committed segment to searches.
     pub(super) fn index_segment(&self, draft: &mut Draft) -> Result<()> {
-        let manifest = draft.manifest()?;
-        if let Some(written) = draft.written.take() {
-            let (directory, fidelity) = (written.directory, self.codec.fidelity());
-            let segment = super::cold::Segment::new(draft.segment, &manifest, directory, fidelity);
-            if let Err(error) = self.blocks.keep_written(&segment, &written.data) {
-                // They are read again when they are wanted.
-                tracing::error!(%error, segment = draft.segment.0, "codes could not be kept");
-            }
+        if draft.written.is_some() {
+            let segment = self.take_segment(draft)?;
             let mut cold = self.cold.write();
             *cold = Arc::new(cold.with_segment(Arc::new(segment)));
+            self.counts
+                .demoted_bytes
+                .fetch_add(draft.user_bytes, Relaxed);
         }
         Ok(())
     }
@@ -290,6 +315,7 @@ impl Inner {
         draft: &mut Draft,
         mut rows: Vec<SegmentRow>,
     ) -> Result<Vec<SegmentRow>> {
+        draft.user_bytes = rows.iter().map(|r| r.bytes()).sum();
         let vectors: Vec<f32> = rows.iter().flat_map(|r| &r.vector).copied().collect();
         let generation = self.generation(writer, &vectors).await?;
         drop(vectors);
@@ -744,7 +770,7 @@ impl<'a> Promotion<'a> {
         inner.insert_hot(resident, vectors).await
     }
 
-    /// Drops what was killed, moved or promoted by another since it was read, and takes the times to live of now. Called under the
+    /// Drops what was killed or promoted by another since it was read, and takes the times to live of now. Called under the
     /// writer's lock. A row never changes, so what was read of one that stayed is right.
     async fn keep_current(&self, found: &mut Vec<Fetched>) -> Result<()> {
         let inner = self.inner;
@@ -757,9 +783,10 @@ impl<'a> Promotion<'a> {
         let expiries = inner.expiries(&mortal).await?;
         let directory = inner.directory.read();
         let mut kept = Vec::with_capacity(found.len());
-        for ((row, stub, vector, _), value) in found.drain(..).zip(now) {
-            let same = value.as_deref().map(Stub::decode).transpose()?.as_ref() == Some(&stub);
-            if same && directory.row(row).is_none() {
+        for ((row, _, vector, _), value) in found.drain(..).zip(now) {
+            // A compaction may have given it another place meanwhile.
+            let stub = value.as_deref().map(Stub::decode).transpose()?;
+            if let Some(stub) = stub.filter(|_| directory.row(row).is_none()) {
                 kept.push((row, stub, vector, expiries.get(&row).copied()));
             }
         }

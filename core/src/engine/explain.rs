@@ -37,7 +37,7 @@ impl Inner {
             Home::Fresh => "metadata store".to_owned(),
             Home::Segment(segment, ordinal) => {
                 let view = self.view();
-                let found = view.segments.get(&segment);
+                let found = view.find(segment);
                 let block = found.and_then(|s| {
                     let (block, _) = s.directory.locate(ordinal)?;
                     s.directory.blocks.get(block).map(|b| b.partition)

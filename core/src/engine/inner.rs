@@ -1,6 +1,6 @@
 //! What all parts of the engine share.
 //!
-//! Lock order, outermost first: `flux`, `writer`, then the small locks (`desk`, `directory`, `kills`, `cold`, `pins`, `restore`,
+//! Lock order, outermost first: `compaction`, `flux`, `writer`, then the small locks (`desk`, `directory`, `kills`, `cold`, `pins`, `restore`,
 //! `moves`), of which none is held across an await and at most two at once, in the order named here. The hot index has locks of its
 //! own, and asks `kills` and `directory` (through a search's filter) while it holds them: it is never called with one of these held.
 
@@ -15,9 +15,11 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use super::admission::Admission;
 use super::cold::{BlockReader, ColdView};
 use super::commit::Call;
+use super::compaction::CompactionState;
 use super::desk::Desk;
 use super::directory::Directory;
 use super::estimate::Coders;
+use super::garbage::Garbage;
 use super::lock::DirLock;
 use super::probing::Probing;
 use super::readers::{Deferred, Readers};
@@ -60,6 +62,11 @@ impl Kills {
 
     fn remove(&mut self, row: Row) {
         self.marks.remove(&row);
+    }
+
+    /// Whether a row was killed and is not yet marked where it lies.
+    pub(crate) fn contains(&self, row: Row) -> bool {
+        self.marks.contains_key(&row)
     }
 
     /// Whether a search that began at `high` sees the row as dead.
@@ -160,6 +167,8 @@ pub(crate) struct Inner {
     pub(crate) moves: Mutex<MoveLog>,
     pub(crate) writer: AsyncMutex<Writer>,
     pub(crate) flux: AsyncMutex<FluxState>,
+    pub(crate) compaction: AsyncMutex<CompactionState>,
+    pub(crate) garbage: Mutex<Garbage>,
     /// Temperature and midpoint for those who only look.
     pub(crate) gauge: Mutex<Gauge>,
     pub(crate) admission: Admission,
@@ -239,6 +248,18 @@ impl Inner {
 
     pub(crate) fn view(&self) -> Arc<ColdView> {
         self.cold.read().clone()
+    }
+
+    /// The last commit that a search sees, and the cold tier as it was while that was the last: a compaction leaves out what was killed
+    /// before it, so a later view would miss rows that live at this moment.
+    pub(crate) fn moment(&self) -> (u64, Arc<ColdView>) {
+        loop {
+            let high = self.visible.load(Ordering::Acquire);
+            let view = self.view();
+            if self.visible.load(Ordering::Acquire) == high {
+                return (high, view);
+            }
+        }
     }
 
     pub(crate) fn pinned(&self, row: Row) -> bool {
@@ -368,6 +389,15 @@ impl Inner {
                         self.drop_hot(row);
                     }
                 }
+                Deferred::Retired { segments, notes } => {
+                    let mut cold = self.cold.write();
+                    *cold = Arc::new(cold.without_beside(&segments));
+                    drop(cold);
+                    let view = self.view();
+                    let ended = segments.iter().filter(|s| view.find(s.id).is_none());
+                    ended.for_each(|s| self.blocks.forget(s));
+                    self.garbage.lock().release(&notes);
+                }
             }
             self.readers.finished(ticket);
         }
@@ -384,10 +414,8 @@ impl Inner {
     fn reap_killed(&self, rows: &[(Row, Option<(SegmentId, u32)>)]) {
         let view = self.view();
         for (row, place) in rows {
-            if let Some((segment, ordinal)) = place
-                && let Some(segment) = view.segments.get(segment)
-            {
-                segment.mark_dead(*ordinal);
+            if let Some((segment, ordinal)) = place {
+                view.mark_dead(*segment, *ordinal);
             }
             if self.directory.read().row(*row).is_some() {
                 self.drop_hot(*row);
@@ -443,6 +471,7 @@ impl Inner {
             segments: view.segments.len() as u64,
             partitions: view.partitions() as u64,
             cache_bytes: self.blocks.cache_bytes(),
+            garbage: self.garbage.lock().len() as u64,
             pinned: self.pins.read().len() as u64,
             restore_queue,
             restore_failures,

@@ -17,7 +17,7 @@ use super::snapshot::{self, SnapshotReport};
 use super::stats::Stats;
 use super::turn::BY_HAND;
 use super::types::{
-    Answer, Explained, Mover, Parts, Point, Record, SearchRequest, TickReport, Written,
+    Answer, Compacted, Explained, Mover, Parts, Point, Record, SearchRequest, TickReport, Written,
     check_reward,
 };
 use crate::config::Config;
@@ -69,6 +69,7 @@ impl Memory {
         running.push(tokio::spawn(reap_when_readers_leave(inner.clone())));
         if !inner.config.flux.tick.0.is_zero() {
             running.push(tokio::spawn(tick_by_itself(inner.clone(), stop.clone())));
+            running.push(tokio::spawn(compact_by_itself(inner.clone(), stop.clone())));
         }
         Self {
             inner,
@@ -372,21 +373,31 @@ impl Memory {
     /// What a migration says when it fails for good; a store that is down for now only delays it.
     pub async fn tick(&self) -> Result<TickReport> {
         let inner = self.inner.clone();
-        tokio::spawn(async move { inner.tick().await })
-            .await
-            .map_err(Error::task)?
+        let turn = async move {
+            let mut report = inner.tick().await?;
+            report.compacted = inner.compaction_turn().await?;
+            Ok(report)
+        };
+        tokio::spawn(turn).await.map_err(Error::task)?
     }
 
-    /// Reclaims what removed rows left in the hot index. Searches and writes go on.
+    /// Reclaims what removed rows left in the hot index, and merges the cold tier's segments, leaving out what is dead or has expired, as
+    /// fast as it goes. Searches and writes go on. The blobs of merged segments go after `compaction.grace`, when no search reads them.
     ///
     /// # Errors
-    /// What the index says.
-    pub async fn compact(&self) -> Result<()> {
+    /// What the index says; `Poisoned` or `Closed` where nothing may be written; `Unavailable` when a store is down, `Corrupt` when a
+    /// segment is damaged. What was merged until then stays so, and nothing is lost.
+    pub async fn compact(&self) -> Result<Compacted> {
         self.inner.check_open()?;
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || inner.hot.compact())
-            .await
-            .map_err(Error::task)?
+        // A task of its own, so that a caller who gives up does not cut it in half.
+        let compacting = async move {
+            let hot = inner.clone();
+            let reclaimed = tokio::task::spawn_blocking(move || hot.hot.compact());
+            reclaimed.await.map_err(Error::task)??;
+            inner.compact().await
+        };
+        tokio::spawn(compacting).await.map_err(Error::task)?
     }
 
     /// Copies the whole memory, as of one moment, into a new folder. Writes wait while the metadata is copied.
@@ -423,6 +434,7 @@ impl Memory {
         self.inner.admission.close();
         self.tasks.stop.notify_waiters();
         // Whoever holds these finishes first; nobody comes after.
+        let compaction = self.inner.compaction.lock().await;
         let flux = self.inner.flux.lock().await;
         self.inner.write_recording().await;
         let flushed = if self.inner.poisoned.read().is_some() {
@@ -438,7 +450,7 @@ impl Memory {
             .map_err(Error::task)?;
         let closed = self.inner.meta.close().await;
         drop(self.inner.lock.lock().take());
-        drop((writer, flux));
+        drop((writer, flux, compaction));
         let running: Vec<_> = self.tasks.running.lock().drain(..).collect();
         running.iter().for_each(JoinHandle::abort);
         // Until they have ended they hold the stores, and with them the stores' own locks. That they were stopped is no error.
@@ -481,6 +493,23 @@ async fn tick_by_itself(inner: Arc<Inner>, stop: Arc<Notify>) {
             Ok(_) => {}
             Err(error) if error.is_closed() => return,
             Err(error) => tracing::warn!(%error, "a turn of the scheduler failed"),
+        }
+    }
+}
+
+/// Beside the scheduler's turns, so that rows find room while a segment is written.
+async fn compact_by_itself(inner: Arc<Inner>, stop: Arc<Notify>) {
+    let mut turns = tokio::time::interval(inner.config.flux.tick.0);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = turns.tick() => {}
+            () = stop.notified() => return,
+        }
+        match inner.compaction_turn().await {
+            Ok(_) => {}
+            Err(error) if error.is_closed() => return,
+            Err(error) => tracing::warn!(%error, "compaction failed"),
         }
     }
 }

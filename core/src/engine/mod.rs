@@ -2,7 +2,7 @@
 //!
 //! Where to look: [`types`](self) what goes in and out, `commit` how writes become durable, `query` how a search travels, `cold_search` and
 //! `cold_scan` what it does in the cold tier, `probing` how far it goes there,
-//! `driver` how rows move, `turn` what a tick does, `builder` how a memory opens and recovers.
+//! `driver` how rows move, `turn` what a tick does, `compaction` and `garbage` how the cold tier stays in order, `builder` how a memory opens and recovers.
 
 mod admission;
 mod blocking;
@@ -12,12 +12,14 @@ mod cold;
 mod cold_scan;
 mod cold_search;
 mod commit;
+mod compaction;
 mod compare;
 mod desk;
 mod directory;
 mod driver;
 mod estimate;
 mod explain;
+mod garbage;
 mod inner;
 mod lock;
 mod memory;
@@ -45,6 +47,6 @@ pub use shadow::ShadowStats;
 pub use snapshot::SnapshotReport;
 pub use stats::{Counted, RestoreFailure, Stats};
 pub use types::{
-    Answer, Coverage, Cut, Explained, Hit, Move, Mover, Parts, Point, Record, RowPredicate,
-    SearchRequest, TickReport, Ttl, Written,
+    Answer, Compacted, Coverage, Cut, Explained, Hit, Move, Mover, Parts, Point, Record,
+    RowPredicate, SearchRequest, TickReport, Ttl, Written,
 };

@@ -180,11 +180,11 @@ impl Inner {
         deadline: Instant,
     ) -> Result<Option<Answer>> {
         let _ticket = self.readers.enter();
-        let high = self.visible.load(Ordering::Acquire);
+        let (high, view) = self.moment();
         let moment = Moment {
             inner: self,
             high,
-            view: self.view(),
+            view,
             now: self.now(),
         };
         let hot_rows = self.directory.read().len() as u64;
@@ -470,17 +470,11 @@ impl Inner {
                     None
                 }
                 Home::Segment(segment, ordinal) => {
-                    let Some(found) = view
-                        .segments
-                        .get(&segment)
-                        .and_then(|s| s.directory.locate(ordinal))
+                    let Some(found) = view.find(segment).and_then(|s| s.directory.locate(ordinal))
                     else {
                         return Ok(None);
                     };
-                    read[i].1 = view
-                        .segments
-                        .get(&segment)
-                        .map_or(Fidelity::Exact, |s| s.fidelity);
+                    read[i].1 = view.find(segment).map_or(Fidelity::Exact, |s| s.fidelity);
                     Some((segment.0, found))
                 }
             };
@@ -489,7 +483,7 @@ impl Inner {
                 if named.resident && self.hot.read(*row, &mut vector)? {
                     read[i].0 = Some(vector);
                 } else if let Some((segment, (block, at))) = place
-                    && let Some(held) = view.segments.get(&SegmentId(segment))
+                    && let Some(held) = view.find(SegmentId(segment))
                     && let Some(group) = held.directory.group_of(held.block(block)?, at)
                 {
                     let at = at - group.first_place as usize;
@@ -510,7 +504,7 @@ impl Inner {
         }
         let mut cost = ReadCost::default();
         for (segment, groups) in vectors {
-            let Some(segment) = view.segments.get(&SegmentId(segment)) else {
+            let Some(segment) = view.find(SegmentId(segment)) else {
                 return Ok(None);
             };
             let wanted: Vec<Group> = groups.values().map(|(_, g, _)| g.clone()).collect();
@@ -531,7 +525,7 @@ impl Inner {
             }
         }
         for ((segment, block), places) in payloads {
-            let Some(segment) = view.segments.get(&SegmentId(segment)) else {
+            let Some(segment) = view.find(SegmentId(segment)) else {
                 return Ok(None);
             };
             let blocks = [block];
@@ -697,8 +691,21 @@ impl Inner {
             .extend(renewed.into_iter().map(|(row, _, expiry)| (row, expiry)));
     }
 
-    /// Reads cold rows for promotion: those that still live and whose home is a segment.
+    /// Reads cold rows for promotion: those that still live and whose home is a segment. Not with the writer's lock held: whoever moves a
+    /// row holds it.
     pub(super) async fn fetch_cold(self: &Arc<Self>, rows: &[Row]) -> Result<Vec<Fetched>> {
+        for _ in 0..REPEATS {
+            if let Some(fetched) = self.fetch_cold_once(rows).await? {
+                return Ok(fetched);
+            }
+            drop(self.writer.lock().await);
+        }
+        Err(Error::unavailable(
+            "a row was moved while it was read; it will be tried again",
+        ))
+    }
+
+    async fn fetch_cold_once(self: &Arc<Self>, rows: &[Row]) -> Result<Option<Vec<Fetched>>> {
         let keys: Vec<Bytes> = rows
             .iter()
             .map(|r| Bytes::copy_from_slice(&r.key()))
@@ -724,9 +731,7 @@ impl Inner {
         };
         let mut limit = ReadLimit::default();
         let Some(read) = self.read_parts(&wants, parts, &mut limit).await? else {
-            return Err(Error::unavailable(
-                "a row was moved while it was read; it will be tried again",
-            ));
+            return Ok(None);
         };
         let mut fetched = Vec::with_capacity(found.len());
         for ((row, stub), (vector, _, _)) in found.into_iter().zip(read) {
@@ -734,7 +739,7 @@ impl Inner {
                 vector.ok_or_else(|| Error::internal("a cold row came without its vector"))?;
             fetched.push((row, stub, vector, expiries.get(&row).copied()));
         }
-        Ok(fetched)
+        Ok(Some(fetched))
     }
 }
 

@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::cold::Segment;
 use crate::id::{Row, SegmentId};
 
 /// Work that waits for readers.
@@ -20,6 +22,11 @@ pub(crate) enum Deferred {
     Killed(Vec<(Row, Option<(SegmentId, u32)>)>),
     /// Take demoted rows out of RAM.
     Demoted(Vec<Row>),
+    /// Let go of segments that were compacted, and let the blobs that these notes name be swept.
+    Retired {
+        segments: Vec<Arc<Segment>>,
+        notes: Vec<u64>,
+    },
 }
 
 #[derive(Default)]

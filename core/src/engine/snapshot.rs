@@ -140,8 +140,9 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
             folder.display()
         )));
     }
-    // Nothing moves while the flux is held, and nothing is written while the writer is: one moment for metadata and manifest. Segments
-    // are never changed, so they are copied after the writer is let go.
+    // Nothing moves while the flux is held, no segment ends while compaction is, and nothing is written while the writer is: one moment
+    // for metadata and manifest. Segments are never changed, so they are copied after the writer is let go.
+    let compaction = inner.compaction.lock().await;
     let flux = inner.flux.lock().await;
     inner.check_writable()?;
     inner.flush(true).await?;
@@ -212,7 +213,7 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
         report.segments += 1;
         report.segment_bytes += m.bytes;
     }
-    drop(flux);
+    drop((flux, compaction));
     let done = folder.join(DONE_FILE);
     let mut file = File::create_new(&done).map_err(failed(&done))?;
     let text = serde_json::to_string(&report)

@@ -11,6 +11,9 @@
 //! | `aether_commit_seconds` | histogram | time of a group commit, durability included |
 //! | `aether_moves_total{to}` | counter | rows that changed tier |
 //! | `aether_migrations_failed_total` | counter | migrations that were rolled back or abandoned |
+//! | `aether_compactions_total` | counter | steps of compactions completed |
+//! | `aether_compaction_bytes_total{way}` | counter | bytes that compactions read and wrote |
+//! | `aether_write_amplification`, `aether_garbage_blobs` | gauge | as in [`Stats`] |
 //! | `aether_events_dropped_total` | counter | accesses that the policy was not told of |
 //! | `aether_store_requests_total{kind}`, `aether_store_bytes_total{way}` | counter | what the cold store was asked, since the memory was created |
 //! | `aether_store_hedges_total{what}`, `aether_store_retries_total` | counter | reads sent twice, and calls repeated, since it was opened |
@@ -87,6 +90,22 @@ counts! {
     segments_written,
     /// Bytes put into the cold store.
     cold_written_bytes,
+    /// Bytes of ids, vectors and payloads that went cold: by demotion, or as new rows that found no room.
+    demoted_bytes,
+    /// Steps of compactions that were completed.
+    compactions,
+    /// Rows that compactions moved to another segment.
+    compacted_rows,
+    /// Bytes of the blobs that compactions wrote.
+    compacted_bytes,
+    /// Bytes still to be read by the compaction under way.
+    compaction_left_bytes,
+    /// Steps of compactions put off since searches were under way.
+    compactions_yielded,
+    /// Steps of compactions that failed.
+    compactions_failed,
+    /// Blobs that were swept since nothing needed them any more.
+    blobs_swept,
     /// Requests to the cold store for reading.
     cold_requests,
     /// Bytes read from the cold store.
@@ -151,6 +170,8 @@ pub struct Stats {
     pub partitions: u64,
     /// RAM of the block cache.
     pub cache_bytes: u64,
+    /// Blobs that are not needed any more and wait for their sweep.
+    pub garbage: u64,
     /// Rows pinned.
     pub pinned: u64,
     /// Rows that wait for promotion.
@@ -186,5 +207,15 @@ impl Stats {
     pub fn hit_rate(&self) -> Option<f64> {
         let all = self.counted.hits_hot + self.counted.hits_cold;
         (all > 0).then(|| self.counted.hits_hot as f64 / all as f64)
+    }
+
+    /// Bytes put into the cold store for each byte that went cold; `None` before the first.
+    pub fn write_amplification(&self) -> Option<f64> {
+        let Counted {
+            cold_written_bytes,
+            demoted_bytes,
+            ..
+        } = self.counted;
+        (demoted_bytes > 0).then(|| cold_written_bytes as f64 / demoted_bytes as f64)
     }
 }

@@ -401,7 +401,7 @@ impl Inner {
     }
 
     /// Removes points whose time is up, oldest first.
-    async fn expire(self: &Arc<Self>) -> Result<usize> {
+    pub(super) async fn expire(self: &Arc<Self>) -> Result<usize> {
         let now = self.now();
         let end = key::due(now.0.saturating_add(1), Row(0));
         let range = KeyRange {
@@ -420,17 +420,9 @@ impl Inner {
             let row = k.get(key::DUE.len() + 8..).unwrap_or_default();
             rows.push((PointId::decode(id)?, Row::decode(row)?));
         }
-        let mut expiries = self
-            .expiries(&rows.iter().map(|(_, r)| *r).collect::<Vec<_>>())
+        let expiries = self
+            .expiries_now(&rows.iter().map(|(_, r)| *r).collect::<Vec<_>>())
             .await?;
-        {
-            let directory = self.directory.read();
-            for (_, row) in &rows {
-                if let Some(expiry) = directory.expiry(*row) {
-                    expiries.insert(*row, expiry);
-                }
-            }
-        }
         // A point that reads have renewed gets a later place in the order.
         let later: Vec<(PointId, Row, Expiry)> = rows
             .iter()
@@ -465,7 +457,19 @@ impl Inner {
         Ok(removed)
     }
 
-    async fn expire_rows(&self, rows: Vec<(PointId, Row)>) -> Result<usize> {
+    /// Times to live of rows, as reads have renewed them, in RAM too.
+    pub(super) async fn expiries_now(&self, rows: &[Row]) -> Result<BTreeMap<Row, Expiry>> {
+        let mut expiries = self.expiries(rows).await?;
+        let directory = self.directory.read();
+        for row in rows {
+            if let Some(expiry) = directory.expiry(*row) {
+                expiries.insert(*row, expiry);
+            }
+        }
+        Ok(expiries)
+    }
+
+    pub(super) async fn expire_rows(&self, rows: Vec<(PointId, Row)>) -> Result<usize> {
         match self.call(Wish::Expire(rows)).await? {
             Reply::Count(n) => Ok(n),
             Reply::Written(_) => Err(Error::internal("an expiry was answered as an upsert")),

@@ -449,6 +449,23 @@ impl fmt::Display for Explained {
     }
 }
 
+/// What a compaction by hand did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Compacted {
+    /// Segments there were.
+    pub segments_before: usize,
+    /// Segments there are now.
+    pub segments_after: usize,
+    /// Rows that were written anew.
+    pub rows: u64,
+    /// Bytes read from the cold store.
+    pub bytes_read: u64,
+    /// Bytes written to it.
+    pub bytes_written: u64,
+    /// Blobs that went; those of this compaction's inputs go later, after their grace.
+    pub blobs_swept: usize,
+}
+
 /// What one turn of the scheduler did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TickReport {
@@ -460,6 +477,8 @@ pub struct TickReport {
     pub promoted: usize,
     /// Points that had expired and were removed.
     pub expired: usize,
+    /// Rows that a step of compaction moved to another segment.
+    pub compacted: usize,
     /// The temperature afterwards.
     pub temperature: f64,
     /// Hot bytes over the budget afterwards.

@@ -13,6 +13,8 @@ pub enum Kind {
     Write,
     /// Cold rows enter RAM; their segment stays their home.
     Promote,
+    /// Live rows of some segments go into a new one, and the segments that hold no others end. Rows change neither tier nor number.
+    Compact,
 }
 
 /// What a driver does. At most one effect of a machine is under way at a time.
@@ -24,10 +26,13 @@ pub enum Effect {
     PutBlob(BlobKey),
     /// Ask the store whether the blob is there, whole.
     LookBlob(BlobKey),
-    /// In one atomic batch: the rows' new home, the manifest entry, rows that died meanwhile marked dead, the intent gone.
+    /// In one atomic batch: the rows' new home, the manifest entry, rows that died meanwhile marked dead, the intent gone. For a
+    /// compaction also the end of its inputs: their manifest entries gone, a note of garbage for each of their blobs.
     CommitMove,
-    /// Show the segment to searches.
+    /// Show the segment to searches; for a compaction, in place of its inputs.
     IndexCold,
+    /// Let the inputs' blobs be swept, once no search that began before reads them.
+    RetireInputs,
     /// Take the rows out of RAM, once no search that began before needs them there.
     DropHot,
     /// Read the rows from their segments and put them into the hot index, not yet counted as resident.

@@ -13,6 +13,7 @@ enum State {
     Look,
     Move,
     Index,
+    Retire,
     Drop,
     Insert,
     Residency,
@@ -46,6 +47,15 @@ impl Machine {
         Self {
             kind: Kind::Write,
             target: Some((segment, blob)),
+            state: State::Idle,
+        }
+    }
+
+    /// A compaction into a new segment, or into none where no row of its inputs lives.
+    pub fn compact(target: Option<(SegmentId, BlobKey)>) -> Self {
+        Self {
+            kind: Kind::Compact,
+            target,
             state: State::Idle,
         }
     }
@@ -97,6 +107,8 @@ impl Machine {
                 Kind::Demote | Kind::Write => State::Intent,
                 Kind::Release => State::Residency,
                 Kind::Promote => State::Insert,
+                Kind::Compact if self.target.is_some() => State::Intent,
+                Kind::Compact => State::Move,
             },
 
             (State::Intent, Event::Done) => State::Put,
@@ -110,19 +122,23 @@ impl Machine {
             (State::Look, Event::Absent) => State::Garbage,
 
             (State::Move, Event::Done) => State::Index,
-            (State::Move, Event::Failed(Nothing)) => State::Garbage,
+            (State::Move, Event::Failed(Nothing)) => match self.target {
+                Some(_) => State::Garbage,
+                None => State::Finished(Outcome::RolledBack),
+            },
             (State::Index, Event::Done) => match self.kind {
                 Kind::Demote => State::Drop,
+                Kind::Compact => State::Retire,
                 Kind::Write | Kind::Release | Kind::Promote => State::Finished(Outcome::Completed),
             },
-            (State::Drop, Event::Done) => State::Finished(Outcome::Completed),
+            (State::Drop | State::Retire, Event::Done) => State::Finished(Outcome::Completed),
 
             (State::Insert, Event::Done) => State::Residency,
             // What was inserted before the failure must not stay.
             (State::Insert, Event::Failed(_)) => State::Undo,
             (State::Residency, Event::Done) => match self.kind {
                 Kind::Promote => State::Show,
-                Kind::Demote | Kind::Write | Kind::Release => State::Drop,
+                Kind::Demote | Kind::Write | Kind::Release | Kind::Compact => State::Drop,
             },
             (State::Residency, Event::Failed(failure)) => match (self.kind, failure) {
                 (Kind::Promote, _) => State::Undo,
@@ -168,6 +184,7 @@ impl Machine {
             State::Look => Effect::LookBlob(target()?.1),
             State::Move => Effect::CommitMove,
             State::Index => Effect::IndexCold,
+            State::Retire => Effect::RetireInputs,
             State::Drop => Effect::DropHot,
             State::Insert => Effect::InsertHot,
             State::Residency => Effect::CommitResidency,

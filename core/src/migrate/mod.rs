@@ -7,7 +7,9 @@
 //! 1. A blob is put only under a durable intent that names it.
 //! 2. [`Effect::CommitMove`] is the one commit point: before it recovery rolls back, after it nothing is left to do on disk.
 //! 3. Rows leave RAM only after the partition index has them, and it gains them only after the commit point.
-//! 4. What may have happened (a put or commit whose reply was lost) is looked up, never undone.
+//! 4. An input of a compaction leaves the manifest in the batch that names its successor and notes its blob as garbage; the blob goes
+//!    only when no search reads it any more.
+//! 5. What may have happened (a put or commit whose reply was lost) is looked up, never undone.
 
 mod event;
 mod machine;

@@ -28,6 +28,37 @@ fn a_demotion_goes_through_its_steps_in_order() {
 }
 
 #[test]
+fn a_compaction_retires_its_inputs_after_its_commit_and_without_live_rows_writes_no_blob() {
+    let effects = drive(
+        Machine::compact(Some((SegmentId(1), blob()))),
+        &vec![Event::Done; 5],
+    );
+    assert_eq!(
+        effects,
+        [
+            Effect::CommitIntent(SegmentId(1), blob()),
+            Effect::PutBlob(blob()),
+            Effect::CommitMove,
+            Effect::IndexCold,
+            Effect::RetireInputs,
+            Effect::Finish(Outcome::Completed),
+        ]
+    );
+    let effects = drive(Machine::compact(None), &vec![Event::Done; 3]);
+    assert_eq!(
+        effects,
+        [
+            Effect::CommitMove,
+            Effect::IndexCold,
+            Effect::RetireInputs,
+            Effect::Finish(Outcome::Completed),
+        ]
+    );
+    let failed = drive(Machine::compact(None), &[Event::Failed(Failure::Nothing)]);
+    assert_eq!(failed[1], Effect::Finish(Outcome::RolledBack));
+}
+
+#[test]
 fn a_put_whose_reply_was_lost_is_looked_up_and_never_deleted_in_line() {
     let lost = Event::Failed(Failure::Unknown);
     let found = drive(
@@ -77,6 +108,8 @@ fn every_walk_ends_and_never_drops_rows_before_the_commit_point() {
         Machine::write(SegmentId(1), blob()),
         Machine::release(),
         Machine::promote(),
+        Machine::compact(Some((SegmentId(1), blob()))),
+        Machine::compact(None),
     ];
     for start in starts {
         let mut open = vec![(start.clone(), Event::Begin, Vec::new())];
@@ -87,6 +120,9 @@ fn every_walk_ends_and_never_drops_rows_before_the_commit_point() {
                 continue;
             };
             if effect == Effect::DropHot && start.kind() == Kind::Demote {
+                assert!(done.contains(&Effect::CommitMove) && done.contains(&Effect::IndexCold));
+            }
+            if effect == Effect::RetireInputs {
                 assert!(done.contains(&Effect::CommitMove) && done.contains(&Effect::IndexCold));
             }
             done.push(effect);

@@ -1,6 +1,7 @@
 //! Immutable cold blobs: many rows in one object, grouped by partition, every part checksummed. Bytes: `core/FORMAT.md`.
 
 mod codes;
+pub(crate) mod compaction;
 mod format;
 mod reader;
 mod writer;

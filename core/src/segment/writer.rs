@@ -22,6 +22,14 @@ pub(crate) struct SegmentRow {
     pub(crate) partition: u32,
 }
 
+impl SegmentRow {
+    /// Bytes of id, vector and payload.
+    pub(crate) fn bytes(&self) -> u64 {
+        let payload = self.payload.as_ref().map_or(0, Bytes::len);
+        (self.id.key_len() + self.vector.len() * 4 + payload) as u64
+    }
+}
+
 /// A finished blob, and what the manifest needs to know of it.
 #[derive(Debug)]
 pub(crate) struct WrittenSegment {

@@ -351,6 +351,7 @@ pub struct Settings {
     pub memory: &'static str,
     pub flux: &'static str,
     pub search: &'static str,
+    pub compaction: &'static str,
     pub limits: &'static str,
     pub insert_wait: &'static str,
 }
@@ -365,6 +366,7 @@ impl Default for Settings {
             memory: "",
             flux: "",
             search: "",
+            compaction: "",
             limits: "",
             insert_wait: "200ms",
         }
@@ -423,12 +425,13 @@ impl World {
             memory,
             flux,
             search,
+            compaction,
             limits,
             insert_wait,
         } = &self.settings;
         let text = format!(
             "[memory]\ndim = {dim}\nmetric = \"{metric}\"\nhot_budget = \"{budget}\"\ninsert_wait = \"{insert_wait}\"\n{memory}\n\
-             [flux]\ntick = \"0s\"\n{flux}\n[search]\npartition_rows = 16\n{search}\n[limits]\nbatch_bytes = \"4MiB\"\n{limits}\n\
+             [flux]\ntick = \"0s\"\n{flux}\n[search]\npartition_rows = 16\n{search}\n[compaction]\n{compaction}\n[limits]\nbatch_bytes = \"4MiB\"\n{limits}\n\
              [hot]\nbackend = \"{hot}\"\n[meta]\nbackend = \"test\"\n[cold]\nbackend = \"test\"\n\
              [codec]\nbackend = \"plain\"\n[policy]\nbackend = \"lru\"\n",
         );

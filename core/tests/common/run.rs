@@ -24,6 +24,7 @@ pub struct Run {
     pub crashes: usize,
     pub moved: u64,
     pub cold_hits: usize,
+    pub compacted: u64,
 }
 
 pub type Step = Result<(), String>;
@@ -42,6 +43,7 @@ impl Run {
             crashes: 0,
             moved: 0,
             cold_hits: 0,
+            compacted: 0,
         }
     }
 
@@ -84,6 +86,7 @@ impl Run {
             crashes: 0,
             moved: 0,
             cold_hits: 0,
+            compacted: 0,
         }
     }
 
@@ -156,12 +159,20 @@ impl Run {
             }
             Op::Tick => {
                 let done = memory.tick().await;
-                if self.excuse("tick", done)?.is_some() && !self.world.power.is_dead() {
-                    self.model.ticked(now);
+                if let Some(report) = self.excuse("tick", done)? {
+                    self.compacted += report.compacted as u64;
+                    if !self.world.power.is_dead() {
+                        self.model.ticked(now);
+                    }
                 }
             }
             Op::Temperature(t) => memory.set_temperature(t).map_err(|e| e.to_string())?,
-            Op::Compact => memory.compact().await.map_err(|e| e.to_string())?,
+            Op::Compact => {
+                let done = memory.compact().await;
+                if let Some(done) = self.excuse("compact", done)? {
+                    self.compacted += done.rows;
+                }
+            }
             Op::Advance(by) => self.world.clock.advance(by),
             Op::Reopen => {
                 let done = memory.close().await;

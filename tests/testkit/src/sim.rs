@@ -10,7 +10,8 @@
 //! 3. A blob is put only under a durable intent that names it; a started intent is never beside a manifest entry.
 //! 4. When all is quiet the hot index holds the directory's rows and no others, what is noted as resident is resident, and no
 //!    started intent is left.
-//! 5. After recovery, and after the grace for what was on its way: no orphan and no intent.
+//! 5. A search finds the blobs that it reads.
+//! 6. After recovery, and after the grace for what was on its way: no orphan and no intent.
 //!
 //! [`explore`] answers how many states it saw, or the steps that lead to the first broken promise. A [`Bug`] planted into
 //! the driver shows that each check can fail.
@@ -44,6 +45,12 @@ pub enum Actor {
     Write(u8),
     /// The end of a point.
     Delete(u8),
+    /// Every segment becomes one, without what is dead.
+    Compact,
+    /// Some points go into a segment of their own; what holds others stays.
+    CompactSome(Vec<u8>),
+    /// One blob that nothing needs goes.
+    Sweep,
     /// A search that takes its time.
     Search,
 }
@@ -75,6 +82,14 @@ pub enum Bug {
     ForgetsUndo,
     /// Residency is shown but never committed.
     ForgetsResidency,
+    /// Rows replaced or deleted during the put live on in the compacted segment.
+    CompactsTheDead,
+    /// A compaction leaves no note of its inputs' blobs.
+    ForgetsNotes,
+    /// Blobs of inputs go while searches that began before read them.
+    SweepsUnderReaders,
+    /// Rows that moved on are dead in their former segment for searches that began before, too.
+    LessensUnderReaders,
     /// Recovery deletes intents and leaves their blobs.
     RecoversWithoutBlobs,
     /// Recovery leaves the intents.
@@ -83,7 +98,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every mistake.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 17] = [
         Bug::DropsBeforeCommit,
         Bug::DropsUnderReaders,
         Bug::KillsUnderReaders,
@@ -95,6 +110,10 @@ impl Bug {
         Bug::LeavesIntent,
         Bug::ForgetsUndo,
         Bug::ForgetsResidency,
+        Bug::CompactsTheDead,
+        Bug::ForgetsNotes,
+        Bug::SweepsUnderReaders,
+        Bug::LessensUnderReaders,
         Bug::RecoversWithoutBlobs,
         Bug::RecoversWithoutIntents,
     ];
@@ -207,6 +226,9 @@ struct Move {
     /// What really moved.
     moved: Vec<Row>,
     target: Option<(SegmentId, BlobKey, u64)>,
+    /// For a compaction: where each row was, and the segments that end.
+    places: Vec<(Row, SegmentId)>,
+    ending: Vec<SegmentId>,
     /// The point that a cold write is about, and what it replaced.
     point: Option<u8>,
     replaced: Option<Killed>,
@@ -231,6 +253,8 @@ enum Doing {
     Waits(Actor),
     Moves(Move),
     Writes(Write),
+    /// A sweep whose blob is gone; its note goes next.
+    Sweeps(u64),
     /// A search with the ticket of its begin.
     Searches(world::Moment),
     Done,

@@ -2,7 +2,7 @@
 
 use aether_testkit::sim::{Actor, Budget, Bug, Scenario, Start, explore};
 
-use Actor::{Delete, Demote, Promote, Release, Search, Upsert, Write};
+use Actor::{Compact, CompactSome, Delete, Demote, Promote, Release, Search, Sweep, Upsert, Write};
 use Start::{Cold, Fresh, Resident};
 
 /// Two migrations, or one, beside what users do.
@@ -63,6 +63,39 @@ fn scenarios() -> Vec<(&'static str, Scenario)> {
             "a write that lands cold over a cold point, its promotion, a delete",
             scenario(&[Cold], vec![Write(0), Promote(vec![0]), Delete(0)]),
         ),
+        (
+            "a compaction, a delete and an update of its rows, a search",
+            scenario(&[Cold, Cold], vec![Compact, Delete(0), Upsert(1), Search]),
+        ),
+        (
+            "a compaction, a sweep, a promotion, a search",
+            scenario(
+                &[Cold, Resident],
+                vec![Compact, Sweep, Promote(vec![0]), Search],
+            ),
+        ),
+        (
+            "a compaction, a sweep and a delete under a search",
+            scenario(&[Cold, Cold], vec![Compact, Sweep, Delete(0), Search]),
+        ),
+        (
+            "a compaction, a demotion, a release, an update",
+            scenario(
+                &[Fresh, Resident, Cold],
+                vec![Compact, Demote(vec![0]), Release(vec![1]), Upsert(2)],
+            ),
+        ),
+        (
+            "a part of a segment is compacted, a delete of what stays, an update of what moves, a search",
+            scenario(
+                &[Cold, Cold],
+                vec![CompactSome(vec![0]), Delete(1), Upsert(0), Search],
+            ),
+        ),
+        (
+            "a compaction of what is dead, its sweep, a write that lands cold",
+            scenario(&[Cold], vec![Delete(0), Compact, Sweep, Write(1)]),
+        ),
     ]
 }
 
@@ -120,6 +153,10 @@ fn every_planted_mistake_is_caught() {
             Bug::LeavesIntent => "is committed and intended",
             Bug::ForgetsUndo => "the index holds",
             Bug::ForgetsResidency => "resident are",
+            Bug::CompactsTheDead => "finds the ghosts",
+            Bug::ForgetsNotes => "is an orphan",
+            Bug::SweepsUnderReaders => "whose blob is gone",
+            Bug::LessensUnderReaders => "a search that began when",
             Bug::RecoversWithoutBlobs => "is an orphan",
             Bug::RecoversWithoutIntents => "an intent was left",
         };

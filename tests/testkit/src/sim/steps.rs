@@ -1,7 +1,9 @@
 //! What can happen next in a state, and what comes of it.
 
+use std::collections::BTreeSet;
+
 use aether_core::migrate::{
-    Effect, Event, Failure, Intent, IntentKind, Machine, Outcome, Repair, plan_recovery,
+    Effect, Event, Failure, Intent, IntentKind, Kind, Machine, Outcome, Repair, plan_recovery,
 };
 use aether_core::{BlobKey, Row, SegmentId};
 
@@ -184,6 +186,8 @@ impl State {
     fn act(&self, i: usize, steps: &mut Steps) {
         match &self.doing[i] {
             Doing::Done => {}
+            Doing::Waits(Actor::Sweep) => self.sweep(i, steps),
+            Doing::Sweeps(number) => self.sweep_on(i, *number, steps),
             Doing::Waits(actor) => {
                 let mut next = self.clone();
                 let label = format!("{i}: {actor:?} begins");
@@ -194,6 +198,12 @@ impl State {
             Doing::Writes(write) => self.write_on(i, write, steps),
             Doing::Searches(moment) => {
                 let mut next = self.clone();
+                let blobs = &self.world.blobs;
+                if let Some(gone) = moment.view.keys().find(|s| !blobs.contains_key(&blob(**s))) {
+                    let broken = format!("a search reads {gone}, whose blob is gone");
+                    steps.push((format!("{i}: the search answers"), Err(broken)));
+                    return;
+                }
                 let found = next.world.found(moment.high, &moment.view);
                 let expected = moment.truth.values().copied().collect();
                 let answer = if found == expected {
@@ -236,6 +246,14 @@ impl State {
                 let machine = Machine::write(t.0, t.1.clone());
                 (machine, Some(t), Vec::new(), Some(*point))
             }
+            Actor::Compact | Actor::CompactSome(_) => {
+                let chosen = match actor {
+                    Actor::CompactSome(points) => Some(rows(world, points)),
+                    _ => None,
+                };
+                return self.begin_compaction(i, chosen);
+            }
+            Actor::Sweep => return Err("a sweep begins with its first effect".to_owned()),
             Actor::Release(points) => (Machine::release(), None, rows(world, points), None),
             Actor::Promote(points) => (Machine::promote(), None, rows(world, points), None),
             Actor::Upsert(point) | Actor::Delete(point) => {
@@ -264,9 +282,95 @@ impl State {
             moved: Vec::new(),
             replaced: None,
             target,
+            places: Vec::new(),
+            ending: Vec::new(),
             point,
         });
         Ok(())
+    }
+
+    /// A compaction of all that searches see, or of some rows of it.
+    fn begin_compaction(&mut self, i: usize, chosen: Option<Vec<Row>>) -> Result<(), String> {
+        let world = &mut self.world;
+        let (mut places, mut ending) = (Vec::new(), Vec::new());
+        for (segment, gone) in &world.ram.view {
+            let here = |r: &&Row| {
+                let home = world.disk.homes.get(r).map(|h| h.1);
+                home == Some(Home::Segment(*segment)) && !gone.contains(r)
+            };
+            let held = world.rows_of.get(segment).into_iter().flatten();
+            let live: Vec<Row> = held.filter(here).copied().collect();
+            let taken = |r: &&Row| chosen.as_ref().is_none_or(|c| c.contains(r));
+            let taken: Vec<Row> = live.iter().filter(taken).copied().collect();
+            if taken.len() == live.len() {
+                ending.push(*segment);
+            }
+            places.extend(taken.into_iter().map(|r| (r, *segment)));
+        }
+        if places.is_empty() && ending.is_empty() {
+            self.doing[i] = Doing::Done;
+            return Ok(());
+        }
+        let target = (!places.is_empty()).then(|| {
+            let segment = SegmentId(world.number());
+            (segment, blob(segment), world.number())
+        });
+        let mut machine = Machine::compact(target.clone().map(|t| (t.0, t.1)));
+        let effect = machine.step(Event::Begin).map_err(|e| e.to_string())?;
+        self.doing[i] = Doing::Moves(Move {
+            machine,
+            effect,
+            rows: Vec::new(),
+            packed: places.iter().map(|p| p.0).collect(),
+            moved: Vec::new(),
+            replaced: None,
+            target,
+            places,
+            ending,
+            point: None,
+        });
+        Ok(())
+    }
+
+    /// One blob whose note is durable, that nobody reads and that cannot land any more, goes.
+    fn sweep(&self, i: usize, steps: &mut Steps) {
+        let mut idle = self.clone();
+        idle.doing[i] = Doing::Done;
+        steps.push((format!("{i}: nothing is swept"), Ok(idle)));
+        let world = &self.world;
+        let due = |n: &&Intent| {
+            let held = world.ram.held.contains(&n.blob) && self.bug != Bug::SweepsUnderReaders;
+            n.kind == IntentKind::Garbage && !held && !world.flying.contains_key(&n.blob)
+        };
+        if world.ram.poisoned {
+            return;
+        }
+        for note in world.disk.intents.values().filter(due) {
+            let label = format!("{i}: {} is swept", note.blob);
+            let mut next = self.clone();
+            next.world.blobs.remove(&note.blob);
+            next.doing[i] = Doing::Sweeps(note.number);
+            if self.budget.crashes > 0 {
+                let mut down = next.clone();
+                down.cut();
+                down.both(format!("{label}: power cut after"), steps);
+            }
+            steps.push((label, Ok(next)));
+        }
+    }
+
+    fn sweep_on(&self, i: usize, number: u64, steps: &mut Steps) {
+        if !self.free(i) {
+            return;
+        }
+        for fate in self.fates() {
+            let mut next = self.clone();
+            let mut image = next.world.disk.clone();
+            image.intents.remove(&number);
+            next.commit(fate, image);
+            next.doing[i] = Doing::Done;
+            next.both(format!("{i}: note {number} goes: {fate:?}"), steps);
+        }
     }
 
     /// One effect of a migration, with all that can come of it.
@@ -344,7 +448,11 @@ impl State {
                     next.advance(i, mine, event, label, steps);
                 }
             }
-            Effect::IndexCold | Effect::DropHot | Effect::ShowHot | Effect::UndoHot => {
+            Effect::IndexCold
+            | Effect::RetireInputs
+            | Effect::DropHot
+            | Effect::ShowHot
+            | Effect::UndoHot => {
                 let (mut next, mine) = (self.clone(), moving.clone());
                 next.in_ram(i, &mine);
                 next.advance(i, mine, Event::Done, format!("{i}: {effect:?}"), steps);
@@ -399,7 +507,9 @@ impl State {
         };
         match (&mine.effect, mine.target.clone()) {
             (Effect::CommitIntent(segment, key), Some((_, _, number))) => {
-                if mine.point.is_some() {
+                if mine.machine.kind() == Kind::Compact {
+                    // Its rows were chosen when it began.
+                } else if mine.point.is_some() {
                     // A cold write holds the lock from here to its end.
                     world.ram.writer = Some(i);
                     mine.packed = vec![Row(world.number())];
@@ -424,6 +534,45 @@ impl State {
             (Effect::CommitGarbage(..), Some((_, _, number))) => {
                 if let Some(intent) = image.intents.get_mut(&number) {
                     intent.kind = IntentKind::Garbage;
+                }
+            }
+            (Effect::CommitMove, target) if mine.machine.kind() == Kind::Compact => {
+                world.ram.writer = Some(i);
+                if let Some((segment, key, number)) = &target {
+                    image.manifest.insert(*segment, key.clone());
+                    image.intents.remove(number);
+                    let packed = mine.packed.iter().copied().collect();
+                    world.rows_of.insert(*segment, packed);
+                }
+                for (row, from) in &mine.places {
+                    let Some((segment, ..)) = &target else { break };
+                    let home = image.homes.get(row).copied();
+                    match home.filter(|h| h.1 == Home::Segment(*from)) {
+                        Some((point, _)) => {
+                            image.homes.insert(*row, (point, Home::Segment(*segment)));
+                            image.dead.insert((*from, *row));
+                            mine.moved.push(*row);
+                        }
+                        None if bug == Bug::CompactsTheDead => mine.moved.push(*row),
+                        None => drop(image.dead.insert((*segment, *row))),
+                    }
+                }
+                for segment in &mine.ending {
+                    if let Some(blob) = image.manifest.remove(segment)
+                        && bug != Bug::ForgetsNotes
+                    {
+                        world.ram.held.insert(blob.clone());
+                        let number = world.number();
+                        let (kind, segment) = (IntentKind::Garbage, *segment);
+                        let note = Intent {
+                            number,
+                            kind,
+                            segment,
+                            blob,
+                        };
+                        image.intents.insert(number, note);
+                    }
+                    image.dead.retain(|(s, _)| s != segment);
                 }
             }
             (Effect::CommitMove, Some((segment, key, number))) => {
@@ -478,7 +627,7 @@ impl State {
     }
 
     fn put(&self, i: usize, mine: &Move, key: &BlobKey, steps: &mut Steps) {
-        let rows: std::collections::BTreeSet<Row> = mine.packed.iter().copied().collect();
+        let rows: BTreeSet<Row> = mine.packed.iter().copied().collect();
         if !self.world.disk.intents.values().any(|n| n.blob == *key) {
             let broken = format!("{key} is put without a durable intent that names it");
             steps.push((format!("{i}: PutBlob"), Err(broken)));
@@ -547,12 +696,36 @@ impl State {
         let readers = self.readers() && self.bug != Bug::DropsUnderReaders;
         let world = &mut self.world;
         match mine.effect {
+            Effect::IndexCold if mine.machine.kind() == Kind::Compact => {
+                for (row, from) in &mine.places {
+                    let moved = mine.moved.contains(row);
+                    if let Some((segment, ..)) = mine.target.as_ref().filter(|_| !moved) {
+                        world.ram.dead.insert((*segment, *row));
+                    } else if self.bug == Bug::LessensUnderReaders {
+                        world.ram.dead.insert((*from, *row));
+                    } else if let Some(gone) = world.ram.view.get_mut(from) {
+                        gone.insert(*row);
+                    }
+                }
+                if self.bug != Bug::ForgetsIndex
+                    && let Some((segment, ..)) = mine.target
+                {
+                    world.ram.view.insert(segment, BTreeSet::new());
+                }
+                for segment in &mine.ending {
+                    world.ram.view.remove(segment);
+                }
+            }
+            Effect::RetireInputs => {
+                let blobs = mine.ending.iter().map(|s| blob(*s)).collect();
+                world.defer(Deferred::Retired(blobs), readers);
+            }
             Effect::IndexCold => {
                 let Some((segment, ..)) = mine.target else {
                     return;
                 };
                 if self.bug != Bug::ForgetsIndex {
-                    world.ram.view.insert(segment);
+                    world.ram.view.insert(segment, BTreeSet::new());
                 }
                 for row in mine.packed.iter().filter(|_| mine.point.is_none()) {
                     if !mine.moved.contains(row) {
@@ -591,7 +764,10 @@ impl State {
             }
             _ => {}
         }
-        debug_assert!(world.ram.writer.is_none_or(|w| w == i) || mine.effect == Effect::DropHot);
+        debug_assert!(
+            world.ram.writer.is_none_or(|w| w == i)
+                || matches!(mine.effect, Effect::DropHot | Effect::RetireInputs)
+        );
     }
 
     /// A user's write: commit under the lock, then publication.

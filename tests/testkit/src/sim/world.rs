@@ -64,19 +64,25 @@ impl Entry {
 pub(super) enum Deferred {
     Demoted(Vec<Row>),
     Killed(Row, Option<SegmentId>),
+    Retired(Vec<BlobKey>),
 }
+
+/// Segments that are searched, each with the rows in it that have moved on.
+pub(super) type View = BTreeMap<SegmentId, BTreeSet<Row>>;
 
 /// What a process holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Ram {
     pub(super) hot: BTreeSet<Row>,
     pub(super) directory: BTreeMap<Row, Entry>,
-    /// Segments that searches see, each with its rows and those that are dead.
-    pub(super) view: BTreeSet<SegmentId>,
+    /// Segments that searches see, each with the rows that have moved on to another.
+    pub(super) view: View,
     pub(super) dead: BTreeSet<(SegmentId, Row)>,
     pub(super) kills: BTreeMap<Row, u64>,
     pub(super) visible: u64,
     pub(super) deferred: Vec<Deferred>,
+    /// Blobs of compacted segments that a search may still read.
+    pub(super) held: BTreeSet<BlobKey>,
     /// The actor that holds the writer's lock.
     pub(super) writer: Option<usize>,
     pub(super) poisoned: bool,
@@ -86,7 +92,7 @@ pub(super) struct Ram {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Moment {
     pub(super) high: u64,
-    pub(super) view: BTreeSet<SegmentId>,
+    pub(super) view: View,
     pub(super) truth: BTreeMap<u8, Row>,
 }
 
@@ -169,7 +175,8 @@ impl World {
                 ram.directory.insert(*row, entry);
             }
         }
-        ram.view = self.disk.manifest.keys().copied().collect();
+        let none = |s: &SegmentId| (*s, BTreeSet::new());
+        ram.view = self.disk.manifest.keys().map(none).collect();
         ram.dead = self.disk.dead.clone();
         self.ram = ram;
     }
@@ -210,6 +217,11 @@ impl World {
                     self.ram.directory.remove(&row);
                 }
             }
+            Deferred::Retired(blobs) => {
+                for blob in &blobs {
+                    self.ram.held.remove(blob);
+                }
+            }
             Deferred::Killed(row, segment) => {
                 self.ram.dead.extend(segment.map(|s| (s, row)));
                 self.ram.hot.remove(&row);
@@ -220,15 +232,16 @@ impl World {
     }
 
     /// What a search that sees a moment finds: each row once, with the point that it is a version of.
-    pub(super) fn found(&self, high: u64, view: &BTreeSet<SegmentId>) -> BTreeSet<Row> {
+    pub(super) fn found(&self, high: u64, view: &View) -> BTreeSet<Row> {
         let ram = &self.ram;
         let dead = |row: Row| ram.kills.get(&row).is_some_and(|mark| *mark <= high);
         let sees = |row: &Row| row.0 <= high && !dead(*row);
         let hot = ram.hot.iter().filter(|r| ram.directory.contains_key(r));
         let mut found: BTreeSet<Row> = hot.copied().filter(sees).collect();
-        for segment in view {
+        for (segment, gone) in view {
             let rows = self.rows_of.get(segment).into_iter().flatten().copied();
-            found.extend(rows.filter(|r| sees(r) && !ram.dead.contains(&(*segment, *r))));
+            let here = |r: &Row| !gone.contains(r) && !ram.dead.contains(&(*segment, *r));
+            found.extend(rows.filter(|r| sees(r) && here(r)));
         }
         found
     }
