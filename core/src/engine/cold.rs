@@ -518,7 +518,7 @@ impl BlockReader {
         segment: &Segment,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>> {
-        self.fetch_parts(segment, ranges).await
+        self.fetch(segment.id, &segment.blob, ranges).await
     }
 
     /// Checks and unpacks a whole block from its parts, as [`Segment::whole_ranges`] names them. CPU only.
