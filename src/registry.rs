@@ -45,6 +45,38 @@ const NAMED: &[&Plugin] = &[
     &aether_policies::lfu::PLUGIN,
     #[cfg(feature = "policy-age")]
     &aether_policies::age::PLUGIN,
+    #[cfg(feature = "policy-arc")]
+    &aether_policies::arc::PLUGIN,
+    #[cfg(feature = "policy-cacheus")]
+    &aether_policies::cacheus::PLUGIN,
+    #[cfg(feature = "policy-classic-flux")]
+    &aether_policies::classic_flux::PLUGIN,
+    #[cfg(feature = "policy-clock")]
+    &aether_policies::clock::PLUGIN,
+    #[cfg(feature = "policy-fifo")]
+    &aether_policies::fifo::PLUGIN,
+    #[cfg(feature = "policy-gdsf")]
+    &aether_policies::gdsf::PLUGIN,
+    #[cfg(feature = "policy-hyperbolic")]
+    &aether_policies::hyperbolic::PLUGIN,
+    #[cfg(feature = "policy-lecar")]
+    &aether_policies::lecar::PLUGIN,
+    #[cfg(feature = "policy-lirs")]
+    &aether_policies::lirs::PLUGIN,
+    #[cfg(feature = "policy-mq")]
+    &aether_policies::mq::PLUGIN,
+    #[cfg(feature = "policy-random")]
+    &aether_policies::random::PLUGIN,
+    #[cfg(feature = "policy-s3-fifo")]
+    &aether_policies::s3_fifo::PLUGIN,
+    #[cfg(feature = "policy-sieve")]
+    &aether_policies::sieve::PLUGIN,
+    #[cfg(feature = "policy-ttl-idle")]
+    &aether_policies::ttl_idle::PLUGIN,
+    #[cfg(feature = "policy-two-q")]
+    &aether_policies::two_q::PLUGIN,
+    #[cfg(feature = "policy-w-tinylfu")]
+    &aether_policies::w_tinylfu::PLUGIN,
 ];
 
 /// Every plug-in of this build: those that the features name, and those that other linked crates announce.

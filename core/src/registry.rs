@@ -29,6 +29,22 @@ const KNOWN: &[(Role, &str, &str)] = &[
     (Role::Policy, "lru", "policy-lru"),
     (Role::Policy, "lfu", "policy-lfu"),
     (Role::Policy, "age", "policy-age"),
+    (Role::Policy, "arc", "policy-arc"),
+    (Role::Policy, "cacheus", "policy-cacheus"),
+    (Role::Policy, "classic-flux", "policy-classic-flux"),
+    (Role::Policy, "clock", "policy-clock"),
+    (Role::Policy, "fifo", "policy-fifo"),
+    (Role::Policy, "gdsf", "policy-gdsf"),
+    (Role::Policy, "hyperbolic", "policy-hyperbolic"),
+    (Role::Policy, "lecar", "policy-lecar"),
+    (Role::Policy, "lirs", "policy-lirs"),
+    (Role::Policy, "mq", "policy-mq"),
+    (Role::Policy, "random", "policy-random"),
+    (Role::Policy, "s3-fifo", "policy-s3-fifo"),
+    (Role::Policy, "sieve", "policy-sieve"),
+    (Role::Policy, "ttl-idle", "policy-ttl-idle"),
+    (Role::Policy, "two-q", "policy-two-q"),
+    (Role::Policy, "w-tinylfu", "policy-w-tinylfu"),
 ];
 
 /// A set of plug-ins, sorted by role and name.

@@ -1,4 +1,8 @@
-//! Least frequently used of late: counts that are halved at intervals, ties by last use. O(1) an event.
+//! Least frequently used: counts of uses, ties by last use; aged if asked for. O(1) an event.
+//!
+//! With its defaults it is the plain policy of the literature: a row's count begins at 1 when it becomes hot, is lost when it leaves, and
+//! is never forgotten in between, so that what was popular once stays. `window` ages counts, `history` lets them outlive a stay in
+//! the cold, and `admit` keeps out what is used less than any hot row.
 //!
 //! **Aging** is the reset of TinyLFU (Einziger, Friedman, Manes: "TinyLFU: A Highly Efficient Cache Admission Policy", ACM
 //! Transactions on Storage 13(4), 2017, section 3.3): after a window of uses, all counts are divided by two. Two things
@@ -14,25 +18,31 @@ use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
 use aether_core::{BuildContext, Factory, OptionSpec, Plugin, Result, Time};
 use serde::Deserialize;
 
-use crate::books::{Books, Input, Packed, Policy, Rules, Standing};
+use crate::books::{Books, Input, Packed, Policy, Rules, Standing, within};
 
 /// Moves out what is used least often.
 pub static PLUGIN: Plugin = Plugin {
     name: "lfu",
     crate_name: env!("CARGO_PKG_NAME"),
-    summary: "Moves out what is used least often of late; a cold row used more often than the least used hot one comes in.",
+    summary: "Moves out what is used least often; counts can be aged, and cold rows let in only when they are used more.",
     options: &[
         OptionSpec {
             name: "window",
-            default: "10",
+            default: "0",
             unit: "uses for each hot row",
-            help: "Uses after which all counts are halved: a small window forgets quickly.",
+            help: "Uses after which all counts are halved, 0 for never: 10 forgets in good time, a small window quickly.",
         },
         OptionSpec {
             name: "history",
-            default: "0.25",
+            default: "0.0",
             unit: "rows for each hot row",
             help: "Cold rows whose counts are remembered, at most; at least 64 rows, 0 for none.",
+        },
+        OptionSpec {
+            name: "admit",
+            default: "\"always\"",
+            unit: "\"always\" or \"more-used\"",
+            help: "Whether every cold row that is used comes in, or for certain only one used more often than the least used hot one.",
         },
     ],
     persistent: false,
@@ -40,38 +50,33 @@ pub static PLUGIN: Plugin = Plugin {
 };
 aether_core::register!(PLUGIN);
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct LfuConfig {
     window: f64,
     history: f64,
+    admit: Admit,
 }
 
-impl Default for LfuConfig {
-    fn default() -> Self {
-        Self {
-            window: 10.0,
-            history: 0.25,
-        }
-    }
+/// Which cold rows come in when they are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Admit {
+    #[default]
+    Always,
+    MoreUsed,
 }
 
 fn build(raw: &RawConfig, _context: &BuildContext) -> Result<Box<dyn EvictionPolicy>> {
     let config: LfuConfig = raw.parse()?;
-    for (key, value, low, high) in [
-        ("window", config.window, 1.0, 1e6),
-        ("history", config.history, 0.0, 1.0),
-    ] {
-        if !(value >= low && value <= high) {
-            return Err(raw.error(key, format!("expected {low} to {high}, got {value}")));
-        }
+    let window = within(raw, "window", config.window, (0.0, 1e6))?;
+    if window > 0.0 && window < 1.0 {
+        let message = format!("expected 0 for never, or 1 to 1000000, got {window}");
+        return Err(raw.error("window", message));
     }
-    let lfu = Lfu {
-        window: config.window,
-        uses: 0,
-        halvings: 0,
-    };
-    Ok(Box::new(Policy::new(lfu, config.history)))
+    let history = within(raw, "history", config.history, (0.0, 1.0))?;
+    let lfu = Lfu::new(window, config.admit);
+    Ok(Box::new(Policy::new(lfu, history)))
 }
 
 /// Counts stop here.
@@ -111,13 +116,24 @@ impl Packed for Count {
 
 #[derive(Debug)]
 struct Lfu {
+    /// Uses for each hot row to a halving; 0 for never.
     window: f64,
+    admit: Admit,
     /// Uses since the last halving.
     uses: u64,
     halvings: u32,
 }
 
 impl Lfu {
+    fn new(window: f64, admit: Admit) -> Self {
+        Self {
+            window,
+            admit,
+            uses: 0,
+            halvings: 0,
+        }
+    }
+
     fn now(&self, count: Count) -> u32 {
         count.at(self.halvings)
     }
@@ -128,6 +144,9 @@ impl Lfu {
 
     /// Takes note of a use of any row, and halves all counts when the window is full.
     fn tick(&mut self, books: &mut Books<Count>) {
+        if self.window <= 0.0 {
+            return;
+        }
         self.uses += 1;
         let window = (self.window * books.len() as f64) as u64;
         if self.uses < window.max(WINDOW_MIN) {
@@ -145,6 +164,15 @@ impl Lfu {
     fn place(&self, books: &mut Books<Count>, slot: u32, count: u32) {
         books.set_figures(slot, self.counted(count));
         books.push_back(count.min(COUNT_MAX), slot);
+    }
+
+    fn verdict(&self, books: &Books<Count>, slot: u32) -> Verdict {
+        Verdict {
+            row: books.row(slot),
+            keep: f64::from(self.now(books.figures(slot))),
+            certain: false,
+            reason: "least frequently used",
+        }
     }
 
     /// Slots from the least used on.
@@ -188,12 +216,14 @@ impl Rules for Lfu {
         self.counted(past.map_or(0, |past| self.now(past)) + 1)
     }
 
+    fn victim(&mut self, books: &Books<Count>, _want: Want, _context: &Context) -> Option<Verdict> {
+        let slot = Self::order(books).next()?;
+        Some(self.verdict(books, slot))
+    }
+
     fn victims(&mut self, books: &Books<Count>, want: Want, context: &Context) -> Vec<Verdict> {
-        books.take_in_order(Self::order(books), want, context, |slot| Verdict {
-            row: books.row(slot),
-            keep: f64::from(self.now(books.figures(slot))),
-            certain: false,
-            reason: "least frequently used",
+        books.take_in_order(Self::order(books), want, context, |slot| {
+            self.verdict(books, slot)
         })
     }
 
@@ -210,11 +240,11 @@ impl Rules for Lfu {
         Verdict {
             row: item.row,
             keep: f64::from(count),
-            certain: above,
-            reason: if above {
-                "used more often than the least used hot row"
-            } else {
-                "used no more often than the least used hot row"
+            certain: above || self.admit == Admit::Always,
+            reason: match (above, self.admit) {
+                (true, _) => "used more often than the least used hot row",
+                (_, Admit::Always) => "just used",
+                _ => "used no more often than the least used hot row",
             },
         }
     }
@@ -231,6 +261,9 @@ impl Rules for Lfu {
                 figures,
                 "leaves when the hot tier needs room and no row was used less often",
             ),
+            Standing::Past(past) if self.admit == Admit::Always => {
+                (past, "comes in when it is used again")
+            }
             Standing::Past(past) => (
                 past,
                 "comes in when it is used again and then more often than the least used hot row",
@@ -241,12 +274,12 @@ impl Rules for Lfu {
         let window = figure(
             "uses_to_halving_per_row",
             self.window,
-            "uses for each hot row",
+            "uses for each hot row, 0 for never",
         );
         (
             count,
-            vec![figure("count", count, "uses, halved at intervals"), window],
-            format!("counts {count} uses of late; {then}"),
+            vec![figure("count", count, "uses"), window],
+            format!("counts {count} uses; {then}"),
         )
     }
 

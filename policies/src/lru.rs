@@ -40,6 +40,15 @@ fn keep(used: Stamp, now: Time) -> f64 {
     -used.age_s(now).ln_1p()
 }
 
+fn verdict(books: &Books<Stamp>, slot: u32, now: Time) -> Verdict {
+    Verdict {
+        row: books.row(slot),
+        keep: keep(books.figures(slot), now),
+        certain: false,
+        reason: "least recently used",
+    }
+}
+
 impl Rules for Lru {
     const NAME: &'static str = "lru";
     const LISTS: u32 = 1;
@@ -69,12 +78,13 @@ impl Rules for Lru {
     fn miss(&mut self, _books: &mut Books<Stamp>, _past: Option<()>, _now: Time) {}
 
     fn victims(&mut self, books: &Books<Stamp>, want: Want, context: &Context) -> Vec<Verdict> {
-        books.take_in_order(books.list(RECENCY), want, context, |slot| Verdict {
-            row: books.row(slot),
-            keep: keep(books.figures(slot), context.now),
-            certain: false,
-            reason: "least recently used",
+        books.take_in_order(books.list(RECENCY), want, context, |slot| {
+            verdict(books, slot, context.now)
         })
+    }
+
+    fn victim(&mut self, books: &Books<Stamp>, _want: Want, context: &Context) -> Option<Verdict> {
+        Some(verdict(books, books.front(RECENCY)?, context.now))
     }
 
     fn admit(

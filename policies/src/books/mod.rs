@@ -9,24 +9,45 @@
 //! A row costs its record, 8 bytes of links if there are lists, and 5.7 to 12.2 bytes of the hash table.
 
 mod chunked;
+mod ghosts;
+mod heap;
 mod history;
 mod lists;
+mod order;
 mod packed;
+#[cfg(test)]
+pub(crate) mod play;
 mod policy;
+mod queues;
+mod rules;
+mod sampled;
+mod saved;
+mod shelf;
 mod shuffle;
+mod sketch;
 
 use std::fmt;
 
-use aether_core::Row;
+use aether_core::config::RawConfig;
 use aether_core::role::{Context, Verdict, Want};
+use aether_core::{Result, Row};
 use hashbrown::HashTable;
 
 use chunked::Chunked;
+pub(crate) use ghosts::Ghosts;
+use heap::Heap;
+pub(crate) use heap::Urgency;
 use history::History;
 use lists::Lists;
+pub(crate) use order::{Load, Shape};
 pub(crate) use packed::{Input, Packed, Stamp, words_of};
-pub(crate) use policy::{Policy, Rules, Standing};
+pub(crate) use policy::Policy;
+pub(crate) use queues::Queued;
+pub(crate) use rules::{Rules, Standing};
+pub(crate) use sampled::worst_of_sample;
+pub(crate) use shelf::{Queues, Shelf, WORD_MAX};
 pub(crate) use shuffle::Shuffle;
+pub(crate) use sketch::Sketch;
 
 /// Pinned rows that are remembered while they are not hot; a further one is forgotten, and the engine, which never
 /// demotes a pinned row whatever a policy says, is then the only guard.
@@ -34,6 +55,19 @@ const PINS_MAX: usize = 1024;
 
 /// Buckets of the smallest table. A table of `b` buckets holds up to 7/8 b slots and takes 5 b + 16 bytes.
 const BUCKETS_MIN: u64 = 64;
+
+/// A number of the configuration, checked against the range it may have.
+pub(crate) fn within(
+    raw: &RawConfig,
+    key: &str,
+    value: f64,
+    (low, high): (f64, f64),
+) -> Result<f64> {
+    match value >= low && value <= high {
+        true => Ok(value),
+        false => Err(raw.error(key, format!("expected {low} to {high}, got {value}"))),
+    }
+}
 
 /// Marks a pinned row in saved books, in the highest bit of its weight.
 const PINNED: u32 = 1 << 31;
@@ -62,6 +96,9 @@ pub(crate) struct Books<X> {
     table: HashTable<u32>,
     records: Chunked<Record<X>>,
     lists: Lists,
+    loads: Vec<Load>,
+    second: Lists,
+    heap: Option<Heap>,
     free: u32,
     /// Pinned rows that are not hot.
     pins: Vec<u64>,
@@ -78,11 +115,27 @@ impl<X> fmt::Debug for Books<X> {
 
 impl<X: Packed> Books<X> {
     /// Empty books with so many lists, numbered from 0.
+    #[cfg(test)]
     pub(crate) fn new(lists: u32) -> Self {
+        Self::shaped(Shape {
+            lists,
+            ..Shape::default()
+        })
+    }
+
+    /// Empty books.
+    pub(crate) fn shaped(shape: Shape) -> Self {
+        let (lists, loads) = match shape.counted {
+            true => (Lists::owned(shape.lists), shape.lists as usize),
+            false => (Lists::new(shape.lists), 0),
+        };
         Self {
             table: HashTable::new(),
             records: Chunked::new(),
-            lists: Lists::new(lists),
+            lists,
+            loads: vec![Load::default(); loads],
+            second: Lists::new(shape.second),
+            heap: shape.heap.then(Heap::new),
             free: 0,
             pins: Vec::new(),
         }
@@ -115,8 +168,15 @@ impl<X: Packed> Books<X> {
 
     pub(crate) fn set_weight(&mut self, slot: u32, bytes: u32) {
         let mut record = self.records.get(slot);
+        if record.weight == bytes {
+            return;
+        }
+        self.unload(slot);
         record.weight = bytes.min(!PINNED);
         self.records.set(slot, record);
+        if let Some(list) = self.lists.owner(slot) {
+            self.load_onto(list, slot);
+        }
     }
 
     pub(crate) fn pinned(&self, slot: u32) -> bool {
@@ -158,6 +218,10 @@ impl<X: Packed> Books<X> {
             figures,
         });
         self.lists.push();
+        self.second.push();
+        if let Some(heap) = &mut self.heap {
+            heap.push_slot();
+        }
         self.enter(row, slot);
         Some(slot)
     }
@@ -184,6 +248,10 @@ impl<X: Packed> Books<X> {
         self.forget(Row(record.row), last);
         self.records.pop();
         self.lists.pop();
+        self.second.pop();
+        if let Some(heap) = &mut self.heap {
+            heap.pop_slot();
+        }
         self.shrink();
         record.figures
     }
@@ -202,7 +270,12 @@ impl<X: Packed> Books<X> {
         if self.pinned(slot) == pinned {
             return slot;
         }
+        self.unload(slot);
         self.lists.unlink(slot);
+        self.second.unlink(slot);
+        if let Some(heap) = &mut self.heap {
+            heap.remove(slot);
+        }
         let border = if pinned { self.free - 1 } else { self.free };
         self.swap(slot, border);
         self.free = if pinned { border } else { border + 1 };
@@ -225,19 +298,6 @@ impl<X: Packed> Books<X> {
     /// Whether a row that is not hot is pinned.
     pub(crate) fn remembered(&self, row: Row) -> bool {
         self.pins.contains(&row.0)
-    }
-
-    /// Puts a slot at a list's end, out of any other list; a pinned row stays out.
-    pub(crate) fn push_back(&mut self, list: u32, slot: u32) {
-        if !self.pinned(slot) {
-            self.lists.push_back(list, slot);
-        }
-    }
-
-    /// Slots of a list from its front.
-    pub(crate) fn list(&self, list: u32) -> impl Iterator<Item = u32> {
-        let first = (list < self.lists.count()).then(|| self.lists.first(list));
-        std::iter::successors(first.flatten(), |slot| self.lists.after(*slot))
     }
 
     /// Verdicts on slots in order, at most `want.rows` and, if `want.bytes` is not 0, no more than enough for it.
@@ -267,20 +327,14 @@ impl<X: Packed> Books<X> {
         }
     }
 
-    /// Appends all of list `from` to the end of `to`. O(1).
-    pub(crate) fn append(&mut self, from: u32, to: u32) {
-        self.lists.append(from, to);
-    }
-
-    fn linked(&self, slot: u32) -> bool {
-        self.lists.linked(slot)
-    }
-
     /// Empties the books.
     pub(crate) fn clear(&mut self) {
         self.table = HashTable::new();
         self.records.clear();
         self.lists.clear();
+        self.loads.fill(Load::default());
+        self.second.clear();
+        self.heap = self.heap.as_ref().map(|_| Heap::new());
         self.free = 0;
         self.pins = Vec::new();
     }
@@ -290,6 +344,9 @@ impl<X: Packed> Books<X> {
         self.table.allocation_size() as u64
             + self.records.bytes()
             + self.lists.bytes()
+            + (self.loads.capacity() * size_of::<Load>()) as u64
+            + self.second.bytes()
+            + self.heap.as_ref().map_or(0, Heap::bytes)
             + (self.pins.capacity() * size_of::<u64>()) as u64
     }
 
@@ -304,6 +361,9 @@ impl<X: Packed> Books<X> {
             .saturating_add(64)
             .saturating_add(self.records.bytes_bound(rows))
             .saturating_add(self.lists.bytes_bound(rows))
+            .saturating_add((self.loads.capacity() * size_of::<Load>()) as u64)
+            .saturating_add(self.second.bytes_bound(rows))
+            .saturating_add(self.heap.as_ref().map_or(0, |h| h.bytes_bound(rows)))
             .saturating_add((PINS_MAX * size_of::<u64>()) as u64)
     }
 
@@ -328,6 +388,10 @@ impl<X: Packed> Books<X> {
             self.records.set(to, record);
         }
         self.lists.swap(a, b);
+        self.second.swap(a, b);
+        if let Some(heap) = &mut self.heap {
+            heap.swap(a, b);
+        }
     }
 
     fn forget(&mut self, row: Row, slot: u32) {

@@ -26,6 +26,32 @@ impl Packed for () {
     }
 }
 
+impl Packed for u16 {
+    const BYTES: usize = 2;
+
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self> {
+        input.u16()
+    }
+}
+
+/// A queue of ghosts and what is known of one in it.
+impl<G: Packed> Packed for (u32, G) {
+    const BYTES: usize = 4 + G::BYTES;
+
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0.to_le_bytes());
+        self.1.put(out);
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self> {
+        Ok((input.u32()?, G::take(input)?))
+    }
+}
+
 /// Bytes that are read from the front; every reading checks that there is enough.
 #[derive(Debug)]
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);

@@ -1,117 +1,16 @@
 //! What all policies have in common: how events change the books, what is saved, and what damage is.
 
-use aether_core::role::{
-    Context, Event, EvictionPolicy, Explanation, Figure, Item, Tier, Verdict, Want,
-};
+use aether_core::role::{Context, Event, EvictionPolicy, Explanation, Item, Tier, Verdict, Want};
 use aether_core::seal::{checksum, seal, unseal};
-use aether_core::{Error, Result, Role, Row, Time};
+use aether_core::{Result, Role, Row, Time};
 
-use super::packed::{Input, Packed};
+use super::packed::Input;
+use super::rules::{Rules, Standing};
+use super::saved::wrong;
 use super::{Books, History};
 
 /// Begins every saved state.
 const MAGIC: [u8; 8] = *b"AETHPOL1";
-
-/// Where a policy sees a row, and with what figures.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Standing<H, P> {
-    /// In the hot tier; pinned or not.
-    Hot { figures: H, pinned: bool },
-    /// Remembered, not hot.
-    Past(P),
-}
-
-/// What makes one policy different from another: its figures, where they put a row in its lists, and the choice of
-/// victims. [`Policy`] does the rest: it calls these with rows whose place is settled, and never links a pinned one.
-pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
-    /// The plug-in's name; marks its saved state.
-    const NAME: &'static str;
-    /// Lists that it keeps. With any, every row that is not pinned must be in one.
-    const LISTS: u32;
-    /// Figures of a hot row.
-    type Hot: Packed;
-    /// What is remembered of a row that is not hot; `()` with a history of share 0.
-    type Past: Packed;
-
-    /// Figures of a row that becomes hot, with what was remembered of it. Entering renews recency.
-    fn enter(&mut self, restore_us: f32, past: Option<Self::Past>, now: Time) -> Self::Hot;
-
-    /// Figures of a hot row about which the engine told again what it would cost to restore.
-    fn update(&mut self, figures: Self::Hot, _restore_us: f32) -> Self::Hot {
-        figures
-    }
-
-    /// Takes note of a use; the row may be pinned.
-    fn touch(&mut self, books: &mut Books<Self::Hot>, slot: u32, now: Time);
-
-    /// Takes note that a new version took the row's place: recency is renewed, frequency is not.
-    fn renew(&mut self, books: &mut Books<Self::Hot>, slot: u32, now: Time);
-
-    /// Puts a row that just became hot, or was unpinned, in its list.
-    fn link(&mut self, books: &mut Books<Self::Hot>, slot: u32, now: Time);
-
-    /// What to remember of a hot row that leaves.
-    fn leave(&self, figures: Self::Hot) -> Self::Past;
-
-    /// A cold row was used: what to remember of it now.
-    fn miss(
-        &mut self,
-        books: &mut Books<Self::Hot>,
-        past: Option<Self::Past>,
-        now: Time,
-    ) -> Self::Past;
-
-    /// A hot row was judged.
-    fn judge(&mut self, figures: Self::Hot, _reward: f32, _now: Time) -> Self::Hot {
-        figures
-    }
-
-    /// A row that is not hot was judged; `None` remembers nothing new.
-    fn judge_past(
-        &mut self,
-        past: Option<Self::Past>,
-        _reward: f32,
-        _now: Time,
-    ) -> Option<Self::Past> {
-        past
-    }
-
-    /// The rows to leave first. `want.rows` is 1 to the number of rows that are not pinned.
-    fn victims(&mut self, books: &Books<Self::Hot>, want: Want, context: &Context) -> Vec<Verdict>;
-
-    /// What a row would be worth that was just used.
-    fn admit(
-        &mut self,
-        books: &Books<Self::Hot>,
-        item: &Item,
-        past: Option<Self::Past>,
-        context: &Context,
-    ) -> Verdict;
-
-    /// Keep-value, figures and words for a row.
-    fn explain(
-        &self,
-        books: &Books<Self::Hot>,
-        standing: Standing<Self::Hot, Self::Past>,
-        context: &Context,
-    ) -> (f64, Vec<Figure>, String);
-
-    /// Appends state beyond the books.
-    fn save(&self, _out: &mut Vec<u8>) {}
-
-    /// Takes up what `save` appended.
-    fn load(&mut self, _input: &mut Input<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    /// Goes back to the state after building.
-    fn clear(&mut self) {}
-
-    /// RAM beyond the books, at most; constant.
-    fn bytes(&self) -> u64 {
-        0
-    }
-}
 
 /// A policy: [`Rules`] over shared books.
 #[derive(Debug)]
@@ -128,7 +27,7 @@ impl<R: Rules> Policy<R> {
     pub(crate) fn new(rules: R, share: f64) -> Self {
         Self {
             rules,
-            books: Books::new(R::LISTS),
+            books: Books::shaped(R::shape()),
             history: History::new(share),
             now: Time::default(),
         }
@@ -139,13 +38,15 @@ impl<R: Rules> Policy<R> {
         if let Some(slot) = self.books.find(item.row) {
             return Some((slot, false));
         }
-        let past = self.history.remove(item.row);
+        let past = self.rules.take_back(item.row);
+        let past = past.or(self.history.remove(item.row));
         let figures = self.rules.enter(item.restore_us, past, self.now);
         let slot = self.books.insert(item.row, item.bytes, figures)?;
         if !self.books.pinned(slot) {
             self.rules.link(&mut self.books, slot, self.now);
         }
         self.history.fit(self.books.len());
+        self.rules.fit(self.books.len());
         Some((slot, true))
     }
 
@@ -166,7 +67,7 @@ impl<R: Rules> Policy<R> {
             bytes: 0,
             restore_us: 0.0,
         };
-        let known = self.history.get(row).is_some();
+        let known = self.past(row).is_some();
         // A row without a past enters with one use: this one.
         if let (Some((slot, _)), true) = (self.enter(&item), known) {
             self.rules.touch(&mut self.books, slot, self.now);
@@ -179,9 +80,13 @@ impl<R: Rules> Policy<R> {
             if self.books.pinned(slot) {
                 self.books.remember(row);
             }
+            let (list, bytes) = (self.books.list_of(slot), self.books.weight(slot));
             let figures = self.books.remove(slot);
             self.history.fit(self.books.len());
+            self.rules.fit(self.books.len());
             self.history.put(row, self.rules.leave(figures));
+            let books = &mut self.books;
+            self.rules.departed(books, row, bytes, figures, list);
         }
     }
 
@@ -189,8 +94,10 @@ impl<R: Rules> Policy<R> {
         if let Some(slot) = self.books.find(row) {
             self.books.remove(slot);
             self.history.fit(self.books.len());
+            self.rules.fit(self.books.len());
         }
         self.history.remove(row);
+        self.rules.forget(row);
         self.books.unremember(row);
     }
 
@@ -204,6 +111,7 @@ impl<R: Rules> Policy<R> {
             if let Some(past) = self.history.remove(old) {
                 self.history.put(item.row, past);
             }
+            self.rules.rename(old, item.row);
             let (of_old, of_new) = (self.books.unremember(old), self.books.unremember(item.row));
             if of_old || of_new {
                 self.books.remember(item.row);
@@ -253,6 +161,10 @@ impl<R: Rules> Policy<R> {
         }
     }
 
+    fn past(&self, row: Row) -> Option<R::Past> {
+        self.rules.recall(row).or(self.history.get(row))
+    }
+
     fn at(&self, context: &Context) -> Context {
         Context {
             now: context.now.max(self.now),
@@ -270,54 +182,14 @@ impl<R: Rules> Policy<R> {
     /// Reads all that `save` wrote between magic and checksum.
     fn read(&mut self, input: &mut Input<'_>) -> Result<()> {
         self.now = Time(input.u64()?);
-        let rows = input.count(12 + R::Hot::BYTES)?;
-        for _ in 0..rows {
-            let (row, weight) = (Row(input.u64()?), input.u32()?);
-            let figures = R::Hot::take(input)?;
-            if self.books.restore(row, weight, figures).is_none() {
-                return Err(wrong(format!(
-                    "row {row} stands twice or behind a pinned one"
-                )));
-            }
-        }
-        self.read_lists(input)?;
-        for _ in 0..input.count(8)? {
-            self.books.remember(Row(input.u64()?));
-        }
-        self.history.load(input, rows)?;
+        self.books.load_saved(input)?;
+        self.history.load(input, self.books.len())?;
         self.rules.load(input)?;
         if !input.0.is_empty() {
             return Err(wrong(format!("{} bytes too many", input.0.len())));
         }
         Ok(())
     }
-
-    fn read_lists(&mut self, input: &mut Input<'_>) -> Result<()> {
-        let mut linked = 0;
-        for list in 0..R::LISTS {
-            for _ in 0..input.count(4)? {
-                let slot = input.u32()?;
-                if slot >= self.books.free() || self.books.linked(slot) {
-                    return Err(wrong(format!(
-                        "slot {slot} is pinned, absent or listed twice"
-                    )));
-                }
-                self.books.push_back(list, slot);
-                linked += 1;
-            }
-        }
-        if R::LISTS > 0 && linked != self.books.free() {
-            let free = self.books.free();
-            return Err(wrong(format!("{linked} of {free} rows are listed")));
-        }
-        Ok(())
-    }
-}
-
-fn wrong(what: String) -> Error {
-    Error::corrupt(format!(
-        "policy books: {what}: expected what `save` wrote; delete the saved books to begin with empty ones"
-    ))
 }
 
 impl<R: Rules> EvictionPolicy for Policy<R> {
@@ -335,6 +207,7 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
             Event::Missed { ref item } => match self.books.find(item.row) {
                 Some(slot) => self.rules.touch(&mut self.books, slot, self.now),
                 None => {
+                    self.rules.missed(&mut self.books, item, self.now);
                     let past = self.history.get(item.row);
                     let past = self.rules.miss(&mut self.books, past, self.now);
                     self.history.put(item.row, past);
@@ -360,29 +233,43 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         if rows == 0 {
             return Vec::new();
         }
-        let context = self.at(context);
-        self.rules
-            .victims(&self.books, Want { rows, ..want }, &context)
+        let (want, context) = (Want { rows, ..want }, self.at(context));
+        if want.bytes > 0 {
+            self.rules.prepare(&mut self.books, want, &context);
+        }
+        self.rules.victims(&self.books, want, &context)
+    }
+
+    fn victim(&mut self, bytes: u64, context: &Context) -> Option<Verdict> {
+        if self.books.free() == 0 {
+            return None;
+        }
+        let (want, context) = (Want { rows: 1, bytes }, self.at(context));
+        if bytes > 0 {
+            self.rules.prepare(&mut self.books, want, &context);
+        }
+        self.rules.victim(&self.books, want, &context)
     }
 
     fn admit(&mut self, candidate: &Item, context: &Context) -> Verdict {
         let past = match self.books.find(candidate.row) {
             Some(slot) => Some(self.rules.leave(self.books.figures(slot))),
-            None => self.history.get(candidate.row),
+            None => self.past(candidate.row),
         };
         let context = self.at(context);
         self.rules.admit(&self.books, candidate, past, &context)
     }
 
     fn explain(&self, row: Row, context: &Context) -> Explanation {
-        let standing = match self.books.find(row) {
-            Some(slot) => Some(Standing::Hot {
-                figures: self.books.figures(slot),
-                pinned: self.books.pinned(slot),
-            }),
-            None => self.history.get(row).map(Standing::Past),
+        let context = self.at(context);
+        let told = match self.books.find(row) {
+            Some(slot) => Some(self.rules.explain_hot(&self.books, slot, &context)),
+            None => {
+                let past = self.past(row).map(Standing::Past);
+                past.map(|past| self.rules.explain(&self.books, past, &context))
+            }
         };
-        let Some(standing) = standing else {
+        let Some((keep, figures, words)) = told else {
             let pinned = self.books.remembered(row);
             return Explanation {
                 row,
@@ -397,7 +284,6 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
                 },
             };
         };
-        let (keep, figures, words) = self.rules.explain(&self.books, standing, &self.at(context));
         Explanation {
             row,
             known: true,
@@ -420,35 +306,14 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         (size_of::<Self>() as u64)
             .saturating_add(self.books.bytes_bound(rows))
             .saturating_add(self.history.bytes_bound(rows))
-            .saturating_add(self.rules.bytes())
+            .saturating_add(self.rules.bytes_bound(rows))
     }
 
     fn save(&self, out: &mut Vec<u8>) {
         let from = out.len();
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&self.now.0.to_le_bytes());
-        let books = &self.books;
-        out.extend_from_slice(&(books.len() as u32).to_le_bytes());
-        for slot in 0..books.len() as u32 {
-            let pin = if books.pinned(slot) { super::PINNED } else { 0 };
-            out.extend_from_slice(&books.row(slot).0.to_le_bytes());
-            out.extend_from_slice(&(books.weight(slot) | pin).to_le_bytes());
-            books.figures(slot).put(out);
-        }
-        for list in 0..R::LISTS {
-            let at = out.len();
-            out.extend_from_slice(&[0; 4]);
-            let mut count = 0_u32;
-            for slot in books.list(list) {
-                out.extend_from_slice(&slot.to_le_bytes());
-                count += 1;
-            }
-            out[at..at + 4].copy_from_slice(&count.to_le_bytes());
-        }
-        out.extend_from_slice(&(books.pins.len() as u32).to_le_bytes());
-        for pin in &books.pins {
-            out.extend_from_slice(&pin.to_le_bytes());
-        }
+        self.books.save(out);
         self.history.save(out);
         self.rules.save(out);
         seal(out, from, checksum(R::NAME.as_bytes(), 0));

@@ -13,11 +13,7 @@ const CONTEXT: Context = Context {
 };
 
 fn lfu(window: f64) -> Policy<Lfu> {
-    let rules = Lfu {
-        window,
-        uses: 0,
-        halvings: 0,
-    };
+    let rules = Lfu::new(window, Admit::MoreUsed);
     Policy::new(rules, 0.25)
 }
 
@@ -135,4 +131,20 @@ fn a_count_is_halved_by_any_number_of_halvings() {
     assert_eq!(count.at(HALVINGS_MASK), 200);
     assert_eq!([count.at(0), count.at(2), count.at(100)], [100, 25, 0]);
     assert_eq!(Count::new(9_999, 0).at(0), 255);
+}
+
+/// The plain policy: every row comes in with one use, and what was popular once stays whatever comes after.
+#[test]
+fn without_aging_counts_are_kept_while_hot_and_lost_after() {
+    let plain = Policy::new(Lfu::new(0.0, Admit::Always), 0.0);
+    let mut play = crate::books::play::Play::new(plain, 2);
+    play.use_rows(&[1, 1, 1, 2, 2]);
+    assert_eq!(play.use_rows(&[3, 4, 5, 2, 6]), [2, 3, 4, 5, 2]);
+    (0..2_000).for_each(|n| {
+        assert_eq!(
+            play.use_row(100 + n).map(|left| left.contains(&1)),
+            Some(false)
+        )
+    });
+    assert_eq!(play.hot()[0], 1);
 }

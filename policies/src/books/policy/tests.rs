@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use aether_core::role::Figure;
+
 use super::*;
 use crate::books::Stamp;
 
@@ -181,7 +183,7 @@ fn contradictions_under_a_true_checksum_are_named() {
     let whole = saved(&filled());
     let inner = &whole[..whole.len() - 8];
     let rows_at = MAGIC.len() + 8 + 4;
-    let record = 12 + Stamp::BYTES;
+    let record = 12 + <Stamp as crate::books::Packed>::BYTES;
     let refused = |change: &dyn Fn(&mut Vec<u8>), expected: &str| {
         let mut bad = inner.to_vec();
         change(&mut bad);

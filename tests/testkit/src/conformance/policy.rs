@@ -26,7 +26,8 @@ pub use describe::*;
 pub use replay::*;
 pub use victims::*;
 
-/// Most bytes of a policy's books for each hot row, at ten thousand rows and beyond, next to [`CONSTANT_BYTES_MAX`].
+/// Most bytes of a policy's books for each hot row, at ten thousand rows and beyond, next to [`CONSTANT_BYTES_MAX`]. A policy that by
+/// its definition remembers as many rows as are hot, or more, says so with [`PolicyHarness::row_bytes_max`].
 pub const ROW_BYTES_MAX: u64 = 64;
 /// Most bytes that a policy's books may take with a handful of hot rows, whatever passed through them.
 pub const CONSTANT_BYTES_MAX: u64 = 1 << 20;
@@ -36,6 +37,8 @@ pub const CONSTANT_BYTES_MAX: u64 = 1 << 20;
 pub struct PolicyHarness {
     plugin: &'static Plugin,
     keys: String,
+    row_bytes_max: u64,
+    minds_uses: bool,
 }
 
 impl PolicyHarness {
@@ -49,6 +52,24 @@ impl PolicyHarness {
         Self {
             plugin,
             keys: keys.to_owned(),
+            row_bytes_max: ROW_BYTES_MAX,
+            minds_uses: true,
+        }
+    }
+
+    /// Another bound of the books for each hot row than [`ROW_BYTES_MAX`].
+    pub fn row_bytes_max(self, bytes: u64) -> Self {
+        Self {
+            row_bytes_max: bytes,
+            ..self
+        }
+    }
+
+    /// A policy to which uses mean nothing, such as one that draws by chance: rows that were used are not expected to stay.
+    pub fn blind(self) -> Self {
+        Self {
+            minds_uses: false,
+            ..self
         }
     }
 

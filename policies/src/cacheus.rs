@@ -1,0 +1,320 @@
+//! CACHEUS: LeCaR's bargain between a scan-resistant LRU and a churn-resistant LFU, with a learning rate that adapts. O(1) an event.
+//!
+//! L. V. Rodriguez, F. Yusuf, S. Lyons, E. Paz, R. Rangaswami, J. Liu, M. Zhao, G. Narasimhan, "Learning Cache Replacement with CACHEUS", FAST
+//! 2021: sections 4.1 (rate), 4.2.1 (SR-LRU), 4.2.2 (CR-LFU). One history of the size of the tier serves SR-LRU and both experts; a row
+//! that frequency chose is in it as well. Nothing leaves while there is room. Counts stop at 255. 29 bytes of record, links and list
+//! a row, 8 of the order by count, 5.7 to 12.2 of hash table, and 31 to 44 for each of as many ghosts as hot rows.
+
+use aether_core::config::RawConfig;
+use aether_core::role::EvictionPolicy;
+use aether_core::{BuildContext, Factory, Plugin, Result, Row};
+use serde::Deserialize;
+
+use crate::books::{Input, Packed, Policy, Queued, Queues, Shelf};
+
+mod rate;
+
+use rate::Rate;
+
+/// Learns whether last use or frequency tells more, and how fast to learn.
+pub static PLUGIN: Plugin = Plugin {
+    name: "cacheus",
+    crate_name: env!("CARGO_PKG_NAME"),
+    summary: "Chooses each victim by a scan-resistant last use or a churn-resistant frequency, at learned odds and a learned rate.",
+    options: &[],
+    persistent: false,
+    factory: Factory::Policy(build),
+};
+aether_core::register!(PLUGIN);
+
+/// The policy has no keys; the struct refuses all.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CacheusConfig {}
+
+fn build(raw: &RawConfig, context: &BuildContext) -> Result<Box<dyn EvictionPolicy>> {
+    let CacheusConfig {} = raw.parse()?;
+    let cacheus = Cacheus::new(context.seed);
+    Ok(Box::new(Policy::new(
+        Queued::new(cacheus, GHOSTS_SHARE),
+        0.0,
+    )))
+}
+
+/// Ghosts for each hot row at most: one, and room for ghosts smaller than hot rows.
+const GHOSTS_SHARE: f64 = 1.25;
+
+/// SR: new rows and rows demoted from R, least recently used first.
+const SR: u32 = 0;
+/// R: rows used again, least recently used first.
+const R: u32 = 1;
+/// The second order has a list for each count up to this.
+const COUNTS: u32 = 255;
+/// The count in a row's figure; above it stand the marks.
+const COUNT: u16 = 255;
+/// Has not been used again since it came.
+const NEW: u16 = 1 << 8;
+/// Was moved from R to SR.
+const DEMOTED: u16 = 1 << 9;
+/// Was chosen to leave by last use, or by frequency; both, when they agreed.
+const BY_LAST_USE: u16 = 1 << 10;
+const BY_COUNT: u16 = 1 << 11;
+
+/// A row's figure when it left, and the number of its eviction by its expert.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, packed(2))]
+struct Left {
+    word: u16,
+    number: u32,
+}
+
+impl Packed for Left {
+    const BYTES: usize = 6;
+
+    fn put(self, out: &mut Vec<u8>) {
+        { self.word }.put(out);
+        out.extend_from_slice(&{ self.number }.to_le_bytes());
+    }
+
+    fn take(input: &mut Input<'_>) -> Result<Self> {
+        Ok(Self {
+            word: input.u16()?,
+            number: input.u32()?,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Cacheus {
+    seed: u64,
+    random: fastrand::Rng,
+    rate: Rate,
+    /// The odds that last use chooses; frequency has the rest.
+    by_last_use: f64,
+    /// Evictions by each expert alone, wrapping.
+    chosen: [u32; 2],
+    /// No row has a lower count.
+    least: u32,
+    /// Bytes that SR may have; 0 until the tier's are known.
+    sr_bytes: f64,
+    /// Demoted rows that are hot, and new rows in the history.
+    demoted: u64,
+    new: u64,
+}
+
+impl Cacheus {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let rate = Rate::new(&mut random);
+        Self {
+            seed,
+            random,
+            rate,
+            by_last_use: 0.5,
+            chosen: [0; 2],
+            least: 0,
+            sr_bytes: 0.0,
+            demoted: 0,
+            new: 0,
+        }
+    }
+
+    /// Half of the tier when it becomes known.
+    fn sizes(&mut self, capacity: u64) -> (f64, f64) {
+        let capacity = capacity as f64;
+        if self.sr_bytes <= 0.0 || self.sr_bytes > capacity {
+            self.sr_bytes = capacity / 2.0;
+        }
+        (self.sr_bytes, capacity - self.sr_bytes)
+    }
+
+    /// Moves the border between SR and R.
+    fn resize(&mut self, by: f64, capacity: u64) {
+        let most = (capacity as f64 - 1.0).max(1.0);
+        self.sr_bytes = (self.sr_bytes + by).clamp(1.0, most);
+    }
+
+    fn count(&mut self, shelf: &mut Shelf<'_, Left>, slot: u32) {
+        let count = u32::from(shelf.word(slot) & COUNT).max(1);
+        shelf.rank(count - 1, slot);
+        self.least = self.least.min(count - 1);
+    }
+
+    /// The row of the lowest count that was used last: the others of its count have been there for longer, and churn must not push
+    /// them out.
+    fn least_used(&mut self, shelf: &Shelf<'_, Left>) -> Option<u32> {
+        let found = (self.least..COUNTS).find_map(|list| Some((list, shelf.ranked(list)?.1)));
+        self.least = found.map_or(0, |(list, _)| list);
+        found.map(|(_, slot)| slot)
+    }
+
+    /// Puts a row at the end of R; what R cannot hold is demoted to SR.
+    fn put_in_r(&mut self, shelf: &mut Shelf<'_, Left>, slot: u32, word: u16) {
+        let (_, r_bytes) = self.sizes(shelf.capacity);
+        shelf.place(R, slot, word);
+        while shelf.capacity > 0 && shelf.bytes(R) as f64 > r_bytes && shelf.rows(R) > 1 {
+            let Some(oldest) = shelf.front(R) else {
+                return;
+            };
+            let word = shelf.word(oldest);
+            self.demoted += u64::from(word & DEMOTED == 0);
+            shelf.place(SR, oldest, word | DEMOTED);
+        }
+    }
+
+    fn regret(&mut self, by_count: bool) {
+        let factor = (-self.rate.value()).exp();
+        let (mut last, mut count) = (self.by_last_use, 1.0 - self.by_last_use);
+        match by_count {
+            true => count *= factor,
+            false => last *= factor,
+        }
+        self.by_last_use = last / (last + count);
+    }
+}
+
+/// How far the border moves: by the ratio of the two numbers, at least 1.
+fn step(other: u64, own: u64) -> f64 {
+    (other as f64 / own.max(1) as f64).max(1.0)
+}
+
+impl Queues for Cacheus {
+    const NAME: &'static str = "cacheus";
+    const QUEUES: u32 = 2;
+    const GHOSTS: u32 = 1;
+    const SECOND: u32 = COUNTS;
+    type Ghost = Left;
+
+    fn enter(&mut self, shelf: &mut Shelf<'_, Left>, slot: u32, ghost: Option<(u32, Left)>) {
+        match ghost {
+            Some((_, left)) => {
+                let word = { left.word };
+                let count = ((word & COUNT) + 1).min(COUNT);
+                self.put_in_r(shelf, slot, count);
+                if word & NEW > 0 {
+                    // SR was too small for a row that is used again.
+                    self.resize(step(self.demoted, self.new), shelf.capacity);
+                    self.new = self.new.saturating_sub(1);
+                }
+            }
+            None => shelf.place(SR, slot, 1 | NEW),
+        }
+        self.count(shelf, slot);
+    }
+
+    fn used(&mut self, shelf: &mut Shelf<'_, Left>, slot: u32) {
+        self.rate.hit();
+        let word = shelf.word(slot);
+        let count = ((word & COUNT) + 1).min(COUNT);
+        if shelf.queue_of(slot) == Some(SR) && word & DEMOTED > 0 {
+            // R was too small for a row that is used once more.
+            self.resize(-step(self.new, self.demoted), shelf.capacity);
+            self.demoted = self.demoted.saturating_sub(1);
+        }
+        self.put_in_r(shelf, slot, count);
+        self.count(shelf, slot);
+    }
+
+    fn renewed(&mut self, shelf: &mut Shelf<'_, Left>, slot: u32, queue: u32) {
+        let word = shelf.word(slot) & !(BY_LAST_USE | BY_COUNT);
+        shelf.place(queue, slot, word);
+        self.count(shelf, slot);
+    }
+
+    fn missed(&mut self, shelf: &mut Shelf<'_, Left>, bytes: u32, ghost: Option<(u32, Left)>) {
+        let rows = shelf.capacity / u64::from(bytes.max(1));
+        self.rate.miss(rows, &mut self.random);
+        let Some((_, left)) = ghost else {
+            return;
+        };
+        // Each expert's history is half as long as the tier.
+        let recent = |expert: usize| {
+            let since = self.chosen[expert].wrapping_sub(left.number);
+            u64::from(since) < (rows / 2).max(1)
+        };
+        match { left.word } & (BY_LAST_USE | BY_COUNT) {
+            BY_LAST_USE if recent(0) => self.regret(false),
+            BY_COUNT if recent(1) => self.regret(true),
+            _ => {}
+        }
+    }
+
+    fn next(&mut self, shelf: &mut Shelf<'_, Left>) -> Option<u32> {
+        self.sizes(shelf.capacity);
+        let last = shelf.front(SR).or_else(|| shelf.front(R))?;
+        let count = self.least_used(shelf).unwrap_or(last);
+        if last == count {
+            shelf.set_word(last, shelf.word(last) | BY_LAST_USE | BY_COUNT);
+            return Some(last);
+        }
+        let (slot, mark) = match self.random.f64() < self.by_last_use {
+            true => (last, BY_LAST_USE),
+            false => (count, BY_COUNT),
+        };
+        shelf.set_word(slot, shelf.word(slot) | mark);
+        Some(slot)
+    }
+
+    fn left(&mut self, shelf: &mut Shelf<'_, Left>, row: Row, bytes: u32, word: u16, _queue: u32) {
+        let expert = usize::from(word & BY_COUNT > 0);
+        self.chosen[expert] = self.chosen[expert].wrapping_add(1);
+        self.demoted -= u64::from(word & DEMOTED > 0).min(self.demoted);
+        self.new += u64::from(word & NEW > 0);
+        let number = self.chosen[expert];
+        shelf
+            .ghosts
+            .put(0, row, bytes.max(1), Left { word, number });
+        while shelf.ghosts.load(0).bytes > shelf.capacity {
+            let first = shelf.ghosts.first(0).map(|(_, left)| left.word);
+            self.new -= u64::from(first.is_some_and(|w| w & NEW > 0)).min(self.new);
+            shelf.ghosts.pop(0);
+        }
+    }
+
+    fn door(&self, ghost: Option<(u32, Left)>) -> u32 {
+        if ghost.is_some() { R } else { SR }
+    }
+
+    fn words(&self, queue: u32, word: u16) -> &'static str {
+        match (queue, word & DEMOTED > 0) {
+            (SR, false) => {
+                "not used again since it came: among the first to leave by last use, and by count if it is low"
+            }
+            (SR, true) => "used again, but longest ago: among the first to leave by last use",
+            _ => "used again of late: leaves only if its count is the lowest",
+        }
+    }
+
+    fn save(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.random.get_seed().to_le_bytes());
+        self.rate.save(out);
+        for number in [self.by_last_use, self.sr_bytes] {
+            out.extend_from_slice(&number.to_bits().to_le_bytes());
+        }
+        for number in [self.demoted, self.new] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in [self.chosen[0], self.chosen[1], self.least] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+
+    fn load(&mut self, input: &mut Input<'_>) -> Result<()> {
+        self.random.seed(input.u64()?);
+        self.rate.load(input)?;
+        let (odds, sr_bytes) = (f64::from_bits(input.u64()?), f64::from_bits(input.u64()?));
+        self.by_last_use = if odds > 0.0 && odds < 1.0 { odds } else { 0.5 };
+        self.sr_bytes = if sr_bytes.is_finite() { sr_bytes } else { 0.0 };
+        (self.demoted, self.new) = (input.u64()?, input.u64()?);
+        self.chosen = [input.u32()?, input.u32()?];
+        self.least = input.u32()?.min(COUNTS);
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        *self = Self::new(self.seed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

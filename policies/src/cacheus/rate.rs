@@ -1,0 +1,96 @@
+//! The learning rate, which climbs with the hit ratio: algorithm 2 of the CACHEUS paper (section 4.1).
+
+use aether_core::Result;
+
+use crate::books::Input;
+
+/// Looks without a gain after which the rate is drawn anew.
+const STUCK: u32 = 10;
+const RATE_MIN: f64 = 0.001;
+
+/// The rate, looked at once for each use of a row of the tier.
+#[derive(Debug)]
+pub(super) struct Rate {
+    value: f64,
+    before: f64,
+    hits: u64,
+    misses: u64,
+    ratio_before: f64,
+    stuck: u32,
+}
+
+impl Rate {
+    /// A rate drawn from 0.001 to 1.
+    pub(super) fn new(random: &mut fastrand::Rng) -> Self {
+        Self {
+            value: draw(random),
+            before: 0.0,
+            hits: 0,
+            misses: 0,
+            ratio_before: 0.0,
+            stuck: 0,
+        }
+    }
+
+    pub(super) fn value(&self) -> f64 {
+        self.value
+    }
+
+    pub(super) fn hit(&mut self) {
+        self.hits += 1;
+    }
+
+    /// A miss; a window of as many uses as the tier has rows ends with one.
+    pub(super) fn miss(&mut self, rows: u64, random: &mut fastrand::Rng) {
+        self.misses += 1;
+        let uses = self.hits + self.misses;
+        if uses < rows.max(1) {
+            return;
+        }
+        let ratio = self.hits as f64 / uses as f64;
+        (self.hits, self.misses) = (0, 0);
+        let (gain, change) = (ratio - self.ratio_before, self.value - self.before);
+        (self.ratio_before, self.before) = (ratio, self.value);
+        if change != 0.0 {
+            let sign = if gain / change > 0.0 { 1.0 } else { -1.0 };
+            let value = self.value + sign * (self.value * change).abs();
+            self.value = value.clamp(RATE_MIN, 1.0);
+            self.stuck = 0;
+        } else if ratio == 0.0 || gain <= 0.0 {
+            self.stuck += 1;
+            if self.stuck >= STUCK {
+                self.stuck = 0;
+                self.value = draw(random);
+            }
+        }
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        for number in [self.value, self.before, self.ratio_before] {
+            out.extend_from_slice(&number.to_bits().to_le_bytes());
+        }
+        out.extend_from_slice(&self.hits.to_le_bytes());
+        out.extend_from_slice(&self.misses.to_le_bytes());
+        out.extend_from_slice(&self.stuck.to_le_bytes());
+    }
+
+    pub(super) fn load(&mut self, input: &mut Input<'_>) -> Result<()> {
+        let mut share = || -> Result<f64> {
+            let share = f64::from_bits(input.u64()?);
+            Ok(if (0.0..=1.0).contains(&share) {
+                share
+            } else {
+                0.0
+            })
+        };
+        self.value = share()?.max(RATE_MIN);
+        (self.before, self.ratio_before) = (share()?, share()?);
+        (self.hits, self.misses) = (input.u64()?, input.u64()?);
+        self.stuck = input.u32()?;
+        Ok(())
+    }
+}
+
+fn draw(random: &mut fastrand::Rng) -> f64 {
+    RATE_MIN + (1.0 - RATE_MIN) * random.f64()
+}
