@@ -28,10 +28,24 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     const NAME: &'static str;
     /// Lists that it keeps. With any, every row that is not pinned must be in one.
     const LISTS: u32;
+    /// Rows that its history may hold however few are hot.
+    const HISTORY_LEAST: u64 = 64;
     /// Figures of a hot row.
     type Hot: Packed;
     /// What is remembered of a row that is not hot; `()` with a history of share 0.
     type Past: Packed;
+
+    /// A row was used or came to be: told before anything else about it. `bytes` is 0 where they are not known.
+    fn seen(&mut self, _books: &mut Books<Self::Hot>, _row: Row, _bytes: u32) {}
+
+    /// A row is gone for good.
+    fn gone(&mut self, _row: Row) {}
+
+    /// Figures or weight of a hot row changed without a use; it is in a list.
+    fn changed(&mut self, _books: &mut Books<Self::Hot>, _slot: u32, _now: Time) {}
+
+    /// A row that is in a list is about to be taken out of it: it leaves the hot tier or is pinned.
+    fn unlink(&mut self, _figures: Self::Hot) {}
 
     /// Figures of a row that becomes hot, with what was remembered of it. Entering renews recency.
     fn enter(&mut self, restore_us: f32, past: Option<Self::Past>, now: Time) -> Self::Hot;
@@ -96,6 +110,20 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
         context: &Context,
     ) -> (f64, Vec<Figure>, String);
 
+    /// The same for a hot row, where the weight of its slot matters too.
+    fn explain_hot(
+        &self,
+        books: &Books<Self::Hot>,
+        slot: u32,
+        context: &Context,
+    ) -> (f64, Vec<Figure>, String) {
+        let standing = Standing::Hot {
+            figures: books.figures(slot),
+            pinned: books.pinned(slot),
+        };
+        self.explain(books, standing, context)
+    }
+
     /// Appends state beyond the books.
     fn save(&self, _out: &mut Vec<u8>) {}
 
@@ -107,9 +135,14 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     /// Goes back to the state after building.
     fn clear(&mut self) {}
 
-    /// RAM beyond the books, at most; constant.
+    /// RAM beyond the books.
     fn bytes(&self) -> u64 {
         0
+    }
+
+    /// The most that [`Rules::bytes`] can become; constant.
+    fn bytes_most(&self) -> u64 {
+        self.bytes()
     }
 }
 
@@ -129,7 +162,7 @@ impl<R: Rules> Policy<R> {
         Self {
             rules,
             books: Books::new(R::LISTS),
-            history: History::new(share),
+            history: History::new(share, R::HISTORY_LEAST),
             now: Time::default(),
         }
     }
@@ -154,11 +187,17 @@ impl<R: Rules> Policy<R> {
             self.books.set_weight(slot, item.bytes);
             let figures = self.rules.update(self.books.figures(slot), item.restore_us);
             self.books.set_figures(slot, figures);
+            if !self.books.pinned(slot) {
+                self.rules.changed(&mut self.books, slot, self.now);
+            }
         }
     }
 
     fn accessed(&mut self, row: Row) {
-        if let Some(slot) = self.books.find(row) {
+        let found = self.books.find(row);
+        let bytes = found.map_or(0, |slot| self.books.weight(slot));
+        self.rules.seen(&mut self.books, row, bytes);
+        if let Some(slot) = found {
             return self.rules.touch(&mut self.books, slot, self.now);
         }
         let item = Item {
@@ -178,6 +217,8 @@ impl<R: Rules> Policy<R> {
         if let Some(slot) = self.books.find(row) {
             if self.books.pinned(slot) {
                 self.books.remember(row);
+            } else {
+                self.rules.unlink(self.books.figures(slot));
             }
             let figures = self.books.remove(slot);
             self.history.fit(self.books.len());
@@ -186,7 +227,11 @@ impl<R: Rules> Policy<R> {
     }
 
     fn removed(&mut self, row: Row) {
+        self.rules.gone(row);
         if let Some(slot) = self.books.find(row) {
+            if !self.books.pinned(slot) {
+                self.rules.unlink(self.books.figures(slot));
+            }
             self.books.remove(slot);
             self.history.fit(self.books.len());
         }
@@ -196,6 +241,7 @@ impl<R: Rules> Policy<R> {
 
     fn replaced(&mut self, old: Row, item: &Item, tier: Tier) {
         if old != item.row {
+            self.rules.gone(old);
             // Rows are never used twice, so that only a repeated event finds the new one known already.
             if self.books.find(item.row).is_some() {
                 self.removed(old);
@@ -230,6 +276,9 @@ impl<R: Rules> Policy<R> {
 
     fn pin(&mut self, slot: u32, pinned: bool) {
         if self.books.pinned(slot) != pinned {
+            if pinned {
+                self.rules.unlink(self.books.figures(slot));
+            }
             let slot = self.books.set_pinned(slot, pinned);
             if !pinned {
                 self.rules.link(&mut self.books, slot, self.now);
@@ -245,6 +294,9 @@ impl<R: Rules> Policy<R> {
         if let Some(slot) = self.books.find(row) {
             let figures = self.rules.judge(self.books.figures(slot), reward, self.now);
             self.books.set_figures(slot, figures);
+            if !self.books.pinned(slot) {
+                self.rules.changed(&mut self.books, slot, self.now);
+            }
         } else {
             let past = self.history.get(row);
             if let Some(past) = self.rules.judge_past(past, reward, self.now) {
@@ -324,7 +376,10 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
     fn on_event(&mut self, event: &Event, now: Time) {
         self.now = self.now.max(now);
         match *event {
-            Event::Inserted { ref item, tier } => self.placed(item, tier),
+            Event::Inserted { ref item, tier } => {
+                self.rules.seen(&mut self.books, item.row, item.bytes);
+                self.placed(item, tier);
+            }
             Event::Replaced {
                 old,
                 ref item,
@@ -332,14 +387,17 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
             } => self.replaced(old, item, tier),
             Event::Accessed { row } => self.accessed(row),
             // A search that began before a promotion may tell of its miss afterwards: a use all the same.
-            Event::Missed { ref item } => match self.books.find(item.row) {
-                Some(slot) => self.rules.touch(&mut self.books, slot, self.now),
-                None => {
-                    let past = self.history.get(item.row);
-                    let past = self.rules.miss(&mut self.books, past, self.now);
-                    self.history.put(item.row, past);
+            Event::Missed { ref item } => {
+                self.rules.seen(&mut self.books, item.row, item.bytes);
+                match self.books.find(item.row) {
+                    Some(slot) => self.rules.touch(&mut self.books, slot, self.now),
+                    None => {
+                        let past = self.history.get(item.row);
+                        let past = self.rules.miss(&mut self.books, past, self.now);
+                        self.history.put(item.row, past);
+                    }
                 }
-            },
+            }
             Event::Feedback { row, reward } => self.judge(row, reward),
             Event::Pinned { row, pinned } => match self.books.find(row) {
                 Some(slot) => self.pin(slot, pinned),
@@ -375,14 +433,15 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
     }
 
     fn explain(&self, row: Row, context: &Context) -> Explanation {
-        let standing = match self.books.find(row) {
-            Some(slot) => Some(Standing::Hot {
-                figures: self.books.figures(slot),
-                pinned: self.books.pinned(slot),
+        let context = self.at(context);
+        let explained = match self.books.find(row) {
+            Some(slot) => Some(self.rules.explain_hot(&self.books, slot, &context)),
+            None => self.history.get(row).map(|past| {
+                let standing = Standing::Past(past);
+                self.rules.explain(&self.books, standing, &context)
             }),
-            None => self.history.get(row).map(Standing::Past),
         };
-        let Some(standing) = standing else {
+        let Some((keep, figures, words)) = explained else {
             let pinned = self.books.remembered(row);
             return Explanation {
                 row,
@@ -397,7 +456,6 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
                 },
             };
         };
-        let (keep, figures, words) = self.rules.explain(&self.books, standing, &self.at(context));
         Explanation {
             row,
             known: true,
@@ -420,7 +478,7 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         (size_of::<Self>() as u64)
             .saturating_add(self.books.bytes_bound(rows))
             .saturating_add(self.history.bytes_bound(rows))
-            .saturating_add(self.rules.bytes())
+            .saturating_add(self.rules.bytes_most())
     }
 
     fn save(&self, out: &mut Vec<u8>) {
