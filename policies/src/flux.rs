@@ -176,7 +176,10 @@ impl Flux {
         let importance = self.importance(past, now);
         Terms {
             count,
-            reuse: past.score.value().map_or(-self.now, |score| score - self.now),
+            reuse: past
+                .score
+                .value()
+                .map_or(-self.now, |score| score - self.now),
             importance,
             importance_gain: (1.0 + self.importance_weight * importance).log2(),
             restore_us,
@@ -297,7 +300,10 @@ impl Flux {
             bytes >= want.bytes
         });
         let count = until.map_or(want.rows, |last| last + 1);
-        rows.into_iter().take(count).map(|(.., slot)| slot).collect()
+        rows.into_iter()
+            .take(count)
+            .map(|(.., slot)| slot)
+            .collect()
     }
 
     /// The lowest keep-value of the hot rows, and whether that row stays by recency; `None` without any.
@@ -326,7 +332,11 @@ impl Rules for Flux {
 
     fn seen(&mut self, books: &mut Books<Hot>, row: Row, bytes: u32) {
         if bytes > 0 {
-            let over = if self.mean_bytes > 0.0 { MEAN_OVER } else { 1.0 };
+            let over = if self.mean_bytes > 0.0 {
+                MEAN_OVER
+            } else {
+                1.0
+            };
             self.mean_bytes += (f64::from(bytes) - self.mean_bytes) / over;
         }
         let capacity = match self.steer.capacity_rows() {
@@ -448,7 +458,11 @@ impl Rules for Flux {
             return verdict(keep, true, "used, and there is room");
         }
         if Self::expected_uses(terms.count, keep, lowest) > self.move_cost {
-            return verdict(keep, false, "likelier to be used again than what would leave");
+            return verdict(
+                keep,
+                false,
+                "likelier to be used again than what would leave",
+            );
         }
         if self.random.f64() < self.probe * context.temperature.clamp(0.0, 1.0) {
             return verdict(keep, true, "let in to try it");

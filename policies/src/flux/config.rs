@@ -46,7 +46,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         name: "history",
-        default: "1.0",
+        default: "3.0",
         unit: "rows for each hot row",
         help: "Cold rows whose figures are remembered, at most, 20 bytes each; at least 16384 rows, 0 for none.",
     },
@@ -74,7 +74,7 @@ impl Default for FluxConfig {
             miss_cost: Span(Duration::from_micros(100)),
             move_cost: 0.05,
             probe: 0.002,
-            history: 1.0,
+            history: 3.0,
         }
     }
 }

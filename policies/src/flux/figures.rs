@@ -32,14 +32,19 @@ impl Score {
 
     /// Uses, decayed to the virtual time `now`.
     pub(super) fn count(self, now: f64) -> f64 {
-        self.value().map_or(0.0, |score| (score - now).min(64.0).exp2())
+        self.value()
+            .map_or(0.0, |score| (score - now).min(64.0).exp2())
     }
 
     /// The score after one more use at `now`: counts add, so that the result is `now + log2(1 + count)`.
     pub(super) fn used(self, now: f64) -> Self {
         let after = Self::of(now + self.count(now).ln_1p() / std::f64::consts::LN_2);
         // Rounding must not take away from a count that one use no longer changes.
-        if after.steps() < self.steps() { self } else { after }
+        if after.steps() < self.steps() {
+            self
+        } else {
+            after
+        }
     }
 
     fn put(self, out: &mut Vec<u8>) {

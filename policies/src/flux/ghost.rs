@@ -275,7 +275,9 @@ impl Ghost {
                 let slot = input.u16()?;
                 let at = usize::from(slot);
                 if at >= slots || self.place[at] != ABSENT {
-                    return Err(wrong(format!("a ghost holds slot {slot} of {slots} wrongly")));
+                    return Err(wrong(format!(
+                        "a ghost holds slot {slot} of {slots} wrongly"
+                    )));
                 }
                 self.used += u64::from(sampled.bytes[at]);
                 if recent {

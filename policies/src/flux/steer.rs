@@ -21,7 +21,7 @@ const HALF_LIVES: [f64; 6] = [0.25, 1.0, 4.0, 16.0, 64.0, 256.0];
 /// Shares of rows tried that stay by recency alone.
 const RECENT_SHARES: [f64; 4] = [0.0, 0.1, 0.3, 0.6];
 /// The pair to begin with: neither end of either ladder.
-const START: usize = 2 * RECENT_SHARES.len() + 2;
+const START: usize = 3 * RECENT_SHARES.len() + 2;
 /// Pairs.
 const GRID: usize = HALF_LIVES.len() * RECENT_SHARES.len();
 
@@ -30,7 +30,7 @@ const MINIATURE_ROWS: f64 = 384.0;
 /// Rows of the sample that are remembered: those held and those that left lately.
 const SLOTS: usize = 2048;
 /// Turnovers of a miniature over which an advantage is forgotten.
-const HORIZON: f64 = 10.0;
+const HORIZON: f64 = 20.0;
 /// Lead needed to change, in standard errors.
 const STANDARD_ERRORS: f64 = 2.0;
 /// Slots looked at for one that no ghost holds.
@@ -194,7 +194,11 @@ impl Steer {
         self.join(back, ahead);
         let sentinel = self.sentinel() as u16;
         let [last, first] = self.links[usize::from(sentinel)];
-        let (before, after) = if recent { (last, sentinel) } else { (sentinel, first) };
+        let (before, after) = if recent {
+            (last, sentinel)
+        } else {
+            (sentinel, first)
+        };
         self.join(before, slot);
         self.join(slot, after);
     }
@@ -202,7 +206,10 @@ impl Steer {
     /// Nothing stays of the row of a slot.
     fn vacate(&mut self, slot: u16) {
         let row = self.rows[usize::from(slot)];
-        if let Ok(entry) = self.index.find_entry(hash(Row(row)), |other| *other == slot) {
+        if let Ok(entry) = self
+            .index
+            .find_entry(hash(Row(row)), |other| *other == slot)
+        {
             entry.remove();
         }
         for ghost in &mut self.ghosts {
@@ -276,7 +283,8 @@ impl Steer {
     }
 
     /// RAM once a row was sampled, in bytes; the index takes 5 bytes for each of up to 8/7 as many buckets, a power of two.
-    pub(super) const BYTES_MOST: u64 = GRID as u64 * (size_of::<Ghost>() as u64 + Ghost::bytes(SLOTS))
+    pub(super) const BYTES_MOST: u64 = GRID as u64
+        * (size_of::<Ghost>() as u64 + Ghost::bytes(SLOTS))
         + (SLOTS * (8 + 4 + 4) + (SLOTS + 1) * 4 + SLOTS * 2 * 3 + 64) as u64;
 
     /// RAM now.
@@ -350,7 +358,9 @@ impl Steer {
         self.shift = input.u64()?.min(40) as u32;
         let count = input.count(16)?;
         if count > SLOTS {
-            return Err(wrong(format!("{count} rows are sampled of {SLOTS} at most")));
+            return Err(wrong(format!(
+                "{count} rows are sampled of {SLOTS} at most"
+            )));
         }
         if count == 0 {
             return Ok(());
@@ -366,7 +376,9 @@ impl Steer {
                 continue;
             }
             if self.index.find(hash(Row(row)), same).is_some() || self.sampled.value[at].is_nan() {
-                return Err(wrong(format!("row {row} is sampled twice or worth nothing")));
+                return Err(wrong(format!(
+                    "row {row} is sampled twice or worth nothing"
+                )));
             }
             let rows = &self.rows;
             self.index.insert_unique(hash(Row(row)), at as u16, |slot| {

@@ -52,25 +52,19 @@ pub(super) fn explain(
 }
 
 /// What would move the row next.
-fn next(
-    flux: &Flux,
-    of: Of,
-    terms: &Terms,
-    recent: bool,
-    lowest: Option<f64>,
-) -> String {
+fn next(flux: &Flux, of: Of, terms: &Terms, recent: bool, lowest: Option<f64>) -> String {
     let keep = terms.keep();
     let lowest = lowest.unwrap_or(keep);
     match of {
-        Of::Hot { pinned: true, .. } => {
-            "pinned, so it stays whatever its worth".to_owned()
-        }
+        Of::Hot { pinned: true, .. } => "pinned, so it stays whatever its worth".to_owned(),
         Of::Hot { .. } if recent => format!(
             "among the {:.0} % of rows used last, which stay; when newer uses have pushed it out of them its worth {keep:.2} counts",
             100.0 * flux.steer.recent_share()
         ),
         Of::Hot { .. } if keep <= lowest => {
-            format!("no hot row is worth less than its {keep:.2}: it is the next to leave when room is needed")
+            format!(
+                "no hot row is worth less than its {keep:.2}: it is the next to leave when room is needed"
+            )
         }
         Of::Hot { .. } if lowest < RECENT_KEEP / 2.0 => format!(
             "worth {keep:.2}, the least worthy hot row {lowest:.2}: unused, it comes down to that after about {:.0} uses of other rows, \
@@ -104,13 +98,25 @@ fn figures(flux: &Flux, terms: &Terms, recent: bool, lowest: Option<f64>) -> Vec
         figure("cost", terms.cost, "log2 of ms a miss"),
         figure("bytes", terms.bytes, "bytes"),
         figure("size", terms.size, "-log2 of KiB"),
-        figure("recent", f64::from(u8::from(recent)), "1 among the rows used last"),
+        figure(
+            "recent",
+            f64::from(u8::from(recent)),
+            "1 among the rows used last",
+        ),
         figure("half_life", half_life_uses(flux), "uses"),
-        figure("recent_share", flux.steer.recent_share(), "share of hot rows"),
+        figure(
+            "recent_share",
+            flux.steer.recent_share(),
+            "share of hot rows",
+        ),
         figure("settings_changed", flux.steer.changes as f64, "times"),
     ];
     if let Some(lowest) = lowest {
-        figures.push(figure("threshold", lowest, "lowest keep-value of a hot row"));
+        figures.push(figure(
+            "threshold",
+            lowest,
+            "lowest keep-value of a hot row",
+        ));
     }
     figures
 }
