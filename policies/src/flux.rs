@@ -70,6 +70,8 @@ const LOOK_AT_MORE: usize = 8;
 const PASS_AT_ONCE: usize = 8;
 /// Events from one row put in order anew to the next, in turn: importance decays and the mean size drifts.
 const REFRESH_EVERY: u64 = 8;
+/// Uses that a new version of a point counts for: a sign of life, but nobody asked for it.
+const RENEWAL_USES: f64 = 0.5;
 /// Bytes and time of a miss at which neither counts.
 const UNIT_BYTES: f64 = 1024.0;
 const UNIT_US: f64 = 1000.0;
@@ -365,7 +367,8 @@ impl Rules for Flux {
     }
 
     fn enter(&mut self, restore_us: f32, past: Option<Past>, now: Time) -> Hot {
-        let past = past.unwrap_or_else(|| Past::default().scored(Score::default().used(self.now)));
+        let past =
+            past.unwrap_or_else(|| Past::default().scored(Score::default().used(1.0, self.now)));
         Hot::new(past, restore_us, now)
     }
 
@@ -376,7 +379,7 @@ impl Rules for Flux {
     fn touch(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
         let hot = books.figures(slot);
         let past = hot.past();
-        let used = past.scored({ past.score }.used(self.now));
+        let used = past.scored({ past.score }.used(1.0, self.now));
         books.set_figures(slot, hot.used_at(used, now));
         if !books.pinned(slot) {
             self.bring_forward(books, slot, now);
@@ -389,7 +392,9 @@ impl Rules for Flux {
 
     fn renew(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
         let hot = books.figures(slot);
-        books.set_figures(slot, hot.used_at(hot.past(), now));
+        let past = hot.past();
+        let renewed = past.scored({ past.score }.used(RENEWAL_USES, self.now));
+        books.set_figures(slot, hot.used_at(renewed, now));
         if !books.pinned(slot) {
             self.bring_forward(books, slot, now);
         }
@@ -406,7 +411,7 @@ impl Rules for Flux {
 
     fn miss(&mut self, _books: &mut Books<Hot>, past: Option<Past>, _now: Time) -> Past {
         let past = past.unwrap_or_default();
-        past.scored({ past.score }.used(self.now))
+        past.scored({ past.score }.used(1.0, self.now))
     }
 
     fn judge(&mut self, figures: Hot, reward: f32, now: Time) -> Hot {
@@ -439,7 +444,8 @@ impl Rules for Flux {
         context: &Context,
     ) -> Verdict {
         self.observe(books, context);
-        let past = past.unwrap_or_else(|| Past::default().scored(Score::default().used(self.now)));
+        let past =
+            past.unwrap_or_else(|| Past::default().scored(Score::default().used(1.0, self.now)));
         let restore_us = Hot::new(past, item.restore_us, context.now).restore_us();
         let terms = self.terms(past, restore_us, item.bytes, context.now);
         let keep = terms.keep();

@@ -149,7 +149,7 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
 /// A policy: [`Rules`] over shared books.
 #[derive(Debug)]
 pub(crate) struct Policy<R: Rules> {
-    rules: R,
+    pub(crate) rules: R,
     books: Books<R::Hot>,
     history: History<R::Past>,
     /// The latest time heard of: time never goes backwards in here.

@@ -36,9 +36,9 @@ impl Score {
             .map_or(0.0, |score| (score - now).min(64.0).exp2())
     }
 
-    /// The score after one more use at `now`: counts add, so that the result is `now + log2(1 + count)`.
-    pub(super) fn used(self, now: f64) -> Self {
-        let after = Self::of(now + self.count(now).ln_1p() / std::f64::consts::LN_2);
+    /// The score after `uses` more at `now`: counts add, so that the result is `now + log2(uses + count)`.
+    pub(super) fn used(self, uses: f64, now: f64) -> Self {
+        let after = Self::of(now + (uses + self.count(now)).log2());
         // Rounding must not take away from a count that one use no longer changes.
         if after.steps() < self.steps() {
             self
@@ -232,10 +232,10 @@ mod tests {
     /// Three uses in one moment, then half of each lost with every unit of virtual time.
     #[test]
     fn a_score_holds_a_decayed_count_and_does_not_change_by_waiting() {
-        let used = Score::default().used(10.0).used(10.0).used(10.0);
+        let used = Score::default().used(1.0, 10.0).used(2.0, 10.0);
         assert!((used.count(10.0) - 3.0).abs() < 1e-2);
         assert!((used.count(12.0) - 0.75).abs() < 1e-2);
-        let again = used.used(12.0);
+        let again = used.used(1.0, 12.0);
         assert!((again.count(12.0) - 1.75).abs() < 1e-2);
         assert!((again.value().unwrap() - (12.0 + 1.75_f64.log2())).abs() < 2e-3);
         assert_eq!(Score::default().count(0.0), 0.0);

@@ -20,8 +20,9 @@ use super::wrong;
 const HALF_LIVES: [f64; 6] = [0.25, 1.0, 4.0, 16.0, 64.0, 256.0];
 /// Shares of rows tried that stay by recency alone.
 const RECENT_SHARES: [f64; 4] = [0.0, 0.1, 0.3, 0.6];
-/// The pair to begin with: neither end of either ladder.
-const START: usize = 3 * RECENT_SHARES.len() + 2;
+/// The pair to begin with: most recency, as nothing speaks against it yet, and the longer of the middle half-lives, as what was
+/// forgotten cannot be recalled.
+const START: usize = 3 * RECENT_SHARES.len() + 3;
 /// Pairs.
 const GRID: usize = HALF_LIVES.len() * RECENT_SHARES.len();
 
@@ -32,7 +33,7 @@ const SLOTS: usize = 2048;
 /// Turnovers of a miniature over which an advantage is forgotten.
 const HORIZON: f64 = 20.0;
 /// Lead needed to change, in standard errors.
-const STANDARD_ERRORS: f64 = 2.0;
+const STANDARD_ERRORS: f64 = 2.5;
 /// Slots looked at for one that no ghost holds.
 const LOOK_AT: usize = 8;
 /// Change of capacity that is followed.

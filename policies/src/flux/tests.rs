@@ -49,8 +49,11 @@ fn everything(policy: &mut Policy<Flux>, now: Time) -> Vec<Verdict> {
     policy.victims(want, &context(now, rows))
 }
 
-/// Makes the policy hold so large a share by recency: the numbers of the trials are set as if they had said so.
-fn settle(policy: &mut Policy<Flux>, pair: u8) {
+/// Tells the policy of a tier of so many rows and sets the pair of half-life and share as if the trials had said so.
+fn settle(policy: &mut Policy<Flux>, rows: u64, pair: u8) {
+    let (now, item) = (Time(0), item(50_000, 100.0));
+    policy.on_event(&Event::Missed { item }, now);
+    policy.admit(&item, &context(now, rows));
     let mut saved = Vec::new();
     policy.rules.steer.save(&mut saved);
     saved[0] = pair;
@@ -76,7 +79,7 @@ proptest! {
         let mut time = 1.0;
         for gap in &uses {
             time += gap;
-            score = score.used(time);
+            score = score.used(1.0, time);
         }
         rules.now = time + later + wait;
         let keep = |score: Score, importance: f64, restore: f64, bytes: u32| {
@@ -89,8 +92,8 @@ proptest! {
         let before = score.count(time) - 1.0;
         let moved = Score::of(time + later + (1.0 + before * (-later).exp2()).log2());
         prop_assert!(keep(moved, importance, restore, bytes) >= base - 2e-3);
-        prop_assert!(keep(score.used(time), importance, restore, bytes) >= base);
-        prop_assert!(keep(score.used(time + later), importance, restore, bytes) >= base);
+        prop_assert!(keep(score.used(1.0, time), importance, restore, bytes) >= base);
+        prop_assert!(keep(score.used(1.0, time + later), importance, restore, bytes) >= base);
         prop_assert!(keep(score, importance.max(better), restore, bytes) >= base);
         prop_assert!(keep(score, importance, restore * dearer, bytes) >= base);
         prop_assert!(keep(score, importance, restore, bytes / 2 + 1) >= base);
@@ -109,9 +112,7 @@ proptest! {
         let mut policy = policy();
         let (worse, better) = (1_000, 999);
         let now = Time(SECOND);
-        // An admission tells the capacity, without which nothing is tried.
-        policy.admit(&item(5_000, 100.0), &context(now, 62));
-        settle(&mut policy, pair);
+        settle(&mut policy, 62, pair);
         for row in 0..60 {
             insert(&mut policy, item(row, 100.0), now);
         }
@@ -154,7 +155,7 @@ fn the_keep_value_is_the_documented_sum() {
     let mut rules = flux();
     let mut score = Score::default();
     for _ in 0..4 {
-        score = score.used(7.0);
+        score = score.used(1.0, 7.0);
     }
     let mut past = Past::default().scored(score);
     for _ in 0..4 {
@@ -182,8 +183,7 @@ fn uses_are_expected_until_the_threshold_is_reached() {
 fn victims_are_the_lowest() {
     let mut policy = policy();
     let now = Time(SECOND);
-    policy.admit(&item(50_000, 100.0), &context(now, 10_000));
-    settle(&mut policy, 16);
+    settle(&mut policy, 10_000, 16);
     for row in 0..10_000 {
         insert(&mut policy, item(row, 200.0), now);
     }
@@ -290,8 +290,7 @@ fn a_stranger_enters_when_it_is_worth_the_move() {
     };
     let mut policy = Policy::new(Flux::new(&config, 1), 1.0);
     let now = Time(SECOND);
-    policy.admit(&item(500, 100.0), &context(now, 50));
-    settle(&mut policy, 20);
+    settle(&mut policy, 50, 20);
     for _ in 0..3 {
         for row in 0..50 {
             if policy.len() < 50 {
@@ -321,8 +320,7 @@ fn a_stranger_enters_when_it_is_worth_the_move() {
 #[test]
 fn words_and_figures_tell_the_whole_sum() {
     let mut policy = policy();
-    policy.admit(&item(9, 100.0), &context(Time(0), 4));
-    settle(&mut policy, 16);
+    settle(&mut policy, 4, 16);
     for row in 1..=4 {
         insert(&mut policy, item(row, 900.0), Time(0));
     }

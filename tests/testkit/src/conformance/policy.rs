@@ -26,7 +26,7 @@ pub use describe::*;
 pub use replay::*;
 pub use victims::*;
 
-/// Most bytes of a policy's books for each hot row, at ten thousand rows and beyond, next to [`CONSTANT_BYTES_MAX`].
+/// Most bytes of a policy's books for each hot row, its history of rows that left included, at ten thousand rows and beyond, next to [`CONSTANT_BYTES_MAX`].
 pub const ROW_BYTES_MAX: u64 = 128;
 /// Most bytes that a policy's books may take with a handful of hot rows, whatever passed through them.
 pub const CONSTANT_BYTES_MAX: u64 = 1 << 20;

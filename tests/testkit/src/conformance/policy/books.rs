@@ -245,7 +245,7 @@ pub fn bytes_stay_below_their_forecast(harness: &PolicyHarness) {
     assert!(policy.bytes_after(usize::MAX) > policy.bytes_after(1 << 20));
 }
 
-/// Ten thousand rows and more take at most 64 bytes each beside a constant, also when rows come and go all the time; and the
+/// Ten thousand rows and more take at most [`ROW_BYTES_MAX`] each beside a constant, also when rows come and go all the time; and the
 /// figure is not too good to be true.
 pub fn bytes_for_each_hot_row_are_bounded(harness: &PolicyHarness) {
     let mut policy = harness.build(7);
