@@ -66,6 +66,8 @@ const KEEP_MOST: f64 = 64.0;
 const RECENT_KEEP: f64 = 2.0 * KEEP_MOST;
 /// Rows looked at beyond those wanted within the last bucket, to put the lowest first.
 const LOOK_AT_MORE: usize = 8;
+/// Hot rows from which on a share of them stays by recency.
+const RECENT_LEAST: u32 = 8;
 /// Rows that pass from recency to score in one event, at most: a smaller share comes about over some uses.
 const PASS_AT_ONCE: usize = 8;
 /// Events from one row put in order anew to the next, in turn: importance decays and the mean size drifts.
@@ -210,8 +212,11 @@ impl Flux {
         past.judged_at(now, after)
     }
 
-    /// Rows that may stay by recency, of so many.
+    /// Rows that may stay by recency, of so many; none of a handful, where one row more or less would decide everything.
     fn recent_of(&self, rows: u32) -> u32 {
+        if rows < RECENT_LEAST {
+            return 0;
+        }
         (f64::from(rows) * self.steer.recent_share()) as u32
     }
 
