@@ -32,12 +32,20 @@ const FEATURES: &[(Role, &str, bool)] = &[
     (Role::Policy, "age", cfg!(feature = "policy-age")),
     (Role::Policy, "arc", cfg!(feature = "policy-arc")),
     (Role::Policy, "cacheus", cfg!(feature = "policy-cacheus")),
-    (Role::Policy, "classic-flux", cfg!(feature = "policy-classic-flux")),
+    (
+        Role::Policy,
+        "classic-flux",
+        cfg!(feature = "policy-classic-flux"),
+    ),
     (Role::Policy, "clock", cfg!(feature = "policy-clock")),
     (Role::Policy, "fifo", cfg!(feature = "policy-fifo")),
     (Role::Policy, "flux", cfg!(feature = "policy-flux")),
     (Role::Policy, "gdsf", cfg!(feature = "policy-gdsf")),
-    (Role::Policy, "hyperbolic", cfg!(feature = "policy-hyperbolic")),
+    (
+        Role::Policy,
+        "hyperbolic",
+        cfg!(feature = "policy-hyperbolic"),
+    ),
     (Role::Policy, "lecar", cfg!(feature = "policy-lecar")),
     (Role::Policy, "lfu", cfg!(feature = "policy-lfu")),
     (Role::Policy, "lirs", cfg!(feature = "policy-lirs")),
@@ -48,7 +56,11 @@ const FEATURES: &[(Role, &str, bool)] = &[
     (Role::Policy, "sieve", cfg!(feature = "policy-sieve")),
     (Role::Policy, "ttl-idle", cfg!(feature = "policy-ttl-idle")),
     (Role::Policy, "two-q", cfg!(feature = "policy-two-q")),
-    (Role::Policy, "w-tinylfu", cfg!(feature = "policy-w-tinylfu")),
+    (
+        Role::Policy,
+        "w-tinylfu",
+        cfg!(feature = "policy-w-tinylfu"),
+    ),
 ];
 
 #[test]
