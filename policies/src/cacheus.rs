@@ -2,12 +2,13 @@
 //!
 //! L. V. Rodriguez, F. Yusuf, S. Lyons, E. Paz, R. Rangaswami, J. Liu, M. Zhao, G. Narasimhan, "Learning Cache Replacement with CACHEUS", FAST
 //! 2021: sections 4.1 (rate), 4.2.1 (SR-LRU), 4.2.2 (CR-LFU). One history of the size of the tier serves SR-LRU and both experts; a row
-//! that frequency chose is in it as well. Nothing leaves while there is room. Counts stop at 255. 29 bytes of record, links and list
-//! a row, 8 of the order by count, 5.7 to 12.2 of hash table, and 31 to 44 for each of as many ghosts as hot rows.
+//! that frequency chose is in it as well. Nothing leaves while there is room. Without `both_ways` the border between SR and R only
+//! makes room for SR; the paper gives R room back. Counts stop at 255. 29 bytes of record, links and list a row, 8 of the order by
+//! count, 5.7 to 12.2 of hash table, and 31 to 44 for each of as many ghosts as hot rows.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;
-use aether_core::{BuildContext, Factory, Plugin, Result, Row};
+use aether_core::{BuildContext, Factory, OptionSpec, Plugin, Result, Row};
 use serde::Deserialize;
 
 use crate::books::{Input, Packed, Policy, Queued, Queues, Shelf};
@@ -21,20 +22,32 @@ pub static PLUGIN: Plugin = Plugin {
     name: "cacheus",
     crate_name: env!("CARGO_PKG_NAME"),
     summary: "Chooses each victim by a scan-resistant last use or a churn-resistant frequency, at learned odds and a learned rate.",
-    options: &[],
+    options: &[OptionSpec {
+        name: "both_ways",
+        default: "true",
+        unit: "",
+        help: "Whether the border between new rows and rows used again moves both ways, as the paper has it, or only makes room for new rows.",
+    }],
     persistent: false,
     factory: Factory::Policy(build),
 };
 aether_core::register!(PLUGIN);
 
-/// The policy has no keys; the struct refuses all.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct CacheusConfig {}
+struct CacheusConfig {
+    both_ways: bool,
+}
+
+impl Default for CacheusConfig {
+    fn default() -> Self {
+        Self { both_ways: true }
+    }
+}
 
 fn build(raw: &RawConfig, context: &BuildContext) -> Result<Box<dyn EvictionPolicy>> {
-    let CacheusConfig {} = raw.parse()?;
-    let cacheus = Cacheus::new(context.seed);
+    let config: CacheusConfig = raw.parse()?;
+    let cacheus = Cacheus::new(config.both_ways, context.seed);
     Ok(Box::new(Policy::new(
         Queued::new(cacheus, GHOSTS_SHARE),
         0.0,
@@ -86,6 +99,7 @@ impl Packed for Left {
 
 #[derive(Debug)]
 struct Cacheus {
+    both_ways: bool,
     seed: u64,
     random: fastrand::Rng,
     rate: Rate,
@@ -103,10 +117,11 @@ struct Cacheus {
 }
 
 impl Cacheus {
-    fn new(seed: u64) -> Self {
+    fn new(both_ways: bool, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let rate = Rate::new(&mut random);
         Self {
+            both_ways,
             seed,
             random,
             rate,
@@ -208,7 +223,9 @@ impl Queues for Cacheus {
         let count = ((word & COUNT) + 1).min(COUNT);
         if shelf.queue_of(slot) == Some(SR) && word & DEMOTED > 0 {
             // R was too small for a row that is used once more.
-            self.resize(-step(self.new, self.demoted), shelf.capacity);
+            if self.both_ways {
+                self.resize(-step(self.new, self.demoted), shelf.capacity);
+            }
             self.demoted = self.demoted.saturating_sub(1);
         }
         self.put_in_r(shelf, slot, count);
@@ -312,7 +329,7 @@ impl Queues for Cacheus {
     }
 
     fn clear(&mut self) {
-        *self = Self::new(self.seed);
+        *self = Self::new(self.both_ways, self.seed);
     }
 }
 

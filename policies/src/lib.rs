@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `flux` | what is likely to be used again, judged useful and dear to miss | in doubt: it is the default |
 //! | `lru` | what was used last | uses of a row come close together |
-//! | `lfu` | what is used often of late | a stable set of rows is popular and scans pass by |
+//! | `lfu` | what is used often, of late if aged | a stable set of rows is popular and scans pass by |
 //! | `age` | what was used within a set time | moves should follow the clock, not the budget |
 //! | `ttl-idle` | what was used, and came, within set times | rows must not stay beyond a time, each on its own |
 //! | `fifo`, `random` | what came last, or anything | a yardstick is wanted |

@@ -156,6 +156,12 @@ policy_conformance!(
     cacheus,
     PolicyHarness::new(&aether_policies::cacheus::PLUGIN).row_bytes_max(GHOSTS_1)
 );
+#[cfg(feature = "cacheus")]
+policy_conformance!(
+    cacheus_one_way,
+    PolicyHarness::with_keys(&aether_policies::cacheus::PLUGIN, "both_ways = false\n")
+        .row_bytes_max(GHOSTS_1)
+);
 #[cfg(feature = "hyperbolic")]
 policy_conformance!(
     hyperbolic,

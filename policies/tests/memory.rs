@@ -1,7 +1,11 @@
 //! What the books really take in RAM, measured at the allocator: the promised bytes a row hold at every size, and
 //! `bytes` says neither less nor much more than the truth.
 
-#![cfg(any(feature = "flux", feature = "lru", feature = "lfu", feature = "age"))]
+#![allow(
+    unused_imports,
+    dead_code,
+    reason = "with no policy switched on there is nothing to measure"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -131,4 +135,100 @@ fn lfu_takes_at_most_40_bytes_a_row() {
 #[test]
 fn age_takes_at_most_40_bytes_a_row() {
     measure(&aether_policies::age::PLUGIN, 40.0);
+}
+
+#[cfg(feature = "clock")]
+#[test]
+fn clock_takes_at_most_44_bytes_a_row() {
+    measure(&aether_policies::clock::PLUGIN, 44.0);
+}
+
+#[cfg(feature = "fifo")]
+#[test]
+fn fifo_takes_at_most_40_bytes_a_row() {
+    measure(&aether_policies::fifo::PLUGIN, 40.0);
+}
+
+#[cfg(feature = "random")]
+#[test]
+fn random_takes_at_most_32_bytes_a_row() {
+    measure(&aether_policies::random::PLUGIN, 32.0);
+}
+
+#[cfg(feature = "sieve")]
+#[test]
+fn sieve_takes_at_most_44_bytes_a_row() {
+    measure(&aether_policies::sieve::PLUGIN, 44.0);
+}
+
+#[cfg(feature = "s3-fifo")]
+#[test]
+fn s3_fifo_takes_at_most_112_bytes_a_row() {
+    measure(&aether_policies::s3_fifo::PLUGIN, 112.0);
+}
+
+#[cfg(feature = "two-q")]
+#[test]
+fn two_q_takes_at_most_112_bytes_a_row() {
+    measure(&aether_policies::two_q::PLUGIN, 112.0);
+}
+
+#[cfg(feature = "arc")]
+#[test]
+fn arc_takes_at_most_112_bytes_a_row() {
+    measure(&aether_policies::arc::PLUGIN, 112.0);
+}
+
+#[cfg(feature = "mq")]
+#[test]
+fn mq_takes_at_most_224_bytes_a_row() {
+    measure(&aether_policies::mq::PLUGIN, 224.0);
+}
+
+#[cfg(feature = "lirs")]
+#[test]
+fn lirs_takes_at_most_112_bytes_a_row() {
+    measure(&aether_policies::lirs::PLUGIN, 112.0);
+}
+
+#[cfg(feature = "gdsf")]
+#[test]
+fn gdsf_takes_at_most_56_bytes_a_row() {
+    measure(&aether_policies::gdsf::PLUGIN, 56.0);
+}
+
+#[cfg(feature = "w-tinylfu")]
+#[test]
+fn w_tinylfu_takes_at_most_56_bytes_a_row() {
+    measure(&aether_policies::w_tinylfu::PLUGIN, 56.0);
+}
+
+#[cfg(feature = "lecar")]
+#[test]
+fn lecar_takes_at_most_112_bytes_a_row() {
+    measure(&aether_policies::lecar::PLUGIN, 112.0);
+}
+
+#[cfg(feature = "cacheus")]
+#[test]
+fn cacheus_takes_at_most_112_bytes_a_row() {
+    measure(&aether_policies::cacheus::PLUGIN, 112.0);
+}
+
+#[cfg(feature = "hyperbolic")]
+#[test]
+fn hyperbolic_takes_at_most_36_bytes_a_row() {
+    measure(&aether_policies::hyperbolic::PLUGIN, 36.0);
+}
+
+#[cfg(feature = "ttl-idle")]
+#[test]
+fn ttl_idle_takes_at_most_56_bytes_a_row() {
+    measure(&aether_policies::ttl_idle::PLUGIN, 56.0);
+}
+
+#[cfg(feature = "classic-flux")]
+#[test]
+fn classic_flux_takes_at_most_48_bytes_a_row() {
+    measure(&aether_policies::classic_flux::PLUGIN, 48.0);
 }

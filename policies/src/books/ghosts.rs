@@ -150,9 +150,9 @@ impl<P: Packed> Ghosts<P> {
     pub(crate) fn rename(&mut self, old: Row, new: Row) {
         if let Some(held) = self.held.as_mut().filter(|held| held.row == old) {
             held.row = new;
-        } else if let Some(slot) = self.books.find(old) {
+        } else if self.books.find(old).is_some() {
             self.remove(new);
-            if let Some(slot) = self.books.find(old).or(Some(slot)) {
+            if let Some(slot) = self.books.find(old) {
                 self.books.rename(slot, new);
             }
         }

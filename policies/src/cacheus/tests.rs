@@ -2,7 +2,7 @@ use super::*;
 use crate::books::play::Play;
 
 fn cacheus(odds: f64, capacity: u64) -> Play {
-    let mut cacheus = Cacheus::new(1);
+    let mut cacheus = Cacheus::new(true, 1);
     cacheus.by_last_use = odds;
     Play::new(
         Policy::new(Queued::new(cacheus, GHOSTS_SHARE), 0.0),
@@ -39,7 +39,7 @@ fn a_row_that_comes_back_brings_its_count() {
 
 #[test]
 fn a_regret_lowers_the_odds_of_the_expert_that_chose() {
-    let mut cacheus = Cacheus::new(1);
+    let mut cacheus = Cacheus::new(true, 1);
     let factor = (-cacheus.rate.value()).exp();
     cacheus.regret(false);
     assert!((cacheus.by_last_use - factor / (factor + 1.0)).abs() < 1e-12);
