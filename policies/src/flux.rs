@@ -1,50 +1,44 @@
-//! The default policy: keeps what is most likely to be used again, weighed by what a miss of it would cost.
+//! The default policy: recency, decayed frequency, learned importance and the cost of reading back, in one keep-value.
 //!
 //! ```text
-//! worth = probability of reuse * (1 + importance) * cost of a miss / bytes
-//! keep  = log2(worth) = score - now + value
-//! score = log2(decayed count of uses) + virtual time of the last use
+//! s = alpha * recency + beta * ln(1 + frequency) + gamma * importance + delta * cost
 //! ```
 //!
-//! Virtual time advances by one half-life while a count halves; it is driven by uses, not by the clock, and its speed is
-//! steered. As the score does not change by waiting, an order of rows by score stays right without looking at any. Counts
-//! decay by C. Lee, D. Choi et al., "LRFU: A Spectrum of Policies that Subsumes the LRU and LFU Policies", IEEE Transactions on
-//! Computers 50(12), 2001; dividing by size is P. Cao, S. Irani, "Cost-Aware WWW Proxy Caching Algorithms", USITS 1997.
-//! What differs: counts outlive a stay in the hot tier, and nothing about them is set by hand.
+//! | term | range | how it comes about |
+//! |---|---|---|
+//! | recency | 0 to 1 | 2^(-age / recency_half_life); age is the time since the last use, or since the row became hot |
+//! | frequency | 0 and more | each use adds 1, and the sum halves every frequency_half_life; the first entry counts as a use |
+//! | importance | 0 to 1 | each feedback draws it towards the reward by importance_rate; halves every importance_half_life |
+//! | cost | 0 to 1 | t / (t + cost_scale) for an estimated restore time t |
 //!
-//! - **History.** Counts of rows that left, or were only missed, are remembered in 20 bytes each.
-//! - **Recency.** The most recently used share of the rows stays whatever its score: the probation of new rows.
-//! - **Steering.** Half-life and share of recency are those that do best in miniature on a sample of the rows ([`steer`]).
-//! - **Victims.** Buckets of scores, each a sixteenth of a doubling wide ([`order`]): the lowest leave, always. A use costs O(1).
-//! - **Admission.** With a share of recency every missed row enters it. Without, a row enters when the uses expected until
-//!   its score falls to the lowest save more than the move costs. A few refused ones are let in all the same, the more the
-//!   higher the temperature, so that a wrong order can be found out.
+//! All decay is computed when a figure is read: nothing is ever scanned. A higher value stays, always: each term rises with
+//! its figure and no weight may be negative.
 //!
-//! 32 bytes of record, 8 of links, 5.7 to 12.2 of hash table, and history.
+//! **Victims** come from random samples. Without pressure the answer is one sample of as many rows as asked, scored and
+//! sorted: the flux reads the spread of the tier from it. Under pressure five rows are looked at for each that must go, next
+//! to a pool of the worst rows that earlier samples met (the eviction pool of Redis 3.0, `evict.c`); if that frees too
+//! little, ever more are looked at, in an order that meets each row once, so that the answer is short only when no other
+//! row may go.
+//!
+//! 30 bytes of record, 5.7 to 12.2 of hash table and up to 6 of history a row.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
-use aether_core::{BuildContext, Error, Factory, Plugin, Result, Row, Time};
+use aether_core::{BuildContext, Factory, Plugin, Result, Row, Time};
 
-use crate::books::{Books, Input, Policy, Rules, Shuffle, Standing};
+use crate::books::{Books, Input, Policy, Rules, Shuffle, Standing, words_of};
 
 mod config;
 mod figures;
-mod ghost;
-mod order;
-mod steer;
-mod words;
 
 use config::FluxConfig;
-use figures::{Hot, Past, Score};
-use order::{RECENT, Ring, Step};
-use steer::Steer;
+use figures::{Hot, Past};
 
-/// Keeps what is likely to be used again and dear to miss; learns by itself how fast to forget.
+/// Weighs recency, frequency, importance and cost to restore.
 pub static PLUGIN: Plugin = Plugin {
     name: "flux",
     crate_name: env!("CARGO_PKG_NAME"),
-    summary: "Keeps what is likely to be used again, important and dear to miss; learns by itself how fast to forget.",
+    summary: "Weighs recency, decayed frequency, learned importance and the cost of reading back; the lowest sum leaves first.",
     options: config::OPTIONS,
     persistent: false,
     factory: Factory::Policy(build),
@@ -60,150 +54,101 @@ fn build(raw: &RawConfig, context: &BuildContext) -> Result<Box<dyn EvictionPoli
     )))
 }
 
-/// A keep-value without recency lies between minus and plus so many doublings.
-const KEEP_MOST: f64 = 64.0;
-/// Added to the keep-value of a row that stays by recency: it is above that of every other.
-const RECENT_KEEP: f64 = 2.0 * KEEP_MOST;
-/// Rows looked at beyond those wanted within the last bucket, to put the lowest first.
-const LOOK_AT_MORE: usize = 8;
-/// Hot rows from which on a share of them stays by recency.
-const RECENT_LEAST: u32 = 8;
-/// Rows that pass from recency to score in one event, at most: a smaller share comes about over some uses.
-const PASS_AT_ONCE: usize = 8;
-/// Events from one row put in order anew to the next, in turn: importance decays and the mean size drifts.
-const REFRESH_EVERY: u64 = 8;
-/// Uses that a new version of a point counts for: a sign of life, but nobody asked for it.
-const RENEWAL_USES: f64 = 0.5;
-/// Bytes and time of a miss at which neither counts.
-const UNIT_BYTES: f64 = 1024.0;
-const UNIT_US: f64 = 1000.0;
-/// Uses over which the mean size of rows is taken.
-const MEAN_OVER: f64 = 256.0;
-/// Half-life in uses as long as the capacity is not known: that of so many rows.
-const CAPACITY_LEAST: f64 = 64.0;
+/// Rows looked at for each that must go: Redis' default of `maxmemory-samples`.
+const LOOK_AT_EACH: usize = 5;
+/// Rows looked at whatever must go.
+const LOOK_AT_LEAST: usize = 64;
+/// Worst rows remembered from one answer under pressure to the next.
+const POOL_ROWS: usize = 64;
 
-/// The state beyond the books.
+/// Weights, half-lives and the random draws.
 #[derive(Debug)]
 struct Flux {
-    importance_weight: f64,
+    alpha: f64,
+    beta: f64,
+    gamma: f64,
+    delta: f64,
+    recency_half_life_s: f64,
+    frequency_half_life_s: f64,
     importance_half_life_s: f64,
     importance_rate: f64,
-    miss_cost_us: f64,
-    move_cost: f64,
-    probe: f64,
+    cost_scale_us: f64,
     seed: u64,
     random: fastrand::Rng,
-    steer: Steer,
-    /// Virtual time, in half-lives; begins at 1, so that no score is 0.
-    now: f64,
-    ring: Ring,
-    /// Rows in the list of the most recently used.
-    recent: u32,
-    events: u64,
-    /// The next row to be put in order anew.
-    cursor: u32,
-    /// Mean bytes of rows used lately; 0 before the first.
-    mean_bytes: f64,
+    pool: Vec<Row>,
 }
 
-fn wrong(what: String) -> Error {
-    Error::corrupt(format!("policy books: flux: {what}"))
-}
-
-/// The parts of a row's keep-value, in doublings.
+/// The terms of one row's keep-value, before their weights.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
-    /// Uses, decayed to now.
-    count: f64,
-    /// log2 of the count; its lower bound without any.
-    reuse: f64,
+    age_s: f64,
+    recency: f64,
+    frequency: f64,
     importance: f64,
-    /// log2(1 + weight * importance).
-    importance_gain: f64,
     restore_us: f64,
-    /// log2 of the cost of a miss, in milliseconds.
     cost: f64,
-    bytes: f64,
-    /// -log2 of the size, in KiB.
-    size: f64,
 }
 
-impl Terms {
-    fn value(&self) -> f64 {
-        self.importance_gain + self.cost + self.size
-    }
-
-    fn keep(&self) -> f64 {
-        (self.reuse + self.value()).clamp(-KEEP_MOST, KEEP_MOST)
-    }
+/// What is left of 1 after a time.
+fn decay(age_s: f64, half_life_s: f64) -> f64 {
+    (-age_s / half_life_s).exp2()
 }
 
 impl Flux {
     fn new(config: &FluxConfig, seed: u64) -> Self {
         Self {
-            importance_weight: config.importance_weight,
+            alpha: config.recency_weight,
+            beta: config.frequency_weight,
+            gamma: config.importance_weight,
+            delta: config.cost_weight,
+            recency_half_life_s: config.recency_half_life.0.as_secs_f64(),
+            frequency_half_life_s: config.frequency_half_life.0.as_secs_f64(),
             importance_half_life_s: config.importance_half_life.0.as_secs_f64(),
             importance_rate: config.importance_rate,
-            miss_cost_us: config.miss_cost.0.as_secs_f64() * 1e6,
-            move_cost: config.move_cost,
-            probe: config.probe,
+            cost_scale_us: config.cost_scale.0.as_secs_f64() * 1e6,
             seed,
             random: fastrand::Rng::with_seed(seed),
-            steer: Steer::new(),
-            now: 1.0,
-            ring: Ring::default(),
-            recent: 0,
-            events: 0,
-            cursor: 0,
-            mean_bytes: 0.0,
+            pool: Vec::with_capacity(POOL_ROWS),
         }
+    }
+
+    fn frequency(&self, past: Past, now: Time) -> f64 {
+        let age_s = past.used.age_s(now);
+        f64::from(past.frequency) * decay(age_s, self.frequency_half_life_s)
     }
 
     fn importance(&self, past: Past, now: Time) -> f64 {
-        let left = (-past.judged_age_s(now) / self.importance_half_life_s).exp2();
-        past.importance() * left
+        let age_s = past.judged_age_s(now);
+        past.importance() * decay(age_s, self.importance_half_life_s)
     }
 
-    fn bytes_of(&self, bytes: u32) -> f64 {
-        match bytes {
-            0 => self.mean_bytes.max(1.0),
-            bytes => f64::from(bytes),
-        }
-    }
-
-    fn size_value(&self, bytes: u32) -> f64 {
-        -(self.bytes_of(bytes) / UNIT_BYTES).log2()
-    }
-
-    fn terms(&self, past: Past, restore_us: f64, bytes: u32, now: Time) -> Terms {
-        let count = past.score.count(self.now);
-        let importance = self.importance(past, now);
+    fn terms(&self, past: Past, restore_us: f64, now: Time) -> Terms {
+        let age_s = past.used.age_s(now);
         Terms {
-            count,
-            reuse: past
-                .score
-                .value()
-                .map_or(-self.now, |score| score - self.now),
-            importance,
-            importance_gain: (1.0 + self.importance_weight * importance).log2(),
+            age_s,
+            recency: decay(age_s, self.recency_half_life_s),
+            frequency: self.frequency(past, now),
+            importance: self.importance(past, now),
             restore_us,
-            cost: ((self.miss_cost_us + restore_us) / UNIT_US).log2(),
-            bytes: self.bytes_of(bytes),
-            size: self.size_value(bytes),
+            cost: restore_us / (restore_us + self.cost_scale_us),
         }
     }
 
-    fn terms_of(&self, books: &Books<Hot>, slot: u32, now: Time) -> Terms {
-        let hot = books.figures(slot);
-        self.terms(hot.past(), hot.restore_us(), books.weight(slot), now)
+    fn keep(&self, terms: &Terms) -> f64 {
+        self.alpha * terms.recency
+            + self.beta * terms.frequency.ln_1p()
+            + self.gamma * terms.importance
+            + self.delta * terms.cost
     }
 
-    fn keep_of(&self, books: &Books<Hot>, slot: u32, now: Time) -> f64 {
-        let keep = self.terms_of(books, slot, now).keep();
-        match books.figures(slot).recent() {
-            true => keep + RECENT_KEEP,
-            false => keep,
-        }
+    fn keep_of(&self, hot: Hot, now: Time) -> f64 {
+        self.keep(&self.terms(hot.past(), hot.restore_us(), now))
+    }
+
+    /// A use now: the count decays to now and grows by one.
+    fn used(&self, past: Past, now: Time) -> Past {
+        let frequency = self.frequency(past, now) + 1.0;
+        past.used_at(now, frequency)
     }
 
     fn judged(&self, past: Past, reward: f32, now: Time) -> Past {
@@ -212,211 +157,120 @@ impl Flux {
         past.judged_at(now, after)
     }
 
-    /// Rows that may stay by recency, of so many; none of a handful, where one row more or less would decide everything.
-    fn recent_of(&self, rows: u32) -> u32 {
-        if rows < RECENT_LEAST {
-            return 0;
-        }
-        (f64::from(rows) * self.steer.recent_share()) as u32
-    }
-
-    /// Puts a row that is in no list, or among those with a score, in the bucket of its worth.
-    fn place(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
-        let terms = self.terms_of(books, slot, now);
-        let value = terms.value().clamp(-KEEP_MOST, KEEP_MOST);
-        self.ring
-            .link(books, slot, self.now + terms.reuse + value + KEEP_MOST);
-    }
-
-    /// Makes a row the most recently used; those beyond the share of recency pass on to their buckets, oldest first.
-    fn bring_forward(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
-        let hot = books.figures(slot);
-        if !hot.recent() {
-            self.recent += 1;
-            books.set_figures(slot, hot.placed(true));
-        }
-        books.push_back(RECENT, slot);
-        for _ in 0..PASS_AT_ONCE {
-            if self.recent <= self.recent_of(books.free()) {
-                break;
-            }
-            let Some(oldest) = books.list(RECENT).next() else {
-                break;
-            };
-            self.recent -= 1;
-            books.set_figures(oldest, books.figures(oldest).placed(false));
-            self.place(books, oldest, now);
-        }
-    }
-
-    /// Learns the capacity of the hot tier from what fills it.
-    fn observe(&mut self, books: &Books<Hot>, context: &Context) {
-        let budget = context.budget_bytes as f64;
-        let rows = if books.len() > 0 && context.hot_bytes >= context.budget_bytes / 2 {
-            books.len() as f64 * budget / (context.hot_bytes as f64).max(1.0)
-        } else if self.mean_bytes > 0.0 {
-            budget / self.mean_bytes
-        } else {
-            return;
-        };
-        if rows >= 1.0 {
-            self.steer.fit(rows, budget);
+    fn reason(&self, terms: &Terms) -> &'static str {
+        let lately = terms.age_s < self.recency_half_life_s;
+        match (lately, terms.frequency >= 2.0, terms.importance >= 0.5) {
+            (false, false, false) => "not used lately, seldom used, not important",
+            (false, false, true) => "important, but not used lately and seldom used",
+            (false, true, false) => "used often, but not lately, and not important",
+            (false, true, true) => "used often and important, but not used lately",
+            (true, false, false) => "used lately, but seldom, and not important",
+            (true, false, true) => "used lately and important, but seldom used",
+            (true, true, false) => "used lately and often, but not important",
+            (true, true, true) => "used lately and often, and important",
         }
     }
 
     fn verdict(&self, books: &Books<Hot>, slot: u32, now: Time) -> Verdict {
+        let hot = books.figures(slot);
+        let terms = self.terms(hot.past(), hot.restore_us(), now);
         Verdict {
             row: books.row(slot),
-            keep: self.keep_of(books, slot, now),
+            keep: self.keep(&terms),
             certain: false,
-            reason: match books.figures(slot).recent() {
-                true => "the least worthy of the rows used last",
-                false => "least likely to be used again for its size and cost",
-            },
+            reason: self.reason(&terms),
         }
     }
 
-    fn in_order(&self, books: &Books<Hot>, slots: Vec<u32>, now: Time) -> Vec<(f64, Row, u32)> {
-        let with_keep = |slot: u32| (self.keep_of(books, slot, now), books.row(slot), slot);
-        let mut rows: Vec<_> = slots.into_iter().map(with_keep).collect();
-        rows.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        rows
+    /// Scores slots and sorts them, worst first, ties by row.
+    fn scored(&self, books: &Books<Hot>, slots: &[u32], now: Time) -> Vec<(f64, Row, u32)> {
+        let score = |slot: &u32| {
+            (
+                self.keep_of(books.figures(*slot), now),
+                books.row(*slot),
+                *slot,
+            )
+        };
+        let mut scored: Vec<_> = slots.iter().map(score).collect();
+        scored.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        scored
     }
 
-    /// The lowest rows: whole buckets, of the last one a few more than are wanted.
+    /// The worst of the pool and of as many rows as it takes.
     fn worst(&mut self, books: &Books<Hot>, want: Want, context: &Context) -> Vec<u32> {
-        let mut slots = Vec::with_capacity(want.rows.min(64) + LOOK_AT_MORE);
-        let (mut bytes, mut more) = (0_u64, 0);
-        for step in self.ring.ascending(books) {
-            let enough = slots.len() >= want.rows || bytes >= want.bytes;
-            match step {
-                Step::End if enough => break,
-                Step::End => {}
-                Step::Row(_) if enough && more >= LOOK_AT_MORE => break,
-                Step::Row(slot) => {
-                    more += usize::from(enough);
-                    slots.push(slot);
-                    bytes = bytes.saturating_add(books.weight_or_mean(slot, context));
-                }
+        let free = books.free();
+        let mean = (context.hot_bytes / books.len() as u64).max(1);
+        let need = usize::try_from(want.bytes / mean).unwrap_or(usize::MAX);
+        let mut look = need
+            .saturating_add(1)
+            .min(want.rows)
+            .saturating_mul(LOOK_AT_EACH)
+            .max(LOOK_AT_LEAST);
+        let mut walk = Shuffle::new(free, self.random.u64(..));
+        let kept = self.pool.iter().filter_map(|row| books.find(*row));
+        let mut slots: Vec<u32> = kept.filter(|slot| *slot < free).collect();
+        loop {
+            slots.extend(walk.by_ref().take(look));
+            // The walk meets each row once, but may meet those of the pool again.
+            slots.sort_unstable();
+            slots.dedup();
+            let scored = self.scored(books, &slots, context.now);
+            let mut bytes = 0_u64;
+            let enough = scored.iter().take(want.rows).position(|(_, _, slot)| {
+                bytes = bytes.saturating_add(books.weight_or_mean(*slot, context));
+                bytes >= want.bytes
+            });
+            let reached = scored.len() >= want.rows;
+            if enough.is_some() || reached || walk.is_done() {
+                let count = enough.map_or(want.rows, |last| last + 1);
+                self.pool.clear();
+                self.pool
+                    .extend(scored.iter().take(POOL_ROWS).map(|(_, row, _)| *row));
+                return scored.iter().take(count).map(|(.., slot)| *slot).collect();
             }
+            look = slots.len();
         }
-        let rows = self.in_order(books, slots, context.now);
-        let mut bytes = 0_u64;
-        let until = rows.iter().take(want.rows).position(|(.., slot)| {
-            bytes = bytes.saturating_add(books.weight_or_mean(*slot, context));
-            bytes >= want.bytes
-        });
-        let count = until.map_or(want.rows, |last| last + 1);
-        rows.into_iter()
-            .take(count)
-            .map(|(.., slot)| slot)
-            .collect()
-    }
-
-    /// The lowest keep-value of the hot rows, and whether that row stays by recency; `None` without any.
-    fn lowest(&self, books: &Books<Hot>, now: Time) -> Option<f64> {
-        let mut ring = self.ring;
-        let first = ring.ascending(books).find_map(|step| match step {
-            Step::Row(slot) => Some(slot),
-            Step::End => None,
-        });
-        first.map(|slot| self.keep_of(books, slot, now))
-    }
-
-    /// Uses expected until a row's keep-value has fallen to the lowest: a count `c` that halves with every half-life stands for
-    /// `c ln 2` uses a half-life now, and for `c (1 - 2^-d)` over `d` of them.
-    fn expected_uses(count: f64, keep: f64, lowest: f64) -> f64 {
-        count * (1.0 - (lowest - keep).min(0.0).exp2())
     }
 }
 
 impl Rules for Flux {
     const NAME: &'static str = "flux";
-    const LISTS: u32 = order::LISTS;
-    const HISTORY_LEAST: u64 = 16_384;
+    const LISTS: u32 = 0;
     type Hot = Hot;
     type Past = Past;
 
-    fn seen(&mut self, books: &mut Books<Hot>, row: Row, bytes: u32) {
-        if bytes > 0 {
-            let over = if self.mean_bytes > 0.0 {
-                MEAN_OVER
-            } else {
-                1.0
-            };
-            self.mean_bytes += (f64::from(bytes) - self.mean_bytes) / over;
-        }
-        let capacity = match self.steer.capacity_rows() {
-            rows if rows >= 1.0 => rows,
-            _ => (books.len() as f64).max(CAPACITY_LEAST),
-        };
-        self.now += 1.0 / (self.steer.half_life() * capacity);
-        let size = self.size_value(bytes) as f32;
-        let bytes = self.bytes_of(bytes) as u32;
-        self.steer.used(row, bytes, size);
-        self.events += 1;
-    }
-
-    fn gone(&mut self, row: Row) {
-        self.steer.gone(row);
-    }
-
-    fn changed(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
-        if !books.figures(slot).recent() {
-            self.place(books, slot, now);
-        }
-    }
-
-    fn unlink(&mut self, figures: Hot) {
-        self.recent -= u32::from(figures.recent()).min(self.recent);
-    }
-
     fn enter(&mut self, restore_us: f32, past: Option<Past>, now: Time) -> Hot {
-        let past =
-            past.unwrap_or_else(|| Past::default().scored(Score::default().used(1.0, self.now)));
-        Hot::new(past, restore_us, now)
+        let past = match past {
+            Some(past) => past.used_at(now, self.frequency(past, now)),
+            None => Past::default().used_at(now, 1.0),
+        };
+        Hot::new(past, restore_us)
     }
 
     fn update(&mut self, figures: Hot, restore_us: f32) -> Hot {
-        figures.restored_in(restore_us)
+        Hot::new(figures.past(), restore_us)
     }
 
     fn touch(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
         let hot = books.figures(slot);
-        let past = hot.past();
-        let used = past.scored({ past.score }.used(1.0, self.now));
-        books.set_figures(slot, hot.used_at(used, now));
-        if !books.pinned(slot) {
-            self.bring_forward(books, slot, now);
-        }
-        if self.events.is_multiple_of(REFRESH_EVERY) && books.free() > 0 {
-            self.cursor = (self.cursor + 1) % books.free();
-            self.changed(books, self.cursor, now);
-        }
+        books.set_figures(slot, hot.with(self.used(hot.past(), now)));
     }
 
     fn renew(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
         let hot = books.figures(slot);
         let past = hot.past();
-        let renewed = past.scored({ past.score }.used(RENEWAL_USES, self.now));
-        books.set_figures(slot, hot.used_at(renewed, now));
-        if !books.pinned(slot) {
-            self.bring_forward(books, slot, now);
-        }
+        let renewed = past.used_at(now, self.frequency(past, now));
+        books.set_figures(slot, hot.with(renewed));
     }
 
-    fn link(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
-        books.set_figures(slot, books.figures(slot).placed(false));
-        self.bring_forward(books, slot, now);
-    }
+    fn link(&mut self, _books: &mut Books<Hot>, _slot: u32, _now: Time) {}
 
     fn leave(&self, figures: Hot) -> Past {
         figures.past()
     }
 
-    fn miss(&mut self, _books: &mut Books<Hot>, past: Option<Past>, _now: Time) -> Past {
-        let past = past.unwrap_or_default();
-        past.scored({ past.score }.used(1.0, self.now))
+    fn miss(&mut self, _books: &mut Books<Hot>, past: Option<Past>, now: Time) -> Past {
+        self.used(past.unwrap_or_default(), now)
     }
 
     fn judge(&mut self, figures: Hot, reward: f32, now: Time) -> Hot {
@@ -428,14 +282,13 @@ impl Rules for Flux {
     }
 
     fn victims(&mut self, books: &Books<Hot>, want: Want, context: &Context) -> Vec<Verdict> {
-        self.observe(books, context);
         let slots: Vec<u32> = if want.bytes > 0 {
             self.worst(books, want, context)
         } else {
             let walk = Shuffle::new(books.free(), self.random.u64(..));
-            let sample = walk.take(want.rows).collect();
-            let rows = self.in_order(books, sample, context.now);
-            rows.into_iter().map(|(.., slot)| slot).collect()
+            let sample: Vec<u32> = walk.take(want.rows).collect();
+            let scored = self.scored(books, &sample, context.now);
+            scored.iter().map(|(.., slot)| *slot).collect()
         };
         let verdict = |slot: &u32| self.verdict(books, *slot, context.now);
         slots.iter().map(verdict).collect()
@@ -443,134 +296,97 @@ impl Rules for Flux {
 
     fn admit(
         &mut self,
-        books: &Books<Hot>,
+        _books: &Books<Hot>,
         item: &Item,
         past: Option<Past>,
         context: &Context,
     ) -> Verdict {
-        self.observe(books, context);
-        let past =
-            past.unwrap_or_else(|| Past::default().scored(Score::default().used(1.0, self.now)));
-        let restore_us = Hot::new(past, item.restore_us, context.now).restore_us();
-        let terms = self.terms(past, restore_us, item.bytes, context.now);
-        let keep = terms.keep();
-        let verdict = |keep, certain, reason| Verdict {
+        // Entering renews recency, and a row without a record enters with one use.
+        let hot = self.enter(item.restore_us, past, context.now);
+        Verdict {
             row: item.row,
-            keep,
-            certain,
-            reason,
-        };
-        if self.recent_of(books.free() + 1) > 0 {
-            let reason = "used just now: it stays while it is among the rows used last";
-            return verdict(keep + RECENT_KEEP, true, reason);
+            keep: self.keep_of(hot, context.now),
+            certain: false,
+            reason: match past {
+                Some(_) => "used again, with a past",
+                None => "used for the first time in memory",
+            },
         }
-        let lowest = self.lowest(books, context.now).unwrap_or(-KEEP_MOST);
-        if context.hot_bytes.saturating_add(u64::from(item.bytes)) <= context.budget_bytes {
-            return verdict(keep, true, "used, and there is room");
-        }
-        if Self::expected_uses(terms.count, keep, lowest) > self.move_cost {
-            return verdict(
-                keep,
-                false,
-                "likelier to be used again than what would leave",
-            );
-        }
-        if self.random.f64() < self.probe * context.temperature.clamp(0.0, 1.0) {
-            return verdict(keep, true, "let in to try it");
-        }
-        let reason = "not likely enough to be used again to pay for the move";
-        verdict(keep.min(lowest), false, reason)
     }
 
     fn explain(
         &self,
-        books: &Books<Hot>,
+        _books: &Books<Hot>,
         standing: Standing<Hot, Past>,
         context: &Context,
     ) -> (f64, Vec<Figure>, String) {
-        let of = match standing {
-            Standing::Hot { figures, pinned } => words::Of::Hot {
-                figures,
-                bytes: 0,
-                pinned,
-            },
-            Standing::Past(past) => words::Of::Past(past),
+        let now = context.now;
+        let terms = match standing {
+            Standing::Hot { figures, .. } => self.terms(figures.past(), figures.restore_us(), now),
+            Standing::Past(past) => self.terms(past, 0.0, now),
         };
-        words::explain(self, books, of, context)
-    }
-
-    fn explain_hot(
-        &self,
-        books: &Books<Hot>,
-        slot: u32,
-        context: &Context,
-    ) -> (f64, Vec<Figure>, String) {
-        let of = words::Of::Hot {
-            figures: books.figures(slot),
-            bytes: books.weight(slot),
-            pinned: books.pinned(slot),
+        let keep = self.keep(&terms);
+        let then = match standing {
+            Standing::Hot { pinned: true, .. } => {
+                format!("pinned, so it stays whatever its keep-value {keep:.2}")
+            }
+            Standing::Hot { .. } => {
+                format!("leaves when its keep-value {keep:.2} falls below the midpoint")
+            }
+            Standing::Past(_) => format!(
+                "not hot; comes in when a use lifts its keep-value, now {keep:.2} without the cost to restore, above the midpoint"
+            ),
         };
-        words::explain(self, books, of, context)
+        let used = match terms.frequency > 0.0 {
+            true => format!("used {} ago, ", words_of(terms.age_s)),
+            false => String::new(),
+        };
+        let words = format!(
+            "{used}decayed frequency {:.1}, importance {:.1}; {then}",
+            terms.frequency, terms.importance
+        );
+        let figure = |name, value, unit| Figure { name, value, unit };
+        let figures = vec![
+            figure("age", terms.age_s, "s"),
+            figure("recency", terms.recency, "0 to 1"),
+            figure("frequency", terms.frequency, "uses, decayed"),
+            figure("importance", terms.importance, "0 to 1"),
+            figure("restore", terms.restore_us, "us"),
+            figure("cost", terms.cost, "0 to 1"),
+            figure("recency_weight", self.alpha, ""),
+            figure("frequency_weight", self.beta, "of ln(1 + frequency)"),
+            figure("importance_weight", self.gamma, ""),
+            figure("cost_weight", self.delta, ""),
+        ];
+        (keep, figures, words)
     }
 
     fn save(&self, out: &mut Vec<u8>) {
-        let bits = [self.now, self.mean_bytes].map(f64::to_bits);
-        let numbers = [
-            self.random.get_seed(),
-            bits[0],
-            bits[1],
-            self.ring.top,
-            self.ring.low,
-            self.events,
-        ];
-        for number in numbers {
-            out.extend_from_slice(&number.to_le_bytes());
+        out.extend_from_slice(&self.random.get_seed().to_le_bytes());
+        out.extend_from_slice(&(self.pool.len() as u32).to_le_bytes());
+        for row in &self.pool {
+            out.extend_from_slice(&row.0.to_le_bytes());
         }
-        for number in [self.recent, self.cursor] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        self.steer.save(out);
     }
 
     fn load(&mut self, input: &mut Input<'_>) -> Result<()> {
         self.random.seed(input.u64()?);
-        self.now = f64::from_bits(input.u64()?);
-        self.mean_bytes = f64::from_bits(input.u64()?);
-        if !(self.now >= 1.0 && self.now < 1e12 && self.mean_bytes >= 0.0 && self.mean_bytes < 1e12)
-        {
-            return Err(wrong(format!(
-                "time {} or mean size {} cannot be",
-                self.now, self.mean_bytes
-            )));
+        for _ in 0..input.count(8)? {
+            let row = Row(input.u64()?);
+            if self.pool.len() < POOL_ROWS {
+                self.pool.push(row);
+            }
         }
-        self.ring = Ring {
-            top: input.u64()?,
-            low: input.u64()?,
-        };
-        if self.ring.top > 1 << 48 || self.ring.low > self.ring.top {
-            return Err(wrong(format!("the buckets stand wrongly: {:?}", self.ring)));
-        }
-        self.events = input.u64()?;
-        self.recent = input.u32()?;
-        self.cursor = input.u32()?;
-        self.steer.load(input)
+        Ok(())
     }
 
     fn clear(&mut self) {
         self.random.seed(self.seed);
-        self.steer = Steer::new();
-        self.now = 1.0;
-        self.ring = Ring::default();
-        (self.recent, self.events, self.cursor) = (0, 0, 0);
-        self.mean_bytes = 0.0;
+        self.pool.clear();
     }
 
     fn bytes(&self) -> u64 {
-        self.steer.bytes()
-    }
-
-    fn bytes_bound(&self, _hot: u64) -> u64 {
-        Steer::BYTES_MOST
+        (self.pool.capacity() * size_of::<Row>()) as u64
     }
 }
 

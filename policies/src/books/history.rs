@@ -20,14 +20,11 @@ struct Entry<P> {
 }
 
 /// Figures of rows that left the hot tier or never were in it, without a hash table and without lists: a row's hash
-/// picks a set of eight places, ordered by last use; the ninth row of a set pushes the least recent one out. May hold
-/// between a half and all of `share` rows for each hot row, and never fewer than `least`; it grows towards that as it fills.
-/// 8 bytes and the figures for a place.
+/// picks a set of eight places, ordered by last use; the ninth row of a set pushes the least recent one out. Holds
+/// between a half and all of `share` rows for each hot row, and never fewer than 64. 8 bytes and the figures for a
+/// place.
 pub(crate) struct History<P> {
     share: f64,
-    least: u64,
-    /// Sets that it may grow to.
-    target: u64,
     entries: Vec<Entry<P>>,
     /// Places taken of each set; its length is the number of sets, a power of two, or 0 without a share.
     taken: Vec<u8>,
@@ -40,17 +37,14 @@ impl<P> fmt::Debug for History<P> {
 }
 
 impl<P: Packed> History<P> {
-    /// An empty history that may hold `least` rows whatever is hot; a `share` of 0 remembers nothing.
-    pub(crate) fn new(share: f64, least: u64) -> Self {
+    /// An empty history; a `share` of 0 remembers nothing.
+    pub(crate) fn new(share: f64) -> Self {
         let mut history = Self {
             share,
-            least,
-            target: 0,
             entries: Vec::new(),
             taken: Vec::new(),
         };
-        history.target = history.sets_for(0);
-        history.resize(history.target.min(SETS_MIN));
+        history.resize(history.sets_for(0));
         history
     }
 
@@ -58,8 +52,7 @@ impl<P: Packed> History<P> {
         if self.share <= 0.0 {
             return 0;
         }
-        let least = (self.least / WAYS as u64).max(SETS_MIN);
-        let sets = ((hot as f64 * self.share) as u64 / WAYS as u64).max(least);
+        let sets = ((hot as f64 * self.share) as u64 / WAYS as u64).max(SETS_MIN);
         1 << (63 - sets.leading_zeros())
     }
 
@@ -76,11 +69,10 @@ impl<P: Packed> History<P> {
         }
     }
 
-    /// Follows the number of hot rows; O(1) but for a quartering.
+    /// Follows the number of hot rows; O(1) but for a doubling or a quartering.
     pub(crate) fn fit(&mut self, hot: usize) {
         let (sets, target) = (self.taken.len() as u64, self.sets_for(hot as u64));
-        self.target = target;
-        if target * 4 <= sets && target > 0 {
+        if target > sets || target * 4 <= sets && target > 0 {
             self.resize(target);
         }
     }
@@ -112,19 +104,11 @@ impl<P: Packed> History<P> {
         Some(past)
     }
 
-    /// Remembers a row as the most recent of its set; O(1) but for a doubling when a set is full.
+    /// Remembers a row as the most recent of its set.
     pub(crate) fn put(&mut self, row: Row, past: P) {
-        let Some(mut set) = self.set_of(row) else {
+        let Some(set) = self.set_of(row) else {
             return;
         };
-        let sets = self.taken.len() as u64;
-        if sets < self.target
-            && usize::from(self.taken[set]) == WAYS
-            && self.places(set).iter().all(|e| e.row != row.0)
-        {
-            self.resize(sets * 2);
-            set = hash(row) as usize & (self.taken.len() - 1);
-        }
         let places = &mut self.entries[set * WAYS..][..WAYS];
         let taken = &mut self.taken[set];
         match places[..usize::from(*taken)]
@@ -141,7 +125,7 @@ impl<P: Packed> History<P> {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.share, self.least);
+        *self = Self::new(self.share);
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -171,13 +155,12 @@ impl<P: Packed> History<P> {
         let sets = input.count(1)?;
         let target = self.sets_for(hot as u64);
         // Any number that `fit` would leave alone is kept, so that books of the same share come back as they were.
-        let usable = sets as u64 >= SETS_MIN && (sets as u64) < target.saturating_mul(4);
+        let usable = sets as u64 >= target && (sets as u64) < target.saturating_mul(4);
         if sets > 0 && !sets.is_power_of_two() {
             return Err(Error::corrupt(format!(
                 "policy books: expected a history of a power of two sets, got {sets}"
             )));
         }
-        self.target = target;
         self.resize(if usable { sets as u64 } else { target });
         for _ in 0..sets {
             let taken = input.u8()?;
@@ -210,13 +193,14 @@ mod tests {
 
     #[test]
     fn recent_rows_are_kept_and_the_number_is_bounded() {
-        let mut history = History::new(0.5, 64);
+        let mut history = History::new(0.5);
         history.fit(1024);
-        assert!(history.bytes() <= 64 * 14 + 8, "it grows as it fills");
+        let bytes = history.bytes();
         for n in 0..100_000 {
             history.put(Row(n), stamp(n));
         }
-        assert!(history.bytes() <= 512 * 14 + 64);
+        assert_eq!(history.bytes(), bytes);
+        assert!(bytes <= 512 * 14 + 64);
         let kept = (0..100_000).filter(|n| history.get(Row(*n)).is_some());
         assert_eq!(kept.count(), 512);
         // The last sixty-four of half a thousand places: a set would have to see nine of them.
@@ -226,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_is_removed_is_forgotten_and_what_is_put_again_is_fresh() {
-        let mut history = History::new(1.0, 64);
+        let mut history = History::new(1.0);
         history.put(Row(1), stamp(1));
         history.put(Row(1), stamp(2));
         assert_eq!(history.remove(Row(1)), Some(stamp(2)));
@@ -236,14 +220,14 @@ mod tests {
 
     #[test]
     fn growing_shrinking_and_loading_lose_nothing_that_fits() {
-        let mut history = History::new(1.0, 64);
+        let mut history = History::new(1.0);
         (0..30).for_each(|n| history.put(Row(n), stamp(n)));
         let known: Vec<_> = (0..30).filter(|n| history.get(Row(*n)).is_some()).collect();
         history.fit(5_000);
         history.fit(300);
         let mut bytes = Vec::new();
         history.save(&mut bytes);
-        let mut other = History::<Stamp>::new(1.0, 64);
+        let mut other = History::<Stamp>::new(1.0);
         other.load(&mut Input(&bytes), 300).unwrap();
         for n in known {
             assert_eq!(other.get(Row(n)), Some(stamp(n)));
@@ -255,7 +239,7 @@ mod tests {
 
     #[test]
     fn without_a_share_nothing_is_kept() {
-        let mut history = History::new(0.0, 64);
+        let mut history = History::new(0.0);
         history.fit(1_000_000);
         history.put(Row(1), stamp(1));
         assert_eq!((history.get(Row(1)), history.bytes()), (None, 0));

@@ -15,7 +15,7 @@ const MAGIC: [u8; 8] = *b"AETHPOL1";
 /// A policy: [`Rules`] over shared books.
 #[derive(Debug)]
 pub(crate) struct Policy<R: Rules> {
-    pub(crate) rules: R,
+    rules: R,
     books: Books<R::Hot>,
     history: History<R::Past>,
     /// The latest time heard of: time never goes backwards in here.
@@ -28,7 +28,7 @@ impl<R: Rules> Policy<R> {
         Self {
             rules,
             books: Books::shaped(R::shape()),
-            history: History::new(share, R::HISTORY_LEAST),
+            history: History::new(share),
             now: Time::default(),
         }
     }
@@ -55,17 +55,11 @@ impl<R: Rules> Policy<R> {
             self.books.set_weight(slot, item.bytes);
             let figures = self.rules.update(self.books.figures(slot), item.restore_us);
             self.books.set_figures(slot, figures);
-            if !self.books.pinned(slot) {
-                self.rules.changed(&mut self.books, slot, self.now);
-            }
         }
     }
 
     fn accessed(&mut self, row: Row) {
-        let found = self.books.find(row);
-        let bytes = found.map_or(0, |slot| self.books.weight(slot));
-        self.rules.seen(&mut self.books, row, bytes);
-        if let Some(slot) = found {
+        if let Some(slot) = self.books.find(row) {
             return self.rules.touch(&mut self.books, slot, self.now);
         }
         let item = Item {
@@ -85,8 +79,6 @@ impl<R: Rules> Policy<R> {
         if let Some(slot) = self.books.find(row) {
             if self.books.pinned(slot) {
                 self.books.remember(row);
-            } else {
-                self.rules.unlink(self.books.figures(slot));
             }
             let (list, bytes) = (self.books.list_of(slot), self.books.weight(slot));
             let figures = self.books.remove(slot);
@@ -99,11 +91,7 @@ impl<R: Rules> Policy<R> {
     }
 
     fn removed(&mut self, row: Row) {
-        self.rules.gone(row);
         if let Some(slot) = self.books.find(row) {
-            if !self.books.pinned(slot) {
-                self.rules.unlink(self.books.figures(slot));
-            }
             self.books.remove(slot);
             self.history.fit(self.books.len());
             self.rules.fit(self.books.len());
@@ -115,7 +103,6 @@ impl<R: Rules> Policy<R> {
 
     fn replaced(&mut self, old: Row, item: &Item, tier: Tier) {
         if old != item.row {
-            self.rules.gone(old);
             // Rows are never used twice, so that only a repeated event finds the new one known already.
             if self.books.find(item.row).is_some() {
                 self.removed(old);
@@ -151,9 +138,6 @@ impl<R: Rules> Policy<R> {
 
     fn pin(&mut self, slot: u32, pinned: bool) {
         if self.books.pinned(slot) != pinned {
-            if pinned {
-                self.rules.unlink(self.books.figures(slot));
-            }
             let slot = self.books.set_pinned(slot, pinned);
             if !pinned {
                 self.rules.link(&mut self.books, slot, self.now);
@@ -169,9 +153,6 @@ impl<R: Rules> Policy<R> {
         if let Some(slot) = self.books.find(row) {
             let figures = self.rules.judge(self.books.figures(slot), reward, self.now);
             self.books.set_figures(slot, figures);
-            if !self.books.pinned(slot) {
-                self.rules.changed(&mut self.books, slot, self.now);
-            }
         } else {
             let past = self.history.get(row);
             if let Some(past) = self.rules.judge_past(past, reward, self.now) {
@@ -215,10 +196,7 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
     fn on_event(&mut self, event: &Event, now: Time) {
         self.now = self.now.max(now);
         match *event {
-            Event::Inserted { ref item, tier } => {
-                self.rules.seen(&mut self.books, item.row, item.bytes);
-                self.placed(item, tier);
-            }
+            Event::Inserted { ref item, tier } => self.placed(item, tier),
             Event::Replaced {
                 old,
                 ref item,
@@ -226,18 +204,15 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
             } => self.replaced(old, item, tier),
             Event::Accessed { row } => self.accessed(row),
             // A search that began before a promotion may tell of its miss afterwards: a use all the same.
-            Event::Missed { ref item } => {
-                self.rules.seen(&mut self.books, item.row, item.bytes);
-                match self.books.find(item.row) {
-                    Some(slot) => self.rules.touch(&mut self.books, slot, self.now),
-                    None => {
-                        self.rules.missed(&mut self.books, item, self.now);
-                        let past = self.history.get(item.row);
-                        let past = self.rules.miss(&mut self.books, past, self.now);
-                        self.history.put(item.row, past);
-                    }
+            Event::Missed { ref item } => match self.books.find(item.row) {
+                Some(slot) => self.rules.touch(&mut self.books, slot, self.now),
+                None => {
+                    self.rules.missed(&mut self.books, item, self.now);
+                    let past = self.history.get(item.row);
+                    let past = self.rules.miss(&mut self.books, past, self.now);
+                    self.history.put(item.row, past);
                 }
-            }
+            },
             Event::Feedback { row, reward } => self.judge(row, reward),
             Event::Pinned { row, pinned } => match self.books.find(row) {
                 Some(slot) => self.pin(slot, pinned),

@@ -22,8 +22,6 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     const NAME: &'static str;
     /// Lists that it keeps. With any, every row that is not pinned must be in one.
     const LISTS: u32;
-    /// Rows that its history may hold however few are hot.
-    const HISTORY_LEAST: u64 = 64;
     /// Figures of a hot row.
     type Hot: Packed;
     /// What is remembered of a row that is not hot; `()` with a history of share 0.
@@ -36,18 +34,6 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
             ..Shape::default()
         }
     }
-
-    /// A row was used or came to be: told before anything else about it. `bytes` is 0 where they are not known.
-    fn seen(&mut self, _books: &mut Books<Self::Hot>, _row: Row, _bytes: u32) {}
-
-    /// A row is gone for good.
-    fn gone(&mut self, _row: Row) {}
-
-    /// Figures or weight of a hot row changed without a use; it is in a list.
-    fn changed(&mut self, _books: &mut Books<Self::Hot>, _slot: u32, _now: Time) {}
-
-    /// A row that is in a list is about to be taken out of it: it leaves the hot tier or is pinned.
-    fn unlink(&mut self, _figures: Self::Hot) {}
 
     /// Figures of a row that becomes hot, with what was remembered of it. Entering renews recency.
     fn enter(&mut self, restore_us: f32, past: Option<Self::Past>, now: Time) -> Self::Hot;
