@@ -20,7 +20,7 @@
 //!   its score falls to the lowest save more than the move costs. A few refused ones are let in all the same, the more the
 //!   higher the temperature, so that a wrong order can be found out.
 //!
-//! 32 bytes of record, 8 of links, 5.7 to 12.2 of hash table, and history.
+//! 30 bytes of record, 8 of links, 5.7 to 12.2 of hash table, and history.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};

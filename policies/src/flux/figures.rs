@@ -1,4 +1,4 @@
-//! The figures of one row, packed: 12 bytes for a row that is remembered (20 with its name), 20 for a hot one.
+//! The figures of one row, packed: 12 bytes for a row that is remembered (20 with its name), 18 for a hot one.
 
 use aether_core::{Error, Result, Time};
 
@@ -57,6 +57,9 @@ impl Score {
         Ok(Self([input.u16()?, input.u16()?, input.u16()?]))
     }
 }
+
+/// The bit of a restore time that marks a row among the most recently used.
+const RECENT: u16 = 1 << 15;
 
 /// What outlives a stay in the hot tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -122,10 +125,9 @@ pub(super) struct Hot {
     past: Past,
     /// The last use or entry, in seconds on the memory's time line.
     used_s: u32,
-    /// The upper half of the restore time's `f32` in microseconds: 8 bits of precision, in order.
+    /// The upper half of the restore time's `f32` in microseconds: 8 bits of precision, in order. A time has no sign: that bit
+    /// is set while the row is among the most recently used.
     restore: u16,
-    /// 1 while the row is among the most recently used, 0 elsewhere.
-    recent: u16,
 }
 
 impl Hot {
@@ -146,7 +148,7 @@ impl Hot {
             restore_us.clamp(0.0, f32::MAX)
         };
         Self {
-            restore: (restore_us.to_bits() >> 16) as u16,
+            restore: self.restore & RECENT | (restore_us.to_bits() >> 16) as u16 & !RECENT,
             ..self
         }
     }
@@ -172,29 +174,29 @@ impl Hot {
     }
 
     pub(super) fn restore_us(self) -> f64 {
-        f64::from(f32::from_bits(u32::from(self.restore) << 16))
+        f64::from(f32::from_bits(u32::from(self.restore & !RECENT) << 16))
     }
 
     pub(super) fn recent(self) -> bool {
-        self.recent != 0
+        self.restore & RECENT != 0
     }
 
     pub(super) fn placed(self, recent: bool) -> Self {
+        let mark = if recent { RECENT } else { 0 };
         Self {
-            recent: u16::from(recent),
+            restore: self.restore & !RECENT | mark,
             ..self
         }
     }
 }
 
 impl Packed for Hot {
-    const BYTES: usize = Past::BYTES + 8;
+    const BYTES: usize = Past::BYTES + 6;
 
     fn put(self, out: &mut Vec<u8>) {
         self.past().put(out);
         out.extend_from_slice(&{ self.used_s }.to_le_bytes());
         out.extend_from_slice(&{ self.restore }.to_le_bytes());
-        out.extend_from_slice(&{ self.recent }.to_le_bytes());
     }
 
     fn take(input: &mut Input<'_>) -> Result<Self> {
@@ -202,18 +204,17 @@ impl Packed for Hot {
             past: Past::take(input)?,
             used_s: input.u32()?,
             restore: input.u16()?,
-            recent: input.u16()?,
         };
-        match (hot.restore_us(), { hot.recent }) {
-            (us, 0 | 1) if us.is_finite() && us >= 0.0 => Ok(hot),
-            (us, place) => Err(Error::corrupt(format!(
-                "policy books: expected a restore time of 0 or more and a place of 0 or 1, got {us} and {place}"
+        match hot.restore_us() {
+            us if us.is_finite() => Ok(hot),
+            us => Err(Error::corrupt(format!(
+                "policy books: expected a restore time of 0 or more, got {us}"
             ))),
         }
     }
 }
 
-const _: () = assert!(size_of::<Past>() == 12 && size_of::<Hot>() == 20);
+const _: () = assert!(size_of::<Past>() == 12 && size_of::<Hot>() == 18);
 
 #[cfg(test)]
 mod tests {
@@ -252,9 +253,9 @@ mod tests {
         assert_eq!(bytes.len(), Hot::BYTES);
         assert_eq!(Hot::take(&mut Input(&bytes)).unwrap(), hot);
         assert!((hot.past().importance() - 0.8).abs() < 1e-4);
-        let mut bad = bytes.clone();
-        bad[18] = 2;
-        assert!(Hot::take(&mut Input(&bad)).unwrap_err().is_corrupt());
+        assert!(hot.recent() && !hot.placed(false).recent());
+        assert_eq!(hot.restore_us(), hot.placed(false).restore_us());
+        assert!(hot.restored_in(9.0).recent());
         bytes[16..18].copy_from_slice(&0x7fc0_u16.to_le_bytes());
         assert!(Hot::take(&mut Input(&bytes)).unwrap_err().is_corrupt());
     }
