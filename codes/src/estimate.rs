@@ -165,24 +165,26 @@ impl Query {
         // `middle * sqrt(D)`, over `sqrt(D)`.
         let rounding = self.lost * middle;
         let outside = base.abs() + away * away;
-        for (((product, add), scale), error) in
-            self.products.iter().zip(adds).zip(scales).zip(errors)
-        {
+        // Twice the product with the grid's values is `2 * product - whole`: below 2^53, so f64 loses nothing of it.
+        let whole = (highest * self.sum) as f64;
+        let half_step = self.step / 2.0;
+        let bound = |(((product, add), scale), error): (((&i32, &[u8; 4]), &[u8; 4]), &[u8; 4])| {
             let (add, scale, error) = (
                 f32::from_le_bytes(*add),
                 f32::from_le_bytes(*scale),
                 f32::from_le_bytes(*error),
             );
-            // Twice the product with the grid's values, in whole numbers: nothing is lost by the difference.
-            let twice = 2 * i64::from(*product) - highest * self.sum;
-            let along = scale * (twice as f32 * (self.step / 2.0));
+            let twice = 2.0 * f64::from(*product) - whole;
+            let along = scale * (twice as f32 * half_step);
             let (a, b) = (error * away, scale * rounding);
             let slack = ROUNDING * (outside + add.abs() + along.abs());
-            out.push(Bounds {
+            Bounds {
                 estimate: base + add + along,
                 error: deviations * (a * a + b * b).sqrt() + slack,
-            });
-        }
+            }
+        };
+        let rows = self.products.iter().zip(adds).zip(scales).zip(errors);
+        out.extend(rows.map(bound));
         true
     }
 }

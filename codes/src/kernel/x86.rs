@@ -63,6 +63,9 @@ unsafe fn plane_avx2(plane: &Plane, bytes: &[u8], query: &[i8], whole: usize) ->
     _mm_cvtsi128_si32(one)
 }
 
+/// Rows that are multiplied side by side: a run of the query is loaded once for all of them.
+const ABREAST: usize = 4;
+
 /// # Safety
 /// The processor has AVX-512 F, BW and VNNI; the shapes are those of [`products_avx2`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
@@ -73,47 +76,78 @@ pub(super) unsafe fn products_avx512(
     query: &[i8],
     out: &mut Vec<i32>,
 ) {
-    for code in codes.chunks_exact(stride) {
-        let (mut sum, mut rest) = (0, code);
-        for plane in planes {
-            let (bytes, later) = rest.split_at(plane.bytes);
-            rest = later;
-            // SAFETY: as this function's own.
-            sum += unsafe { plane_avx512(plane, bytes, query) } << plane.shift;
-        }
-        out.push(sum);
+    let mut abreast = codes.chunks_exact(stride * ABREAST);
+    for some in &mut abreast {
+        // SAFETY: `ABREAST` whole rows; the rest as this function's own.
+        out.extend(unsafe { rows_avx512::<ABREAST>(planes, stride, some, query) });
+    }
+    for one in abreast.remainder().chunks_exact(stride) {
+        // SAFETY: one whole row; the rest as this function's own.
+        out.extend(unsafe { rows_avx512::<1>(planes, stride, one, query) });
     }
 }
 
-/// The product of a whole plane; the last, shorter run is loaded under a mask.
+/// The products of `R` rows.
 ///
 /// # Safety
-/// AVX-512 F, BW, VNNI; `bytes.len() == plane.bytes` and `query.len() * width == plane.bytes * 8`.
+/// As [`products_avx512`], and `codes.len() == R * stride`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn plane_avx512(plane: &Plane, bytes: &[u8], query: &[i8]) -> i32 {
-    let fields = 8 / usize::from(plane.width);
-    let mask = _mm512_set1_epi8((1i8 << plane.width) - 1);
-    let width = _mm_cvtsi32_si128(i32::from(plane.width));
-    let mut sums = _mm512_setzero_si512();
-    let mut at = 0;
-    while at < plane.bytes {
-        let left = plane.bytes - at;
-        let live: __mmask64 = if left >= 64 {
-            u64::MAX
-        } else {
-            (1 << left) - 1
+unsafe fn rows_avx512<const R: usize>(
+    planes: &[Plane],
+    stride: usize,
+    codes: &[u8],
+    query: &[i8],
+) -> [i32; R] {
+    let mut sums = [0; R];
+    let mut offset = 0;
+    for plane in planes {
+        // SAFETY: plane by plane, `offset + plane.bytes <= stride`, so that every row's bytes lie within `codes`; the query's length
+        // fits by the contract of `products_avx2`. The width is one of the three.
+        let plane_sums = unsafe {
+            let first = codes.as_ptr().add(offset);
+            match plane.width {
+                4 => plane_avx512::<4, R>(plane.bytes, first, stride, query.as_ptr()),
+                2 => plane_avx512::<2, R>(plane.bytes, first, stride, query.as_ptr()),
+                _ => plane_avx512::<1, R>(plane.bytes, first, stride, query.as_ptr()),
+            }
         };
-        // SAFETY: bytes beyond `left` are masked out and not touched.
-        let mut packed = unsafe { _mm512_maskz_loadu_epi8(live, bytes.as_ptr().add(at).cast()) };
-        for field in 0..fields {
-            // SAFETY: masked to the run of this field, which ends at `(field + 1) * plane.bytes <= query.len()`.
-            let q = unsafe {
-                _mm512_maskz_loadu_epi8(live, query.as_ptr().add(field * plane.bytes + at))
-            };
-            sums = _mm512_dpbusd_epi32(sums, _mm512_and_si512(packed, mask), q);
-            packed = _mm512_srl_epi16(packed, width);
+        for (sum, of_plane) in sums.iter_mut().zip(plane_sums) {
+            *sum += of_plane << plane.shift;
         }
-        at += 64;
+        offset += plane.bytes;
     }
-    _mm512_reduce_add_epi32(sums)
+    sums
+}
+
+/// The products of one plane, `WIDTH` bits a field, of `R` rows; the last, shorter run is loaded under a mask.
+///
+/// # Safety
+/// AVX-512 F, BW, VNNI; `bytes` bytes are readable at `first + r * stride` for each row, and `8 / WIDTH * bytes` at `query`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn plane_avx512<const WIDTH: u32, const R: usize>(
+    bytes: usize,
+    first: *const u8,
+    stride: usize,
+    query: *const i8,
+) -> [i32; R] {
+    let mask = _mm512_set1_epi8((1i8 << WIDTH) - 1);
+    let mut sums = [_mm512_setzero_si512(); R];
+    for at in (0..bytes).step_by(64) {
+        let live: __mmask64 = u64::MAX >> (64 - (bytes - at).min(64));
+        let mut packed = [_mm512_setzero_si512(); R];
+        for (row, packed) in packed.iter_mut().enumerate() {
+            // SAFETY: what lies beyond `bytes` is masked out and not touched.
+            *packed =
+                unsafe { _mm512_maskz_loadu_epi8(live, first.add(row * stride + at).cast()) };
+        }
+        for field in 0..(8 / WIDTH) as usize {
+            // SAFETY: masked to the run of this field, which ends at `(field + 1) * bytes`.
+            let q = unsafe { _mm512_maskz_loadu_epi8(live, query.add(field * bytes + at)) };
+            for (sum, packed) in sums.iter_mut().zip(&mut packed) {
+                *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(*packed, mask), q);
+                *packed = _mm512_srli_epi16::<WIDTH>(*packed);
+            }
+        }
+    }
+    sums.map(|sum| _mm512_reduce_add_epi32(sum))
 }

@@ -23,6 +23,7 @@ use crate::segment::{
     Block, Centroids, CodePage, Directory, Group, Payloads, SegmentRow, parse_end, parse_group,
     parse_keys, parse_payloads,
 };
+use crate::wire::put_floats;
 
 /// A committed segment.
 #[derive(Debug)]
@@ -363,10 +364,14 @@ pub(crate) struct Scanned {
     pub(crate) rows: Vec<Row>,
     /// `[rows, dim]`.
     pub(crate) vectors: Vec<f32>,
+    /// Whether the group came from the cache: what is wanted of it is worth keeping unpacked.
+    pub(crate) again: bool,
 }
 
 const GROUP: u8 = 0;
 const PAYLOADS: u8 = 1;
+/// A single row's vector, unpacked.
+const ROW: u8 = 2;
 
 impl BlockReader {
     pub(crate) fn new(
@@ -639,8 +644,28 @@ impl BlockReader {
             &self.decoders,
             &mut scanned.vectors,
         )?;
-        self.keep(segment, group.number, GROUP, group.range.clone(), bytes);
+        scanned.again = !self.keep(segment, group.number, GROUP, group.range.clone(), bytes);
         Ok(scanned)
+    }
+
+    /// Keeps one row's vector, `[dim]`, so that it is compared the next time without its group being unpacked.
+    pub(crate) fn keep_row(&self, segment: &Segment, ordinal: u32, vector: &[f32]) {
+        let mut bytes = Vec::with_capacity(vector.len() * 4);
+        put_floats(&mut bytes, vector);
+        self.cache
+            .insert((segment.id.0, ordinal, ROW), bytes.into());
+    }
+
+    /// Writes a row's vector to `out`, `[dim]`, if it is at hand unpacked; whether it was.
+    pub(crate) fn row_at_hand(&self, segment: &Segment, ordinal: u32, out: &mut Vec<f32>) -> bool {
+        let Some(bytes) = self.cache.get(&(segment.id.0, ordinal, ROW)) else {
+            return false;
+        };
+        self.counts.cache_hits.fetch_add(1, Relaxed);
+        out.clear();
+        let (floats, _) = bytes.as_chunks::<4>();
+        out.extend(floats.iter().map(|f| f32::from_le_bytes(*f)));
+        true
     }
 
     /// Reads and unpacks the payloads of some blocks.
@@ -670,13 +695,22 @@ impl BlockReader {
         Ok(unpacked)
     }
 
-    /// Keeps bytes that were checked, and tells the store so, which may keep them as well.
-    fn keep(&self, segment: &Segment, number: u32, kind: u8, range: Range<u64>, bytes: &Bytes) {
+    /// Keeps bytes that were checked, and tells the store so, which may keep them as well; `false` when they were kept already.
+    fn keep(
+        &self,
+        segment: &Segment,
+        number: u32,
+        kind: u8,
+        range: Range<u64>,
+        bytes: &Bytes,
+    ) -> bool {
         let key = (segment.id.0, number, kind);
-        if self.cache.peek(&key).is_none() {
-            self.store.verified(&segment.blob, range, bytes);
-            // A copy of its own: a slice would keep the whole read alive, beyond what the cache counts.
-            self.cache.insert(key, Bytes::copy_from_slice(bytes));
+        if self.cache.peek(&key).is_some() {
+            return false;
         }
+        self.store.verified(&segment.blob, range, bytes);
+        // A copy of its own: a slice would keep the whole read alive, beyond what the cache counts.
+        self.cache.insert(key, Bytes::copy_from_slice(bytes));
+        true
     }
 }

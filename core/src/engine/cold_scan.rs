@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use futures::StreamExt;
+use hashbrown::HashMap;
 use tokio::time::Instant;
 
 use super::cold::{ColdView, ReadCost, Segment};
 use super::inner::Inner;
 use super::query::{INLINE_FLOATS, check_row};
+use super::record::Stub;
 use super::types::{Cut, SearchRequest};
 use crate::error::{Error, Result};
 use crate::id::Row;
@@ -80,6 +82,8 @@ pub(super) struct ColdScan {
     pub(super) unread: BTreeSet<u32>,
     /// For a comparison: the partition of each row found by its code.
     pub(super) partitions: Vec<(Row, u32)>,
+    /// Names of likely answers, read while their vectors were.
+    pub(super) named: HashMap<Row, Stub>,
 }
 
 /// Which rows a search may see.
@@ -248,8 +252,9 @@ impl Inner {
             for ((index, group, rows), bytes) in wanted.iter().zip(&packed) {
                 let scanned = self.blocks.unpack_group(&segment, *index, group, bytes)?;
                 let first = segment.block(*index)?.first_ordinal + group.first_place;
+                let vector = |place: usize| scanned.vectors.chunks_exact(self.dim).nth(place);
                 let mut compare = |place: usize, row: Row| {
-                    if let Some(vector) = scanned.vectors.chunks_exact(self.dim).nth(place) {
+                    if let Some(vector) = vector(place) {
                         scored += 1;
                         let own = self.metric.scale(vector);
                         let distance = (self.metric).distance_scaled(query, scale, vector, own);
@@ -261,6 +266,9 @@ impl Inner {
                         for (row, place) in rows {
                             check_row(&segment, &scanned.rows, *place, *row)?;
                             compare(*place, *row);
+                            if let Some(vector) = vector(*place).filter(|_| scanned.again) {
+                                self.blocks.keep_row(&segment, first + *place as u32, vector);
+                            }
                         }
                     }
                     None => {

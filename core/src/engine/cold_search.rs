@@ -13,17 +13,20 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use aether_codes::least;
+use bytes::Bytes;
 use futures::StreamExt;
+use hashbrown::HashMap;
 use tokio::time::Instant;
 
 use super::cold::{ColdView, Place, ReadCost, Segment};
 use super::cold_scan::{Best, Blocks, ColdScan, Job, Seen, Task, WantedGroup, whole_blocks};
 use super::estimate::{Pages, Prepared};
 use super::inner::Inner;
+use super::record::Stub;
 use super::types::Cut;
 use crate::error::{Error, Result};
 use crate::id::Row;
-use crate::role::Neighbor;
+use crate::role::{Neighbor, Table};
 use crate::segment::CodePage;
 
 /// Floats of codes that are estimated on the caller's own thread: about 200 microseconds of work.
@@ -184,7 +187,7 @@ impl Inner {
             best: uppers,
         };
         let probed = estimating.probed.len();
-        let (maybe, estimated, bar) = if codes <= INLINE_CODES {
+        let (mut maybe, estimated, bar) = if codes <= INLINE_CODES {
             estimating.run()?
         } else {
             tokio::task::spawn_blocking(move || estimating.run())
@@ -199,12 +202,22 @@ impl Inner {
         let radius = |p: u32| view.cell(p).map_or(0.0, |c| c.radius);
         let all_above = (beyond.iter()).all(|(r, p)| least(measure, norm, *r, radius(*p)) > bar);
 
+        scan.partitions = maybe.iter().map(|m| (m.row, m.partition)).collect();
+        self.compare_at_hand(&mut maybe, seen, &mut best, &mut scan)?;
         let jobs = self.exact_jobs(&maybe, asked.read_budget, &mut scan)?;
-        (self.run_jobs(jobs, seen, asked.deadline, &mut best, &mut scan)).await;
+        if !jobs.is_empty() {
+            // What will be asked next, the names, is read beside the vectors.
+            let at_hand = best.iter().map(|n| n.row);
+            let likely: Vec<Row> = at_hand
+                .chain(maybe.iter().take(asked.most).map(|m| m.row))
+                .collect();
+            let reads = self.run_jobs(jobs, seen, asked.deadline, &mut best, &mut scan);
+            let ((), named) = tokio::join!(reads, self.names_ahead(&likely));
+            scan.named = named?;
+        }
         scan.proven = all_above && scan.cuts.is_empty();
         scan.bar = bar;
         scan.probed = probed - scan.unread.len().min(probed);
-        scan.partitions = maybe.into_iter().map(|m| (m.row, m.partition)).collect();
         scan.found = best.into_vec();
         Ok(scan)
     }
@@ -326,6 +339,51 @@ impl Inner {
             }
         }
         scan.unread.extend(pending.into_values().flatten());
+    }
+
+    /// Compares the rows whose vectors are at hand, and leaves in `maybe` those that are not and may still be answers.
+    fn compare_at_hand(
+        &self,
+        maybe: &mut Vec<Maybe>,
+        seen: &Seen,
+        best: &mut Best,
+        scan: &mut ColdScan,
+    ) -> Result<()> {
+        let query = &seen.request.vector;
+        let scale = self.metric.scale(query);
+        let mut vector = Vec::with_capacity(self.dim);
+        let mut left = Vec::new();
+        for m in maybe.drain(..) {
+            let ordinal = m.segment.block(m.block)?.first_ordinal + m.place as u32;
+            if m.lower > best.bar() {
+                continue;
+            }
+            if !self.blocks.row_at_hand(&m.segment, ordinal, &mut vector) {
+                left.push(m);
+                continue;
+            }
+            scan.scored += 1;
+            let own = self.metric.scale(&vector);
+            best.offer(Neighbor {
+                row: m.row,
+                distance: self.metric.distance_scaled(query, scale, &vector, own),
+            });
+        }
+        left.retain(|m| m.lower <= best.bar());
+        *maybe = left;
+        Ok(())
+    }
+
+    /// The names of some cold rows; those that are gone are left out.
+    async fn names_ahead(&self, rows: &[Row]) -> Result<HashMap<Row, Stub>> {
+        let key = |row: &Row| Bytes::copy_from_slice(&row.key());
+        let keys: Vec<Bytes> = rows.iter().map(key).collect();
+        let stored = self.get_chunked(Table::Cold, &keys).await?;
+        let named = rows.iter().zip(&stored);
+        let named = named.filter_map(|(row, value)| Some((*row, value.as_ref()?)));
+        named
+            .map(|(row, value)| Ok((row, Stub::decode(value)?)))
+            .collect()
     }
 
     /// The reads of the rows that may be answers, the best first as far as the budget goes.

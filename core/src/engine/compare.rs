@@ -131,7 +131,7 @@ impl Inner {
             return Ok(());
         }
         let merged = merge(&hot, &scan.found);
-        let named = self.name_hits(&moment, &asked, merged, deadline).await?;
+        let named = (self.name_hits(&moment, &asked, merged, Some(&scan.named), deadline)).await?;
         let Some((truth, expired, cuts)) =
             named.filter(|_| self.visible.load(Ordering::Acquire) == high)
         else {

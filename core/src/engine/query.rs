@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
@@ -208,9 +209,11 @@ impl Inner {
                 }
             };
             let cold = scan.as_ref().map_or(&[][..], |s| &s.found[..]);
+            let ahead = scan.as_ref().map(|s| &s.named);
             let merged = merge(&hot, cold);
-            let Some((hits, expired, mut cuts)) =
-                self.name_hits(&moment, request, merged, deadline).await?
+            let Some((hits, expired, mut cuts)) = self
+                .name_hits(&moment, request, merged, ahead, deadline)
+                .await?
             else {
                 return Ok(None);
             };
@@ -303,13 +306,15 @@ impl Inner {
         self.hot.search(&request.vector, request.k, &options)
     }
 
-    /// Turns candidates into answers: ids, times to live, and the parts asked for, as far as they can be read by the deadline. The
-    /// second part counts expired candidates, the third says what could not be read. `None` when a candidate's name is gone.
+    /// Turns candidates into answers: ids, times to live, and the parts asked for, as far as they can be read by the deadline; `ahead`
+    /// are names read before. The second part counts expired candidates, the third says what could not be read. `None` when a
+    /// candidate's name is gone.
     pub(super) async fn name_hits(
         self: &Arc<Self>,
         moment: &Moment<'_>,
         request: &SearchRequest,
         candidates: Vec<Candidate>,
+        ahead: Option<&HashMap<Row, Stub>>,
         deadline: Instant,
     ) -> Result<Option<(Vec<Hit>, usize, Vec<Cut>)>> {
         let mut hits: Vec<Hit> = Vec::with_capacity(request.k.min(candidates.len()));
@@ -323,7 +328,7 @@ impl Inner {
         while hits.len() < request.k && !rest.is_empty() {
             let (page, later) = rest.split_at(rest.len().min(request.k - hits.len()));
             rest = later;
-            let Some(named) = self.name_rows(moment, page, &mut limit).await? else {
+            let Some(named) = self.name_rows(moment, page, ahead, &mut limit).await? else {
                 return Ok(None);
             };
             for (candidate, named) in page.iter().zip(named) {
@@ -363,6 +368,7 @@ impl Inner {
         &self,
         moment: &Moment<'_>,
         page: &[Candidate],
+        ahead: Option<&HashMap<Row, Stub>>,
         limit: &mut ReadLimit,
     ) -> Result<Option<Vec<Option<Named>>>> {
         let mut named: Vec<Option<(Row, Named)>> = vec![None; page.len()];
@@ -379,7 +385,7 @@ impl Inner {
                 }
             }
         }
-        if !self.name_cold(cold, &mut named, limit).await? {
+        if !self.name_cold(cold, ahead, &mut named, limit).await? {
             return Ok(None);
         }
         let alive = |n: Option<(Row, Named)>| n.map(|(_, n)| n).filter(|n| n.lives(moment.now));
@@ -390,32 +396,36 @@ impl Inner {
     async fn name_cold(
         &self,
         cold: Vec<(usize, Row)>,
+        ahead: Option<&HashMap<Row, Stub>>,
         named: &mut [Option<(Row, Named)>],
         limit: &mut ReadLimit,
     ) -> Result<bool> {
-        if cold.is_empty() {
-            return Ok(true);
-        }
-        let keys: Vec<Bytes> = cold
-            .iter()
-            .map(|(_, r)| Bytes::copy_from_slice(&r.key()))
-            .collect();
         let mut mortal = Vec::new();
-        for ((i, row), value) in cold
-            .into_iter()
-            .zip(self.get_chunked(Table::Cold, &keys).await?)
-        {
-            let Some(value) = value else {
-                if self.leave_unsure(limit)? {
-                    continue;
-                }
-                return Ok(false);
-            };
-            let stub = Stub::decode(&value)?;
+        let mut name = |i: usize, row: Row, stub: Stub| {
             if stub.ttl {
                 mortal.push((i, row));
             }
             named[i] = Some((row, Named::cold(stub)));
+        };
+        let (mut asked, mut keys) = (Vec::new(), Vec::new());
+        for (i, row) in cold {
+            match ahead.and_then(|a| a.get(&row)) {
+                Some(stub) => name(i, row, stub.clone()),
+                None => {
+                    asked.push((i, row));
+                    keys.push(Bytes::copy_from_slice(&row.key()));
+                }
+            }
+        }
+        if !keys.is_empty() {
+            let stored = self.get_chunked(Table::Cold, &keys).await?;
+            for ((i, row), value) in asked.into_iter().zip(stored) {
+                match value {
+                    Some(value) => name(i, row, Stub::decode(&value)?),
+                    None if self.leave_unsure(limit)? => {}
+                    None => return Ok(false),
+                }
+            }
         }
         if !mortal.is_empty() {
             let rows: Vec<Row> = mortal.iter().map(|(_, row)| *row).collect();
@@ -629,7 +639,7 @@ impl Inner {
                 }
             }
             if !self
-                .name_cold(cold, &mut named, &mut ReadLimit::default())
+                .name_cold(cold, None, &mut named, &mut ReadLimit::default())
                 .await?
             {
                 return Ok(None);

@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// How far to go: hot-only, bounded or complete; repeated, or all of them [default: all]
     #[arg(long, value_parser = crate::cli::search::mode)]
     mode: Vec<SearchMode>,
+    /// Measure with the segments as they were written, instead of merging them first as the background does in time
+    #[arg(long)]
+    unmerged: bool,
 }
 
 /// How much may be in RAM.
@@ -69,6 +72,8 @@ struct Line<'a> {
     #[serde(flatten)]
     summary: Summary,
     build_s: f64,
+    /// Time of merging the segments after that; 0 where they were left as they were.
+    compact_s: f64,
     budget_bytes: u64,
     hot_rows: u64,
     cold_rows: u64,
@@ -81,6 +86,9 @@ struct Line<'a> {
     cache_hits: u64,
     cache_misses: u64,
     partitions: u64,
+    segments: u64,
+    /// Bytes put into the cold store over bytes that went cold.
+    write_amplification: Option<f64>,
     /// Requests as the store counts them, and their price for a thousand queries by `[remote]`.
     store_requests: u64,
     dollars_per_thousand: f64,
@@ -136,6 +144,11 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     let memory = super::open(config, &loaded.registry).await?;
     let build_s = loaded.fill(&memory).await?;
     calm(&memory).await?;
+    let started = std::time::Instant::now();
+    if !args.unmerged {
+        memory.compact().await?;
+    }
+    let compact_s = started.elapsed().as_secs_f64();
     let modes = if args.mode.is_empty() {
         SearchMode::ALL.to_vec()
     } else {
@@ -191,6 +204,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 metric: memory.metric(),
                 summary,
                 build_s,
+                compact_s,
                 budget_bytes: after.budget_bytes,
                 hot_rows: after.hot_rows,
                 cold_rows: after.points.saturating_sub(after.hot_rows),
@@ -205,6 +219,8 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 cache_hits: now.cache_hits - then.cache_hits,
                 cache_misses: now.cache_misses - then.cache_misses,
                 partitions: after.partitions,
+                segments: after.segments,
+                write_amplification: after.write_amplification(),
                 store_requests: used.gets + used.heads,
                 dollars_per_thousand: priced.per_thousand_queries.unwrap_or_default(),
                 ram: Ram {
