@@ -50,6 +50,16 @@ fn ids(range: std::ops::Range<u64>) -> Vec<aether_core::PointId> {
     range.map(strategy::id).collect()
 }
 
+/// Points in one corner.
+fn near(range: std::ops::Range<u64>, seed: u64) -> Vec<Point> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let point = |i| {
+        let vector: Vec<f32> = (0..DIM).map(|_| 3.0 + rng.f32()).collect();
+        Point::new(strategy::id(i), vector)
+    };
+    range.map(point).collect()
+}
+
 /// Every kind of write and of move, each at least once with something under it that changed.
 fn workload() -> Vec<Op> {
     let search = |seed| Op::Search {
@@ -86,6 +96,14 @@ fn workload() -> Vec<Op> {
         Op::Tick,
         Op::Pin(ids(20..21), false),
         search(7),
+        // A cluster that grows beyond its partition, and shrinks again.
+        Op::Upsert(near(200..250, 8)),
+        Op::Demote(ids(200..250)),
+        Op::Compact,
+        search(9),
+        Op::Delete(ids(204..250)),
+        Op::Compact,
+        search(11),
     ]
 }
 
@@ -108,6 +126,19 @@ async fn end(run: &mut Run, at: &str) {
     ended
         .await
         .unwrap_or_else(|e: String| panic!("{at}: at the end: {e}"));
+}
+
+#[tokio::test]
+async fn the_workload_splits_and_merges_partitions() {
+    let mut run = Run::new(settings()).await;
+    work(&mut run, &workload(), "uncut").await;
+    assert!(
+        run.split > 0 && run.ended > 0,
+        "{} {}",
+        run.split,
+        run.ended
+    );
+    end(&mut run, "uncut").await;
 }
 
 #[tokio::test]

@@ -89,6 +89,8 @@ fn assert_lively(run: &Run, crashes: usize) {
     assert!(run.cold_hits > 100, "{} cold hits", run.cold_hits);
     assert!(stats.puts > 20, "{stats:?}");
     assert!(run.compacted > 100, "{} rows compacted", run.compacted);
+    assert!(run.split > 5, "{} partitions split", run.split);
+    assert!(run.ended > 5, "{} partitions ended", run.ended);
     assert!(stats.deletes > 20, "{stats:?}");
 }
 

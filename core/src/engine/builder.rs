@@ -42,10 +42,11 @@ use crate::error::{Error, Result};
 use crate::flux::Temperature;
 use crate::id::{BlobKey, Row, SegmentId};
 use crate::migrate::{Intent, IntentKind, Repair, plan_recovery};
-use crate::partition::Generation;
+use crate::partition::Partitions;
 use crate::plugin::BuildContext;
 use crate::registry::Registry;
 use crate::role::{Batch, ColdStore, Event, KeyRange, MetaStore, Table, Tier};
+use crate::segment::Centroids;
 
 /// File of the hot index's snapshot inside the memory's folder.
 const HOT_SNAPSHOT: &str = "hot.snapshot";
@@ -290,6 +291,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         drifting: BTreeMap::new(),
         midpoint: None,
     };
+    let no_partitions = Arc::new(Partitions::new(identity.dim, identity.metric));
     let inner = Arc::new(Inner {
         dim: identity.dim,
         metric: identity.metric,
@@ -305,7 +307,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         visible: AtomicU64::new(counters.next_row),
         directory: RwLock::new(Directory::default()),
         kills: RwLock::new(Kills::default()),
-        cold: RwLock::new(Arc::new(ColdView::default())),
+        cold: RwLock::new(Arc::new(ColdView::new(no_partitions))),
         desk: Desk::new(policy, shadows, flux.event_queue, counts.clone()),
         recorder,
         pins: RwLock::default(),
@@ -449,36 +451,6 @@ pub(super) async fn manifest(meta: &dyn MetaStore) -> Result<Vec<(SegmentId, Man
     entries.into_iter().map(decode).collect()
 }
 
-/// The generations of centroids, oldest first.
-pub(super) async fn generations(
-    meta: &dyn MetaStore,
-    identity: (usize, crate::vector::Metric),
-) -> Result<Vec<Arc<Generation>>> {
-    let (dim, metric) = identity;
-    let mut parts: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
-    let mut range = KeyRange::prefix(key::GENERATION);
-    loop {
-        let page = meta.scan(Table::State, range.clone(), 64).await?;
-        let Some((last, _)) = page.last() else { break };
-        range.start = std::ops::Bound::Excluded(last.clone());
-        for (k, v) in page {
-            let number = k.get(key::GENERATION.len()..key::GENERATION.len() + 10);
-            let number = number
-                .and_then(|n| std::str::from_utf8(n).ok())
-                .and_then(|n| n.parse().ok());
-            let number = number
-                .ok_or_else(|| Error::corrupt("partition centroids: a key is not a number"))?;
-            parts.entry(number).or_default().push(v);
-        }
-    }
-    parts
-        .into_iter()
-        .map(|(n, parts)| {
-            Generation::from_parts(n, metric, dim, parts.iter().map(|b| &b[..])).map(Arc::new)
-        })
-        .collect()
-}
-
 impl Inner {
     /// Everything between stores and a running memory.
     async fn load(self: &Arc<Self>) -> Result<()> {
@@ -580,44 +552,36 @@ impl Inner {
         Ok(())
     }
 
-    /// Reads centroids, footers and dead rows.
+    /// Reads partitions, footers and dead rows.
     async fn load_cold(&self, manifest: Vec<(SegmentId, Manifest)>) -> Result<()> {
-        let mut view = ColdView::default();
-        for generation in generations(&*self.meta, (self.dim, self.metric)).await? {
-            view = view.with_generation(generation);
-        }
+        let index = Arc::new(self.load_partitions().await?);
         let reads = manifest.iter().map(|(id, m)| self.blocks.footer(*id, m));
         let mut footers = futures::stream::iter(reads).buffered(self.config.search.reads.max(8));
-        let mut segments: Vec<Segment> = Vec::with_capacity(manifest.len());
-        let known = view.generations.last().map_or(0, |g| g.end_partition());
+        let mut segments: BTreeMap<SegmentId, Segment> = BTreeMap::new();
         while let Some(segment) = footers.next().await {
             let segment = segment?;
-            if segment
-                .directory
-                .blocks
-                .iter()
-                .any(|b| b.partition >= known)
-            {
-                return Err(Error::corrupt(
-                    "segment footer: names a partition that has no centroid",
-                )
+            let mut named = segment.directory.blocks.iter().map(|b| b.partition);
+            if let Some(unknown) = named.find(|p| index.centroid(*p).is_none()) {
+                return Err(Error::corrupt(format!(
+                    "segment footer: partition {unknown} has no centroid"
+                ))
                 .with("segment", segment.id));
             }
-            segments.push(segment);
+            segments.insert(segment.id, segment);
         }
         drop(footers);
-        view = view.with_segments(segments.into_iter().map(Arc::new));
         scan_all(&*self.meta, Table::Dead, async |page| {
             for (k, _) in page {
                 let (segment, ordinal) = decode_dead_key(&k)?;
-                if let Some(segment) = view.segments.get(&segment) {
+                if let Some(segment) = segments.get(&segment) {
                     segment.mark_dead(ordinal);
                 }
             }
             Ok(())
         })
         .await?;
-        *self.cold.write() = Arc::new(view);
+        let segments = segments.into_values().map(Arc::new);
+        *self.cold.write() = Arc::new(ColdView::new(index).with_segments(segments));
         Ok(())
     }
 

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::builder::{
-    BLOB_PREFIX, codecs, collect, generations, keeps_files, manifest, open_stores, scan_all, state,
+    BLOB_PREFIX, codecs, collect, keeps_files, manifest, open_stores, scan_all, state,
 };
 use super::inner::Inner;
 use super::lock::DirLock;
+use super::partitions::stored;
 use super::record::{
     Counters, Expiry, Fresh, Identity, Manifest, Stub, decode_dead_key, decode_intent, key,
 };
@@ -20,11 +21,13 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row, SegmentId};
 use crate::migrate::IntentKind;
-use crate::partition::Generation;
+use crate::partition::Partitions;
 use crate::plugin::BuildContext;
 use crate::registry::Registry;
 use crate::role::{ColdStore, KeyRange, MetaStore, Table};
-use crate::segment::{CodePage, check_frame, parse_group, parse_keys, parse_payloads, parse_rows};
+use crate::segment::{
+    Centroids, CodePage, check_frame, parse_group, parse_keys, parse_payloads, parse_rows,
+};
 
 /// Problems listed before the rest is only counted.
 const PROBLEMS_LISTED: usize = 1_000;
@@ -59,8 +62,12 @@ pub struct CheckReport {
     pub bytes: u64,
     /// Partitions of the cold tier's index.
     pub partitions: u64,
-    /// Vectors that do not lie in their nearest partition: found less easily, but found. Training moves no rows, and a lossy codec
-    /// may shift a vector over a border, so some are normal.
+    /// Live rows of the smallest partition that has any.
+    pub partition_rows_least: u64,
+    /// Live rows of the largest partition.
+    pub partition_rows_most: u64,
+    /// Live rows that do not lie in their nearest partition: found less easily, but found. A split looks for rows to move beside it only, and a
+    /// lossy codec may shift a vector over a border, so some are normal.
     pub off_partition: u64,
     /// Blobs that nothing names; the next open removes them.
     pub orphans: u64,
@@ -155,22 +162,30 @@ pub(super) async fn check_stores(
     let Identity { dim, metric, .. } = Identity::decode(&format)?;
     (context.dim, context.metric) = (dim, metric);
     let (_, decoders) = codecs(config, &registry, &context)?;
-    let found = generations(meta, (dim, metric)).await;
-    let generations = report.value("partition index", found).unwrap_or_default();
-    report.partitions = generations.iter().map(|g| g.len() as u64).sum();
+    let found = stored(meta, dim, metric).await.map(|(index, _)| index);
+    let none = Partitions::new(dim, metric);
+    let index = report.value("partition index", found).unwrap_or(none);
+    report.partitions = index.len() as u64;
 
     let mut checker = Checker {
         dim,
         payload_max: config.limits.payload_bytes.0.max(1 << 24),
         decoders,
-        generations,
+        index,
         report,
         rows: BTreeMap::new(),
         dead: BTreeSet::new(),
         expected_cold: BTreeMap::new(),
+        sizes: BTreeMap::new(),
     };
     checker.read_tables(meta).await?;
     checker.read_segments(meta, cold).await?;
+    let sizes = || checker.sizes.values().copied();
+    let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+    (
+        checker.report.partition_rows_least,
+        checker.report.partition_rows_most,
+    ) = (least, most);
     checker.compare_homes();
     checker.check_points(meta).await?;
     checker.check_resident(meta).await?;
@@ -190,12 +205,14 @@ struct Checker {
     dim: usize,
     payload_max: u64,
     decoders: Decoders,
-    generations: Vec<Arc<Generation>>,
+    index: Partitions,
     report: CheckReport,
     rows: BTreeMap<Row, Place>,
     dead: BTreeSet<(SegmentId, u32)>,
     /// What segments should hold, by place.
     expected_cold: BTreeMap<(SegmentId, u32), (Row, PointId)>,
+    /// Live rows of partitions.
+    sizes: BTreeMap<u32, u64>,
 }
 
 impl Checker {
@@ -330,16 +347,11 @@ impl Checker {
             return Err(Error::corrupt("footer and manifest disagree"));
         }
         self.report.segments += 1;
-        let generation = self
-            .generations
-            .iter()
-            .find(|g| g.number == directory.generation)
-            .cloned();
-        if generation.is_none() {
-            self.report.problem(
-                format!("{id:?}"),
-                "belongs to a generation of partitions that is missing",
-            );
+        let named = directory.blocks.iter().map(|b| b.partition);
+        let unknown = named.filter(|p| self.index.centroid(*p).is_none());
+        for partition in unknown.collect::<BTreeSet<u32>>() {
+            let detail = format!("names partition {partition}, which has no centroid");
+            self.report.problem(format!("{id:?}"), detail);
         }
         let part = |range: std::ops::Range<u64>| {
             data.get(range.start as usize..range.end as usize)
@@ -376,23 +388,28 @@ impl Checker {
             }
             let ids = parse_keys(id, block, part(block.keys_range()))?;
             parse_payloads(id, block, part(block.payloads_range()), self.payload_max)?;
+            let mut live = Vec::with_capacity(rows.len());
             for (place, (row, point)) in rows.iter().zip(&ids).enumerate() {
-                self.compare_row((id, block.first_ordinal + place as u32), *row, point);
+                let ordinal = block.first_ordinal + place as u32;
+                live.push(self.compare_row((id, ordinal), *row, point));
             }
-            if let Some(g) = &generation {
-                let off = vectors
-                    .chunks_exact(self.dim)
-                    .filter(|v| g.assign(v) != block.partition);
-                self.report.off_partition += off.count() as u64;
+            let count = live.iter().filter(|l| **l).count() as u64;
+            if count > 0 {
+                *self.sizes.entry(block.partition).or_default() += count;
             }
+            let vectors: Vec<&[f32]> = vectors.chunks_exact(self.dim).collect();
+            let nearest = self.index.assign_exactly(&vectors);
+            let off =
+                (nearest.iter().zip(live)).filter(|(p, live)| *live && **p != block.partition);
+            self.report.off_partition += off.count() as u64;
             self.report.blocks += 1;
         }
         self.report.bytes += data.len() as u64;
         Ok(())
     }
 
-    /// A row that a segment holds must be the one that its stub says, or dead.
-    fn compare_row(&mut self, place: (SegmentId, u32), row: Row, id: &PointId) {
+    /// A row that a segment holds must be the one that its stub says, or dead. Answers whether it lives.
+    fn compare_row(&mut self, place: (SegmentId, u32), row: Row, id: &PointId) -> bool {
         let dead = self.dead.remove(&place);
         match self.expected_cold.remove(&place) {
             Some((expected, point)) if expected == row && point == *id => {
@@ -400,6 +417,7 @@ impl Checker {
                     self.report
                         .problem(row, format!("lives, but is noted as dead in {:?}", place.0));
                 }
+                return true;
             }
             Some((expected, _)) => {
                 let detail = format!("{:?} holds {row:?} at place {}", place.0, place.1);
@@ -411,6 +429,7 @@ impl Checker {
                 format!("is in {:?}, neither alive nor noted as dead", place.0),
             ),
         }
+        false
     }
 
     /// What no segment held.

@@ -17,7 +17,7 @@ use super::stats::Counts;
 use crate::codec::Decoders;
 use crate::error::{Error, Result};
 use crate::id::{BlobKey, Row, SegmentId};
-use crate::partition::Generation;
+use crate::partition::Partitions;
 use crate::role::{ColdStore, Fidelity};
 use crate::segment::{
     Block, Centroids, CodePage, Directory, Group, Payloads, SegmentRow, parse_end, parse_group,
@@ -94,6 +94,14 @@ impl Segment {
         u64::from(self.directory.rows.saturating_sub(self.dead.read().1))
     }
 
+    /// Rows of a block not marked dead.
+    pub(crate) fn live_in(&self, block: &Block) -> u64 {
+        if self.dead.read().1 == 0 {
+            return u64::from(block.rows);
+        }
+        self.dead_in(block).iter().filter(|d| !**d).count() as u64
+    }
+
     /// For each place of a block whether its row is dead.
     pub(crate) fn dead_in(&self, block: &Block) -> Vec<bool> {
         let dead = self.dead.read();
@@ -159,24 +167,35 @@ impl Cell {
 }
 
 /// One moment of the cold tier. Immutable; a change publishes another.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ColdView {
     pub(crate) segments: BTreeMap<SegmentId, Arc<Segment>>,
-    pub(crate) generations: Vec<Arc<Generation>>,
+    /// The partitions there are.
+    pub(crate) index: Arc<Partitions>,
     /// Segments that are no longer, or perhaps not yet, searched: a row that a name leads to may still be read there, and a kill that a
     /// search of before must see is marked there.
     pub(crate) beside: Vec<Arc<Segment>>,
-    /// By the partition's number.
-    cells: Arc<Vec<Arc<Cell>>>,
+    /// By the partition's number; eight bytes for each number ever used.
+    cells: Arc<Vec<Option<Arc<Cell>>>>,
 }
 
 impl Centroids for ColdView {
     fn centroid(&self, partition: u32) -> Option<&[f32]> {
-        self.generations.iter().find_map(|g| g.centroid(partition))
+        self.index.centroid(partition)
     }
 }
 
 impl ColdView {
+    /// Partitions without rows.
+    pub(crate) fn new(index: Arc<Partitions>) -> Self {
+        Self {
+            segments: BTreeMap::new(),
+            index,
+            beside: Vec::new(),
+            cells: Arc::default(),
+        }
+    }
+
     /// The same with one segment more.
     pub(crate) fn with_segment(&self, segment: Arc<Segment>) -> Self {
         self.with_segments([segment])
@@ -188,11 +207,16 @@ impl ColdView {
         let cells = Arc::make_mut(&mut next.cells);
         for segment in segments {
             for (index, block) in segment.directory.blocks.iter().enumerate() {
+                // Of a block whose rows have all moved on there is nothing to find.
+                if segment.live_in(block) == 0 {
+                    continue;
+                }
                 let partition = block.partition as usize;
                 if cells.len() <= partition {
-                    cells.resize_with(partition + 1, Arc::default);
+                    cells.resize_with(partition + 1, || None);
                 }
-                if let Some(cell) = cells.get_mut(partition).map(Arc::make_mut) {
+                if let Some(cell) = cells.get_mut(partition) {
+                    let cell = Arc::make_mut(cell.get_or_insert_default());
                     cell.rows += u64::from(block.rows);
                     cell.radius = cell.radius.max(block.radius);
                     cell.places.push(Place {
@@ -223,9 +247,15 @@ impl ColdView {
                 continue;
             };
             for block in &segment.directory.blocks {
-                let cell = cells.get_mut(block.partition as usize).map(Arc::make_mut);
-                if let Some(cell) = cell.filter(|c| c.places.iter().any(|p| p.segment.id == *id)) {
-                    cell.leave(*id);
+                let Some(slot) = cells.get_mut(block.partition as usize) else {
+                    continue;
+                };
+                let holds = |c: &&mut Arc<Cell>| c.places.iter().any(|p| p.segment.id == *id);
+                if let Some(cell) = slot.as_mut().filter(holds) {
+                    Arc::make_mut(cell).leave(*id);
+                    if cell.places.is_empty() {
+                        *slot = None;
+                    }
                 }
             }
             next.beside.push(segment);
@@ -262,10 +292,10 @@ impl ColdView {
         }
     }
 
-    /// The same with one generation more.
-    pub(crate) fn with_generation(&self, generation: Arc<Generation>) -> Self {
+    /// The same with other partitions.
+    pub(crate) fn with_index(&self, index: Arc<Partitions>) -> Self {
         let mut next = self.clone();
-        next.generations.push(generation);
+        next.index = index;
         next
     }
 
@@ -282,28 +312,24 @@ impl ColdView {
     /// Bytes that the index of the cold tier takes in RAM.
     pub(crate) fn ram_bytes(&self) -> u64 {
         self.segments.values().map(|s| s.ram_bytes()).sum::<u64>()
-            + self.generations.iter().map(|g| g.bytes()).sum::<u64>()
-            + (self.cells.len() * (size_of::<Cell>() + 24)) as u64
+            + self.index.bytes()
+            + (self.cells.len() * 8 + self.partitions() * (size_of::<Cell>() + 16)) as u64
     }
 
     /// What there is of a partition, if it holds rows.
     pub(crate) fn cell(&self, partition: u32) -> Option<&Cell> {
-        (self.cells.get(partition as usize))
-            .map(|c| &**c)
-            .filter(|c| c.rows > 0)
+        self.cells.get(partition as usize)?.as_deref()
     }
 
     /// Partitions that hold rows.
     pub(crate) fn partitions(&self) -> usize {
-        self.cells.iter().filter(|c| c.rows > 0).count()
+        self.cells.iter().flatten().count()
     }
 
     /// All partitions that hold rows, the most promising for a query first, each with its rank.
     pub(crate) fn ranked(&self, query: &[f32]) -> Vec<(f32, u32)> {
-        let mut ranked = Vec::with_capacity(self.cells.len());
-        self.generations
-            .iter()
-            .for_each(|g| g.ranks(query, &mut ranked));
+        let mut ranked = Vec::with_capacity(self.index.len());
+        self.index.ranks(query, &mut ranked);
         ranked.retain(|(_, p)| self.cell(*p).is_some());
         ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         ranked

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::directory::{Entry, extra_bytes};
-use super::driver::{Draft, Work, drive, stubs};
+use super::driver::{Draft, Work, drive};
 use super::inner::{Inner, Step, Why, Writer};
+use super::pack::stubs;
 use super::readers::Deferred;
 use super::record::{Expiry, Fresh, Home, Stub, dead_key, key};
 use super::types::{Mover, Ttl, Written};

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use aether_codes::Coder;
 use bytes::Bytes;
 use tokio::sync::MutexGuard;
 use tracing::Instrument;
@@ -12,20 +11,16 @@ use tracing::Instrument;
 use super::cold::Segment;
 use super::directory::Entry;
 use super::inner::{Inner, Step, Why, Writer};
+use super::pack::stubs;
 use super::query::Fetched;
 use super::readers::Deferred;
 use super::record::{Counters, Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::id::{BlobKey, PointId, Row, SegmentId};
 use crate::migrate::{Effect, Event, Failure, IntentKind, Machine, Outcome};
-use crate::partition::{Generation, outgrown, plan};
+use crate::partition::Partitions;
 use crate::role::{Batch, Table, Tier};
-use crate::segment::{
-    Centroids, Codes, Packing, SegmentRow, WrittenSegment, blob_key, write_segment,
-};
-
-/// Most vector bytes of a block: the payloads of a block are packed together, so it should not be too large.
-const BLOCK_BYTES: usize = 256 << 10;
+use crate::segment::{SegmentRow, WrittenSegment, blob_key};
 
 /// One kind of migration's hands.
 pub(super) trait Work {
@@ -89,8 +84,10 @@ pub(super) struct Draft {
     pub(super) blob: BlobKey,
     pub(super) intent: u64,
     pub(super) written: Option<WrittenSegment>,
+    /// What its rows were sorted by. Held as long as the draft is: no partition that was in use then is forgotten meanwhile.
+    pub(super) partitions: Option<Arc<Partitions>>,
     /// Bytes of ids, vectors and payloads in it.
-    user_bytes: u64,
+    pub(super) user_bytes: u64,
 }
 
 impl Draft {
@@ -135,6 +132,7 @@ impl Inner {
             blob: blob_key(segment, writer.epoch, unique)?,
             intent,
             written: None,
+            partitions: None,
             user_bytes: 0,
         })
     }
@@ -231,127 +229,6 @@ impl Inner {
         Ok(())
     }
 
-    /// The centroids that new rows are sorted by; trains them when there are none or when the cold tier has outgrown them.
-    /// `batch` are vectors at hand, `[rows, dim]`; `writer` is the lock where the caller holds it already.
-    async fn generation(
-        self: &Arc<Self>,
-        writer: Option<&Writer>,
-        batch: &[f32],
-    ) -> Result<Arc<Generation>> {
-        let view = self.view();
-        let rows = self.config.search.partition_rows;
-        if let Some(newest) = view.generations.last()
-            && !outgrown(newest, view.live_rows(), rows)
-        {
-            return Ok(newest.clone());
-        }
-        let number = view.generations.last().map_or(0, |g| g.number + 1);
-        let first = view.generations.last().map_or(0, |g| g.end_partition());
-        let points = self
-            .points
-            .load(Relaxed)
-            .max((batch.len() / self.dim) as u64);
-        let (partitions, wanted) = plan(points, rows);
-        let (inner, batch) = (self.clone(), batch.to_vec());
-        let trained = tokio::task::spawn_blocking(move || {
-            let seed = inner.config.memory.seed ^ u64::from(number);
-            let sample = inner.sample(batch, wanted, seed)?;
-            let (metric, dim) = (inner.metric, inner.dim);
-            Ok::<_, Error>(Generation::train(
-                number, first, metric, dim, &sample, partitions, seed,
-            ))
-        });
-        let generation = Arc::new(trained.await.map_err(Error::task)??);
-        match writer {
-            Some(writer) => self.publish_generation(writer, generation).await,
-            None => {
-                self.publish_generation(&*self.writer.lock().await, generation)
-                    .await
-            }
-        }
-    }
-
-    /// `batch` and as many random hot rows as are missing to `wanted`.
-    fn sample(&self, mut batch: Vec<f32>, wanted: usize, seed: u64) -> Result<Vec<f32>> {
-        let mut hot = self.hot.rows();
-        hot.sort_unstable();
-        fastrand::Rng::with_seed(seed).shuffle(&mut hot);
-        let missing = wanted.saturating_sub(batch.len() / self.dim);
-        let mut vector = vec![0.0; self.dim];
-        for row in hot.into_iter().take(missing) {
-            if self.hot.read(row, &mut vector)? {
-                batch.extend_from_slice(&vector);
-            }
-        }
-        Ok(batch)
-    }
-
-    /// Makes a generation durable and the newest, unless another came first; answers the newest.
-    async fn publish_generation(
-        &self,
-        writer: &Writer,
-        generation: Arc<Generation>,
-    ) -> Result<Arc<Generation>> {
-        if let Some(newest) = self.view().generations.last()
-            && newest.number >= generation.number
-        {
-            return Ok(newest.clone());
-        }
-        let mut batch = Batch::new(writer.epoch);
-        let part_bytes = self.meta_capability.value_bytes_max.min(512 << 10);
-        for (i, part) in generation.to_parts(part_bytes).into_iter().enumerate() {
-            batch.put(Table::State, key::generation(generation.number, i), part);
-        }
-        self.commit_durably(writer, batch).await?;
-        let mut cold = self.cold.write();
-        *cold = Arc::new(cold.with_generation(generation.clone()));
-        Ok(generation)
-    }
-
-    /// Sorts rows by partition and packs them. CPU on a blocking thread.
-    pub(super) async fn pack(
-        self: &Arc<Self>,
-        writer: Option<&Writer>,
-        draft: &mut Draft,
-        mut rows: Vec<SegmentRow>,
-    ) -> Result<Vec<SegmentRow>> {
-        draft.user_bytes = rows.iter().map(|r| r.bytes()).sum();
-        let vectors: Vec<f32> = rows.iter().flat_map(|r| &r.vector).copied().collect();
-        let generation = self.generation(writer, &vectors).await?;
-        drop(vectors);
-        let (inner, segment) = (self.clone(), draft.segment);
-        let packed = tokio::task::spawn_blocking(move || {
-            rows.iter_mut()
-                .for_each(|r| r.partition = generation.assign(&r.vector));
-            rows.sort_by_key(|r| (r.partition, r.row));
-            let number = generation.number;
-            let view = inner.view();
-            let coder = inner.coders.get(inner.config.codes.bits)?;
-            let written = write_segment(segment, number, &rows, &inner.packing(coder, &*view))?;
-            Ok::<_, Error>((written, rows))
-        });
-        let (written, rows) = packed.await.map_err(Error::task)??;
-        draft.written = Some(written);
-        Ok(rows)
-    }
-
-    /// How this memory packs segments.
-    pub(super) fn packing<'a>(
-        &'a self,
-        coder: &'a Coder,
-        centroids: &'a dyn Centroids,
-    ) -> Packing<'a> {
-        let row = self.dim * 4;
-        let group = usize::try_from(self.config.codes.group.0).unwrap_or(usize::MAX);
-        Packing {
-            dim: self.dim,
-            block_rows: (BLOCK_BYTES / row).clamp(1, 4096),
-            group_rows: (group / row).clamp(1, 256),
-            codec: &self.codec,
-            codes: Codes::new(coder, centroids),
-        }
-    }
-
     /// Demotes hot rows: those with a segment as home are released, the others go into a new segment. Rows that are not hot,
     /// pinned or on their way out are passed over. Answers how many moved.
     pub(super) async fn demote(self: &Arc<Self>, steps: &[Step], why: &Why) -> Result<usize> {
@@ -391,22 +268,40 @@ impl Inner {
                 .fetch_add(work.moved.len() as u64, Relaxed);
         }
         let most = (self.config.flux.batch_bytes.0 / (self.dim as u64 * 4)).max(1) as usize;
-        for chunk in fresh.chunks(most.min(self.config.flux.batch_rows)) {
-            let draft = self.draft(&mut *self.writer.lock().await)?;
-            let mut machine = Machine::demote(draft.segment, draft.blob.clone());
-            let story = Story {
-                why,
-                steps: &by_row,
-            };
-            let mut work = Demotion::new(self, story, draft, chunk.to_vec());
-            if !work.pack().await? {
-                // Every one of them was deleted or replaced since it was chosen: there is nothing to move, and nothing went wrong.
-                continue;
-            }
-            let ended = drive(&mut machine, &mut work).await?;
-            moved += self.demotion_ended(ended, &work.moved)?;
+        let mut batches = fresh.chunks(most.min(self.config.flux.batch_rows));
+        let story = Story {
+            why,
+            steps: &by_row,
+        };
+        let mut ready = self.packed_demotion(&mut batches, story).await?;
+        while let Some(mut work) = ready {
+            let mut machine = Machine::demote(work.draft.segment, work.draft.blob.clone());
+            // While one batch waits for the stores, the processors pack the next.
+            let (ended, next) = tokio::join!(
+                drive(&mut machine, &mut work),
+                self.packed_demotion(&mut batches, story)
+            );
+            moved += self.demotion_ended(ended?, &work.moved)?;
+            ready = next?;
         }
         Ok(moved)
+    }
+
+    /// The next batch of rows to demote, packed; `None` when there is none left.
+    async fn packed_demotion<'a>(
+        self: &'a Arc<Self>,
+        batches: &mut std::slice::Chunks<'_, Row>,
+        story: Story<'a>,
+    ) -> Result<Option<Demotion<'a>>> {
+        for batch in batches {
+            let draft = self.draft(&mut *self.writer.lock().await)?;
+            let mut work = Demotion::new(self, story, draft, batch.to_vec());
+            // Else every one of them was deleted or replaced since it was chosen: there is nothing to move, and nothing went wrong.
+            if work.pack().await? {
+                return Ok(Some(work));
+            }
+        }
+        Ok(None)
     }
 
     fn demotion_ended(
@@ -554,68 +449,103 @@ impl<'a> Demotion<'a> {
         }
     }
 
-    /// Reads the rows' records and packs them; `false` when none of them is there any more.
+    /// Reads the rows and packs them; `false` when none of them is there any more.
     async fn pack(&mut self) -> Result<bool> {
-        let inner = self.inner;
-        let keys: Vec<Bytes> = self
-            .rows
-            .iter()
-            .map(|r| Bytes::copy_from_slice(&r.key()))
-            .collect();
-        let values = inner.meta.get(Table::Fresh, &keys).await?;
-        let mut rows = Vec::with_capacity(keys.len());
-        let mut ttl = BTreeMap::new();
-        for (row, value) in self.rows.iter().zip(values) {
-            // Gone: replaced or deleted since it was chosen.
-            let Some(value) = value else { continue };
-            let Fresh {
-                id,
-                ttl: has_ttl,
-                vector,
-                payload,
-            } = Fresh::decode(&value, inner.dim)?;
-            ttl.insert(*row, has_ttl);
-            rows.push(SegmentRow {
-                row: *row,
-                id,
-                vector,
-                payload,
-                partition: 0,
-            });
-        }
+        let mut rows = Vec::with_capacity(self.rows.len());
+        let mut ttl = BTreeSet::new();
+        let stored = self.read_hot(&mut rows, &mut ttl).await?;
+        self.read_stored(&stored, &mut rows, &mut ttl).await?;
         if rows.is_empty() {
             return Ok(false);
         }
-        let rows = inner.pack(None, &mut self.draft, rows).await?;
-        self.packed = stubs(self.draft.segment, &rows, |row| {
-            ttl.get(&row).copied().unwrap_or(false)
-        });
+        let rows = self.inner.pack(None, &mut self.draft, rows).await?;
+        self.packed = stubs(self.draft.segment, &rows, |row| ttl.contains(&row));
         Ok(true)
     }
-}
 
-/// The stubs of rows packed into a segment.
-pub(super) fn stubs(
-    segment: SegmentId,
-    rows: &[SegmentRow],
-    ttl: impl Fn(Row) -> bool,
-) -> Vec<(Row, Stub)> {
-    (0u32..)
-        .zip(rows)
-        .map(|(ordinal, r)| {
-            let (id, payload) = (r.id.clone(), r.payload.is_some());
-            (
-                r.row,
-                Stub {
-                    id,
-                    segment,
-                    ordinal,
-                    ttl: ttl(r.row),
-                    payload,
-                },
-            )
-        })
-        .collect()
+    /// Takes rows without payload from RAM, where the index gives back what it was given; answers those that must be read from their
+    /// homes.
+    async fn read_hot(
+        &self,
+        rows: &mut Vec<SegmentRow>,
+        ttl: &mut BTreeSet<Row>,
+    ) -> Result<Vec<Row>> {
+        if !self.inner.hot.capability().exact_read {
+            return Ok(self.rows.clone());
+        }
+        let (mut bare, mut others) = (Vec::new(), Vec::new());
+        {
+            let directory = self.inner.directory.read();
+            for row in &self.rows {
+                match directory.row(*row) {
+                    Some(entry) if !entry.payload() => {
+                        bare.push((*row, entry.id.clone()));
+                        if directory.expiry(*row).is_some() {
+                            ttl.insert(*row);
+                        }
+                    }
+                    Some(_) => others.push(*row),
+                    // Gone: replaced or deleted since it was chosen.
+                    None => {}
+                }
+            }
+        }
+        let inner = self.inner.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut rows, mut absent) = (Vec::with_capacity(bare.len()), Vec::new());
+            for (row, id) in bare {
+                let mut vector = vec![0.0; inner.dim];
+                if inner.hot.read(row, &mut vector)? {
+                    rows.push(SegmentRow {
+                        row,
+                        id,
+                        vector,
+                        payload: None,
+                        partition: 0,
+                    });
+                } else {
+                    // Found no room in RAM when the memory was opened, or was removed since it was chosen.
+                    absent.push(row);
+                }
+            }
+            Ok::<_, Error>((rows, absent))
+        });
+        let (mut read, absent) = read.await.map_err(Error::task)??;
+        rows.append(&mut read);
+        others.extend(absent);
+        Ok(others)
+    }
+
+    async fn read_stored(
+        &self,
+        wanted: &[Row],
+        rows: &mut Vec<SegmentRow>,
+        ttl: &mut BTreeSet<Row>,
+    ) -> Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<Bytes> = (wanted.iter())
+            .map(|r| Bytes::copy_from_slice(&r.key()))
+            .collect();
+        let values = self.inner.meta.get(Table::Fresh, &keys).await?;
+        for (row, value) in wanted.iter().zip(values) {
+            // Gone, as above.
+            let Some(value) = value else { continue };
+            let fresh = Fresh::decode(&value, self.inner.dim)?;
+            if fresh.ttl {
+                ttl.insert(*row);
+            }
+            rows.push(SegmentRow {
+                row: *row,
+                id: fresh.id,
+                vector: fresh.vector,
+                payload: fresh.payload,
+                partition: 0,
+            });
+        }
+        Ok(())
+    }
 }
 
 impl Work for Demotion<'_> {

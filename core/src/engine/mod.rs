@@ -2,7 +2,7 @@
 //!
 //! Where to look: [`types`](self) what goes in and out, `commit` how writes become durable, `query` how a search travels, `cold_search` and
 //! `cold_scan` what it does in the cold tier, `probing` how far it goes there,
-//! `driver` how rows move, `turn` what a tick does, `compaction` and `garbage` how the cold tier stays in order, `builder` how a memory opens and recovers.
+//! `driver` how rows move, `pack` how they come into a segment, `partitions` which ones there are, `turn` what a tick does, `compaction` and `garbage` how the cold tier stays in order, `builder` how a memory opens and recovers.
 
 mod admission;
 mod blocking;
@@ -23,6 +23,8 @@ mod garbage;
 mod inner;
 mod lock;
 mod memory;
+mod pack;
+mod partitions;
 mod probing;
 mod query;
 mod readers;

@@ -265,6 +265,8 @@ pub(crate) mod key {
     pub(crate) const COUNTERS: &[u8] = b"counters";
     pub(crate) const CLOCK: &[u8] = b"clock";
     pub(crate) const LEDGER: &[u8] = b"ledger";
+    pub(crate) const PARTITION: &[u8] = b"partition/";
+    /// Centroids as the first versions kept them.
     pub(crate) const GENERATION: &[u8] = b"generation/";
     pub(crate) const POLICY: &[u8] = b"policy/";
     pub(crate) const SHADOW: &[u8] = b"shadow/";
@@ -290,8 +292,8 @@ pub(crate) mod key {
         join(DUE, &[at.to_be_bytes(), row.key()].concat())
     }
 
-    pub(crate) fn generation(number: u32, part: usize) -> Bytes {
-        join(GENERATION, format!("{number:010}/{part:05}").as_bytes())
+    pub(crate) fn partition(number: u32) -> Bytes {
+        join(PARTITION, &number.to_be_bytes())
     }
 
     /// A part of a shadow's books. No name of a plug-in has a slash.

@@ -104,6 +104,12 @@ counts! {
     compactions_yielded,
     /// Steps of compactions that failed.
     compactions_failed,
+    /// Partitions that were split.
+    partitions_split,
+    /// Partitions that ended because they had shrunk.
+    partitions_ended,
+    /// Rows that moved to another partition since a split brought a nearer one.
+    border_rows,
     /// Blobs that were swept since nothing needed them any more.
     blobs_swept,
     /// Requests to the cold store for reading.

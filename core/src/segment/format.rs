@@ -89,6 +89,7 @@ pub(crate) struct Group {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Directory {
     pub(crate) rows: u32,
+    /// Of the first versions, which trained centroids all at once; 0 since, and without meaning.
     pub(crate) generation: u32,
     /// The codecs of its vectors, as each block names them.
     pub(crate) codec: [u8; BLOCK_HEADER_BYTES],

@@ -11,6 +11,8 @@ pub(crate) use format::{Block, Directory, Group, SEGMENT_ROWS_MAX, blob_key};
 pub(crate) use reader::{
     CodePage, Payloads, check_frame, parse_end, parse_group, parse_keys, parse_payloads, parse_rows,
 };
-pub(crate) use writer::{Packing, SegmentRow, WrittenSegment, write_segment};
+#[cfg(test)]
+pub(crate) use writer::write_segment;
+pub(crate) use writer::{Packing, SegmentRow, WrittenSegment, assemble, block_ranges, pack_block};
 #[cfg(test)]
 mod tests;

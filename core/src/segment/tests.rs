@@ -104,12 +104,11 @@ fn written() -> WrittenSegment {
     let (coder, centroids) = (coder(DIM, 4, Metric::L2).unwrap(), fixed());
     let packing = Packing {
         dim: DIM,
-        block_rows: 3,
         group_rows: 2,
         codec: &codec,
         codes: Codes::new(&coder, &centroids),
     };
-    write_segment(SEGMENT, 0, &rows(), &packing).unwrap()
+    write_segment(SEGMENT, &rows(), 3, &packing).unwrap()
 }
 
 /// A row's content: number, id, vector, payload.

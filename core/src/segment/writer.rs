@@ -1,5 +1,7 @@
 //! Builds a segment in memory.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::codes::Codes;
@@ -9,7 +11,7 @@ use super::format::{
 use crate::codec::BlockCodec;
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row, SegmentId};
-use crate::seal::seal;
+use crate::seal::{SEAL_BYTES, seal};
 use crate::vector::{Shape, VectorBlock};
 
 /// One row on its way into a segment.
@@ -43,65 +45,217 @@ pub(crate) struct WrittenSegment {
 #[derive(Debug)]
 pub(crate) struct Packing<'a> {
     pub(crate) dim: usize,
-    /// Most rows of a block.
-    pub(crate) block_rows: usize,
     /// Most rows of a group of vectors.
     pub(crate) group_rows: usize,
     pub(crate) codec: &'a BlockCodec,
     pub(crate) codes: Codes<'a>,
 }
 
+/// One block, packed, its parts not sealed yet: seals depend on where the block will lie.
+#[derive(Debug)]
+pub(crate) struct PackedBlock {
+    partition: u32,
+    count: u32,
+    radius: f32,
+    rows: Vec<u8>,
+    codes: Vec<u8>,
+    /// All groups of vectors, one after another, and where each ends.
+    groups: Vec<u8>,
+    group_ends: Vec<usize>,
+    keys: Vec<u8>,
+    payloads: Vec<u8>,
+}
+
 /// Writes rows, which must be sorted by partition, as one segment; a row's ordinal is its place in `rows`.
 ///
 /// # Errors
-/// `Capacity` for too much of anything, `Internal` for a partition without centroid, and what the codec says.
+/// As [`pack_block`] and [`assemble`].
+#[cfg(test)]
 pub(crate) fn write_segment(
     segment: SegmentId,
-    generation: u32,
     rows: &[SegmentRow],
+    block_rows: usize,
     packing: &Packing<'_>,
 ) -> Result<WrittenSegment> {
+    let blocks = block_ranges(rows, block_rows).into_iter();
+    let blocks: Result<Vec<PackedBlock>> = blocks
+        .map(|range| pack_block(&rows[range], packing))
+        .collect();
+    assemble(segment, blocks?, packing)
+}
+
+/// Where the blocks of rows sorted by partition begin and end: one partition each, and at most `block_rows` rows.
+pub(crate) fn block_ranges(rows: &[SegmentRow], block_rows: usize) -> Vec<Range<usize>> {
     debug_assert!(rows.is_sorted_by_key(|r| r.partition));
-    if rows.len() > SEGMENT_ROWS_MAX {
+    let mut from = 0;
+    let same = rows.chunk_by(|a, b| a.partition == b.partition);
+    same.flat_map(|same| same.chunks(block_rows.max(1)))
+        .map(|block| {
+            let range = from..from + block.len();
+            from = range.end;
+            range
+        })
+        .collect()
+}
+
+/// Codes and packs the rows of one block. What is dear about writing a segment, and no block needs another one.
+///
+/// # Errors
+/// `Capacity` for too much of anything, `Internal` for a partition without centroid, and what the codec says.
+pub(crate) fn pack_block(rows: &[SegmentRow], packing: &Packing<'_>) -> Result<PackedBlock> {
+    let partition = rows.first().map_or(0, |r| r.partition);
+    let mut codes = Vec::new();
+    let vectors = rows.iter().map(|r| &r.vector[..]);
+    let radius = packing.codes.write(partition, vectors, &mut codes)?;
+    let (groups, group_ends) = pack_vectors(rows, packing)?;
+    Ok(PackedBlock {
+        partition,
+        count: narrow(rows.len(), "rows")?,
+        radius,
+        rows: pack_rows(rows),
+        codes,
+        groups,
+        group_ends,
+        keys: pack_keys(rows)?,
+        payloads: pack_payloads(rows)?,
+    })
+}
+
+fn pack_rows(rows: &[SegmentRow]) -> Vec<u8> {
+    let first = rows.iter().map(|r| r.row.0).min().unwrap_or(0);
+    let last = rows.iter().map(|r| r.row.0).max().unwrap_or(0);
+    let width = if u32::try_from(last - first).is_ok() {
+        4u8
+    } else {
+        8
+    };
+    let mut out = Vec::with_capacity(9 + rows.len() * usize::from(width));
+    out.extend_from_slice(&first.to_le_bytes());
+    out.push(width);
+    for r in rows {
+        let bytes = (r.row.0 - first).to_le_bytes();
+        out.extend_from_slice(&bytes[..usize::from(width)]);
+    }
+    out
+}
+
+/// Groups of row numbers and packed vectors, and where each ends.
+fn pack_vectors(rows: &[SegmentRow], packing: &Packing<'_>) -> Result<(Vec<u8>, Vec<usize>)> {
+    let mut out = Vec::with_capacity(rows.len() * packing.dim * 4);
+    let (mut ends, mut floats) = (Vec::new(), Vec::new());
+    for group in rows.chunks(packing.group_rows.max(1)) {
+        floats.clear();
+        for r in group {
+            out.extend_from_slice(&r.row.0.to_le_bytes());
+            floats.extend_from_slice(&r.vector);
+        }
+        let shape = Shape {
+            rows: group.len(),
+            dim: packing.dim,
+        };
+        let vectors = VectorBlock::new(&floats, shape)?;
+        packing.codec.encode_block(vectors, &mut out)?;
+        ends.push(out.len());
+    }
+    Ok((out, ends))
+}
+
+fn pack_keys(rows: &[SegmentRow]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for r in rows {
+        let length = u16::try_from(r.id.key_len())
+            .map_err(|_| Error::internal("an id longer than its limit reached a segment"))?;
+        out.extend_from_slice(&length.to_le_bytes());
+        r.id.encode(&mut out);
+    }
+    Ok(out)
+}
+
+fn pack_payloads(rows: &[SegmentRow]) -> Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    for r in rows {
+        let length = match &r.payload {
+            None => NO_PAYLOAD,
+            Some(p) => narrow(p.len(), "payload")?,
+        };
+        plain.extend_from_slice(&length.to_le_bytes());
+    }
+    let payloads = rows.iter().flat_map(|r| &r.payload);
+    payloads.for_each(|p| plain.extend_from_slice(p));
+    let mut out = narrow(plain.len(), "payloads")?.to_le_bytes().to_vec();
+    out.extend_from_slice(&lz4_flex::block::compress(&plain));
+    Ok(out)
+}
+
+/// Puts packed blocks, which must come in order of their partitions, together to a segment.
+///
+/// # Errors
+/// `Capacity` for too much of anything.
+pub(crate) fn assemble(
+    segment: SegmentId,
+    packed: Vec<PackedBlock>,
+    packing: &Packing<'_>,
+) -> Result<WrittenSegment> {
+    let rows: usize = packed.iter().map(|b| b.count as usize).sum();
+    if rows > SEGMENT_ROWS_MAX {
         return Err(Error::capacity(format!(
-            "segment: expected at most {SEGMENT_ROWS_MAX} rows, got {}; lower limits.batch_rows",
-            rows.len()
+            "segment: expected at most {SEGMENT_ROWS_MAX} rows, got {rows}; lower limits.batch_rows"
         )));
     }
-    let dim = packing.dim;
-    let mut out = Vec::with_capacity(HEADER_BYTES + rows.len() * (dim * 5 + 80));
+    let size = |b: &PackedBlock| {
+        let parts = [&b.rows, &b.codes, &b.groups, &b.keys, &b.payloads];
+        parts.iter().map(|p| p.len()).sum::<usize>() + (b.group_ends.len() + 4) * SEAL_BYTES + 64
+    };
+    let bytes: usize = packed.iter().map(size).sum();
+    let mut out = Vec::with_capacity(HEADER_BYTES + bytes + 256);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&narrow(dim, "dimension")?.to_le_bytes());
+    out.extend_from_slice(&narrow(packing.dim, "dimension")?.to_le_bytes());
     out.extend_from_slice(&segment.0.to_le_bytes());
+    let mut w = Writer { segment, out };
 
-    let chunks: Vec<&[SegmentRow]> = rows
-        .chunk_by(|a, b| a.partition == b.partition)
-        .flat_map(|same| same.chunks(packing.block_rows.max(1)))
-        .collect();
-    let mut w = Writer {
-        segment,
-        packing,
-        out,
-    };
     // What a search looks at lies together, and so does what it reads of a few rows, and what it seldom wants.
-    let mut blocks = Vec::with_capacity(chunks.len());
+    let mut blocks = Vec::with_capacity(packed.len());
     let mut first_ordinal = 0;
-    for rows in &chunks {
-        let block = w.rows_and_codes(rows, first_ordinal)?;
-        first_ordinal += block.rows;
-        blocks.push(block);
+    for p in &packed {
+        let rows_offset = w.out.len() as u64;
+        blocks.push(Block {
+            partition: p.partition,
+            rows: p.count,
+            first_ordinal,
+            radius: p.radius,
+            first_group: 0,
+            rows_bytes: w.part(&p.rows)?,
+            codes_bytes: w.part(&p.codes)?,
+            vectors_bytes: 0,
+            keys_bytes: 0,
+            payloads_bytes: 0,
+            rows_offset,
+            vectors_offset: 0,
+            keys_offset: 0,
+        });
+        first_ordinal += p.count;
     }
     let mut group_bytes = Vec::new();
-    for (rows, block) in chunks.iter().zip(&mut blocks) {
-        w.vectors(rows, block, &mut group_bytes)?;
+    for (p, block) in packed.iter().zip(&mut blocks) {
+        block.vectors_offset = w.out.len() as u64;
+        block.first_group = narrow(group_bytes.len(), "groups")?;
+        let mut from = 0;
+        for end in &p.group_ends {
+            group_bytes.push(w.part(&p.groups[from..*end])?);
+            from = *end;
+        }
+        let bytes = w.out.len() as u64 - block.vectors_offset;
+        block.vectors_bytes = narrow(bytes as usize, "sub-block")?;
     }
-    for (rows, block) in chunks.iter().zip(&mut blocks) {
-        w.keys_and_payloads(rows, block)?;
+    for (p, block) in packed.iter().zip(&mut blocks) {
+        block.keys_offset = w.out.len() as u64;
+        block.keys_bytes = w.part(&p.keys)?;
+        block.payloads_bytes = w.part(&p.payloads)?;
     }
     let directory = Directory {
         rows: first_ordinal,
-        generation,
+        generation: 0,
         codec: packing.codec.header(),
         pages: pages(&blocks),
         blocks,
@@ -118,109 +272,18 @@ pub(crate) fn write_segment(
     })
 }
 
-struct Writer<'a> {
+struct Writer {
     segment: SegmentId,
-    packing: &'a Packing<'a>,
     out: Vec<u8>,
 }
 
-impl Writer<'_> {
-    /// Seals what was written since `start`; gives its length.
-    fn seal(&mut self, start: usize) -> Result<u32> {
+impl Writer {
+    /// Appends a part and its seal, bound to where it lies; gives the length of both.
+    fn part(&mut self, bytes: &[u8]) -> Result<u32> {
+        let start = self.out.len();
+        self.out.extend_from_slice(bytes);
         seal(&mut self.out, start, place_seed(self.segment, start as u64));
         narrow(self.out.len() - start, "sub-block")
-    }
-
-    fn rows_and_codes(&mut self, rows: &[SegmentRow], first_ordinal: u32) -> Result<Block> {
-        let start = self.out.len();
-        let first = rows.iter().map(|r| r.row.0).min().unwrap_or(0);
-        let far = rows.iter().any(|r| r.row.0 - first > u64::from(u32::MAX));
-        let width = if far { 8u8 } else { 4 };
-        self.out.extend_from_slice(&first.to_le_bytes());
-        self.out.push(width);
-        for r in rows {
-            let bytes = (r.row.0 - first).to_le_bytes();
-            self.out.extend_from_slice(&bytes[..usize::from(width)]);
-        }
-        let rows_bytes = self.seal(start)?;
-        let partition = rows.first().map_or(0, |r| r.partition);
-        let codes = self.out.len();
-        let vectors = rows.iter().map(|r| &r.vector[..]);
-        let radius = (self.packing.codes).write(partition, vectors, &mut self.out)?;
-        Ok(Block {
-            partition,
-            rows: narrow(rows.len(), "rows")?,
-            first_ordinal,
-            radius,
-            first_group: 0,
-            rows_bytes,
-            codes_bytes: self.seal(codes)?,
-            vectors_bytes: 0,
-            keys_bytes: 0,
-            payloads_bytes: 0,
-            rows_offset: start as u64,
-            vectors_offset: 0,
-            keys_offset: 0,
-        })
-    }
-
-    fn vectors(
-        &mut self,
-        rows: &[SegmentRow],
-        block: &mut Block,
-        group_bytes: &mut Vec<u32>,
-    ) -> Result<()> {
-        let begin = self.out.len();
-        block.vectors_offset = begin as u64;
-        block.first_group = narrow(group_bytes.len(), "groups")?;
-        let mut floats = Vec::new();
-        for group in rows.chunks(self.packing.group_rows.max(1)) {
-            let start = self.out.len();
-            floats.clear();
-            for r in group {
-                self.out.extend_from_slice(&r.row.0.to_le_bytes());
-                floats.extend_from_slice(&r.vector);
-            }
-            let shape = Shape {
-                rows: group.len(),
-                dim: self.packing.dim,
-            };
-            let vectors = VectorBlock::new(&floats, shape)?;
-            self.packing.codec.encode_block(vectors, &mut self.out)?;
-            group_bytes.push(self.seal(start)?);
-        }
-        block.vectors_bytes = narrow(self.out.len() - begin, "sub-block")?;
-        Ok(())
-    }
-
-    fn keys_and_payloads(&mut self, rows: &[SegmentRow], block: &mut Block) -> Result<()> {
-        let start = self.out.len();
-        block.keys_offset = start as u64;
-        for r in rows {
-            let length = u16::try_from(r.id.key_len())
-                .map_err(|_| Error::internal("an id longer than its limit reached a segment"))?;
-            self.out.extend_from_slice(&length.to_le_bytes());
-            r.id.encode(&mut self.out);
-        }
-        block.keys_bytes = self.seal(start)?;
-        let mut plain = Vec::new();
-        for r in rows {
-            let length = match &r.payload {
-                None => NO_PAYLOAD,
-                Some(p) => narrow(p.len(), "payload")?,
-            };
-            plain.extend_from_slice(&length.to_le_bytes());
-        }
-        rows.iter()
-            .flat_map(|r| &r.payload)
-            .for_each(|p| plain.extend_from_slice(p));
-        let start = self.out.len();
-        self.out
-            .extend_from_slice(&narrow(plain.len(), "payloads")?.to_le_bytes());
-        self.out
-            .extend_from_slice(&lz4_flex::block::compress(&plain));
-        block.payloads_bytes = self.seal(start)?;
-        Ok(())
     }
 
     /// Footer and tail; gives where the footer is and how long.

@@ -25,6 +25,9 @@ pub struct Run {
     pub moved: u64,
     pub cold_hits: usize,
     pub compacted: u64,
+    /// Partitions that were split, and that ended since they had shrunk.
+    pub split: u64,
+    pub ended: u64,
 }
 
 pub type Step = Result<(), String>;
@@ -44,6 +47,8 @@ impl Run {
             moved: 0,
             cold_hits: 0,
             compacted: 0,
+            split: 0,
+            ended: 0,
         }
     }
 
@@ -87,11 +92,27 @@ impl Run {
             moved: 0,
             cold_hits: 0,
             compacted: 0,
+            split: 0,
+            ended: 0,
         }
     }
 
     /// The same, but after a power cut the memory stays as the cut left it.
     pub async fn step_without_rising(&mut self, op: Op) -> Step {
+        let counted = |run: &Self| {
+            let counted = run.memory.as_ref().map(|m| m.stats().counted);
+            counted.map_or((0, 0), |c| (c.partitions_split, c.partitions_ended))
+        };
+        let before = counted(self);
+        let done = self.operate(op).await;
+        // Smaller after a reopening, which begins to count anew.
+        let after = counted(self);
+        self.split += after.0.saturating_sub(before.0);
+        self.ended += after.1.saturating_sub(before.1);
+        done
+    }
+
+    async fn operate(&mut self, op: Op) -> Step {
         let memory = self.memory();
         let now = self.now();
         match op {
