@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aether::import::{Matrix, Options};
 use aether::replay::{
@@ -286,6 +287,44 @@ fn zipf(rng: &mut fastrand::Rng, keys: u64) -> u64 {
     (at as u64 - 1) * 1_000_003 % keys
 }
 
+/// What any policy has to do on this machine at least: find a row by its number among a million, and follow links from there, each
+/// known only when the one before has come out of memory. A line a number of links; nothing else is done, no miss among them.
+fn bare(keys: &[u64]) {
+    const PLACES: u64 = 2 * ITEMS.next_power_of_two();
+    let place = |key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2());
+    let mut table = vec![(u64::MAX, 0_u32); PLACES as usize];
+    // Places of the records are drawn, as those of rows that came and went are.
+    let mut slots: Vec<u32> = (0..ITEMS as u32).collect();
+    fastrand::Rng::with_seed(5).shuffle(&mut slots);
+    for (key, slot) in (0..ITEMS).zip(&slots) {
+        let mut at = place(key) as usize;
+        while table[at].0 != u64::MAX {
+            at = (at + 1) % table.len();
+        }
+        table[at] = (key, *slot);
+    }
+    // As large as a row's record with links.
+    let records: Vec<[u32; 8]> = slots.iter().map(|link| [*link; 8]).collect();
+    for links in 0..4 {
+        let begun = Instant::now();
+        let mut sum = 0;
+        for key in keys {
+            let mut at = place(*key) as usize;
+            while table[at].0 != *key {
+                at = (at + 1) % table.len();
+            }
+            let mut slot = table[at].1;
+            for _ in 0..links {
+                slot = records[slot as usize][0];
+            }
+            sum += u64::from(slot);
+        }
+        let ns = begun.elapsed().as_nanos() as f64 / keys.len() as f64;
+        std::hint::black_box(sum);
+        println!("a hash lookup and {links} loads one after the other: {ns:>4.0} ns");
+    }
+}
+
 /// Nanoseconds an access once a million rows are hot: the time of a run, less that of its first part, which fills the tier.
 fn time(registry: &Arc<Registry>, policies: &str) {
     println!(
@@ -295,6 +334,8 @@ fn time(registry: &Arc<Registry>, policies: &str) {
     let keys: Vec<u64> = (0..ITEMS)
         .chain((0..TIMED).map(|_| zipf(&mut rng, ITEMS * 2)))
         .collect();
+    let hits: Vec<u64> = keys.iter().copied().filter(|k| *k < ITEMS).collect();
+    bare(&hits[ITEMS as usize..]);
     let whole = Trace::from_requests("zipf", requests(keys.iter().copied())).unwrap();
     let filling =
         Trace::from_requests("fill", requests(keys.iter().copied().take(ITEMS as usize))).unwrap();

@@ -204,7 +204,7 @@ async fn what_is_used_comes_back_and_explain_tells_the_story() {
         told.home.contains("segment") && told.home.contains("partition"),
         "{told}"
     );
-    assert!(told.last_move.is_some());
+    assert_eq!(told.moves.len(), 1, "{told}");
     memory.get(&PointId::Int(5)).await.unwrap();
     let report = memory.tick().await.unwrap();
     assert_eq!(report.promoted, 1, "{report:?}");
@@ -329,4 +329,53 @@ async fn bad_input_is_refused_and_changes_nothing() {
     assert!(memory.get(&PointId::Int(9)).await.unwrap().is_none());
     memory.close().await.unwrap();
     world.check_clean().await;
+}
+
+#[tokio::test]
+async fn explain_tells_tier_worth_threshold_moves_and_outlook_in_words_and_json() {
+    let world = World::new("64MiB");
+    let memory = world.open().await;
+    memory.upsert(points(0..100)).await.unwrap();
+    memory.demote(&ids(0..100)).await.unwrap();
+    memory.promote(&ids(0..1)).await.unwrap();
+    memory.tick().await.unwrap();
+    let told = memory.explain(&PointId::Int(0)).await.unwrap().unwrap();
+    let json = serde_json::to_value(&told).unwrap();
+    assert_eq!(json["tier"], "hot");
+    let moves: Vec<_> = json["moves"].as_array().unwrap().iter().collect();
+    let to: Vec<_> = moves.iter().map(|m| m["to"].clone()).collect();
+    assert_eq!(to, ["hot", "cold"], "{told}");
+    for made in moves {
+        assert!(made["at"].is_number(), "{made}");
+        assert_eq!(made["by"], "hand");
+        assert!(!made["reason"].as_str().unwrap().is_empty(), "{made}");
+        assert_eq!(made["policy"], json["policy"]);
+    }
+    let keep = json["standing"]["keep"].as_f64().unwrap();
+    assert!(!json["standing"]["figures"].as_array().unwrap().is_empty());
+    assert!(json["threshold"].is_number(), "a turn has looked: {told}");
+    assert_eq!(json["next"]["to"], "cold");
+    assert_eq!(
+        json["next"]["chance"], 0.0,
+        "the tier is nearly empty: {told}"
+    );
+    let words = told.to_string();
+    for part in [
+        "is hot",
+        "a call moved it into RAM",
+        "a call moved it to the cold store",
+        "s ago",
+        &format!("Worth {keep:.4}"),
+        "threshold",
+        "Next: it stays while the hot tier is at most 90 % full",
+    ] {
+        assert!(words.contains(part), "{part} is missing in:\n{words}");
+    }
+    // A shadow is asked the same way; there is none here, and the error says so.
+    let error = memory
+        .explain_by(&PointId::Int(0), "nobody")
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("there is no shadow"), "{error}");
+    memory.close().await.unwrap();
 }

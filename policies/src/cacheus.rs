@@ -2,16 +2,20 @@
 //!
 //! L. V. Rodriguez, F. Yusuf, S. Lyons, E. Paz, R. Rangaswami, J. Liu, M. Zhao, G. Narasimhan, "Learning Cache Replacement with CACHEUS", FAST
 //! 2021: sections 4.1 (rate), 4.2.1 (SR-LRU), 4.2.2 (CR-LFU). One history of the size of the tier serves SR-LRU and both experts; a row
-//! that frequency chose is in it as well. Nothing leaves while there is room. Without `both_ways` the border between SR and R only
-//! makes room for SR; the paper gives R room back. Counts stop at 255. 29 bytes of record, links and list a row, 8 of the order by
-//! count, 5.7 to 12.2 of hash table, and 31 to 44 for each of as many ghosts as hot rows.
+//! that frequency chose is in it as well. Counts stop at 255. 29 bytes of record, links and list a row, 8 of the order by count, 8 to
+//! 12 of hash table, and 35 to 39 for each of as many ghosts as hot rows.
+//!
+//! The defaults are those of libCacheSim 0.3.5, with whose miss ratios this policy is compared. It departs from the paper twice: the
+//! border between SR and R makes room for SR and never gives it back, and as its hit ratio is an integer division, 0 unless a whole
+//! window hits, the rate falls from where it begins instead of climbing. `both_ways` and `climb` give the paper's. We depart from both
+//! where SR is over its size and the tier is not full: there a row stays, as a store has no reason to push it out.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;
 use aether_core::{BuildContext, Factory, OptionSpec, Plugin, Result, Row};
 use serde::Deserialize;
 
-use crate::books::{Input, Packed, Policy, Queued, Queues, Shelf};
+use crate::books::{Input, Packed, Policy, Queued, Queues, Shelf, within};
 
 mod rate;
 
@@ -22,12 +26,26 @@ pub static PLUGIN: Plugin = Plugin {
     name: "cacheus",
     crate_name: env!("CARGO_PKG_NAME"),
     summary: "Chooses each victim by a scan-resistant last use or a churn-resistant frequency, at learned odds and a learned rate.",
-    options: &[OptionSpec {
-        name: "both_ways",
-        default: "true",
-        unit: "",
-        help: "Whether the border between new rows and rows used again moves both ways, as the paper has it, or only makes room for new rows.",
-    }],
+    options: &[
+        OptionSpec {
+            name: "both_ways",
+            default: "false",
+            unit: "",
+            help: "Whether the border between new rows and rows used again moves both ways, as the paper has it, or only makes room for new rows.",
+        },
+        OptionSpec {
+            name: "climb",
+            default: "false",
+            unit: "",
+            help: "Whether the learning rate follows the hit ratio from a random beginning, as the paper has it, or falls from `rate` until it rests.",
+        },
+        OptionSpec {
+            name: "rate",
+            default: "0.698",
+            unit: "",
+            help: "Learning rate at the beginning, unless it climbs. Some traces end in one of two states by this and by the seed alone.",
+        },
+    ],
     persistent: false,
     factory: Factory::Policy(build),
 };
@@ -37,17 +55,25 @@ aether_core::register!(PLUGIN);
 #[serde(deny_unknown_fields, default)]
 struct CacheusConfig {
     both_ways: bool,
+    climb: bool,
+    rate: f64,
 }
 
 impl Default for CacheusConfig {
+    /// The simulator's; its generator draws this rate with the seed that it begins with.
     fn default() -> Self {
-        Self { both_ways: true }
+        Self {
+            both_ways: false,
+            climb: false,
+            rate: 0.698,
+        }
     }
 }
 
 fn build(raw: &RawConfig, context: &BuildContext) -> Result<Box<dyn EvictionPolicy>> {
     let config: CacheusConfig = raw.parse()?;
-    let cacheus = Cacheus::new(config.both_ways, context.seed);
+    within(raw, "rate", config.rate, (rate::MIN, 1.0))?;
+    let cacheus = Cacheus::new(config, context.seed);
     Ok(Box::new(Policy::new(
         Queued::new(cacheus, GHOSTS_SHARE),
         0.0,
@@ -99,7 +125,7 @@ impl Packed for Left {
 
 #[derive(Debug)]
 struct Cacheus {
-    both_ways: bool,
+    config: CacheusConfig,
     seed: u64,
     random: fastrand::Rng,
     rate: Rate,
@@ -117,11 +143,14 @@ struct Cacheus {
 }
 
 impl Cacheus {
-    fn new(both_ways: bool, seed: u64) -> Self {
+    fn new(config: CacheusConfig, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let rate = Rate::new(&mut random);
+        let rate = match config.climb {
+            true => Rate::climbing(&mut random),
+            false => Rate::falling(config.rate),
+        };
         Self {
-            both_ways,
+            config,
             seed,
             random,
             rate,
@@ -218,12 +247,13 @@ impl Queues for Cacheus {
     }
 
     fn used(&mut self, shelf: &mut Shelf<'_, Left>, slot: u32) {
-        self.rate.hit();
+        let rows = shelf.capacity / u64::from(shelf.weight(slot));
+        self.rate.used(true, rows, &mut self.random);
         let word = shelf.word(slot);
         let count = ((word & COUNT) + 1).min(COUNT);
         if shelf.queue_of(slot) == Some(SR) && word & DEMOTED > 0 {
             // R was too small for a row that is used once more.
-            if self.both_ways {
+            if self.config.both_ways {
                 self.resize(-step(self.new, self.demoted), shelf.capacity);
             }
             self.demoted = self.demoted.saturating_sub(1);
@@ -240,7 +270,7 @@ impl Queues for Cacheus {
 
     fn missed(&mut self, shelf: &mut Shelf<'_, Left>, bytes: u32, ghost: Option<(u32, Left)>) {
         let rows = shelf.capacity / u64::from(bytes.max(1));
-        self.rate.miss(rows, &mut self.random);
+        self.rate.used(false, rows, &mut self.random);
         let Some((_, left)) = ghost else {
             return;
         };
@@ -281,7 +311,7 @@ impl Queues for Cacheus {
         shelf
             .ghosts
             .put(0, row, bytes.max(1), Left { word, number });
-        while shelf.ghosts.load(0).bytes > shelf.capacity {
+        while shelf.ghosts.load(0).bytes >= shelf.capacity {
             let first = shelf.ghosts.first(0).map(|(_, left)| left.word);
             self.new -= u64::from(first.is_some_and(|w| w & NEW > 0)).min(self.new);
             shelf.ghosts.pop(0);
@@ -329,7 +359,7 @@ impl Queues for Cacheus {
     }
 
     fn clear(&mut self) {
-        *self = Self::new(self.both_ways, self.seed);
+        *self = Self::new(self.config, self.seed);
     }
 }
 

@@ -2,15 +2,15 @@
 //!
 //! L. Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching Policy", HP Laboratories report HPL-98-69R1,
 //! 1998: a row's priority is L + uses * cost / bytes, where L is the priority of the row that left last. The cost is 1 for every row,
-//! or the time to restore it. Ties by use; a row counts its own bytes in the hot tier. 16 bytes of record, 20 of heap and 5.7 to
-//! 12.2 of hash table a row.
+//! or the time to restore it. Ties by use; a row counts its own bytes in the hot tier. 16 bytes of record, 20 of heap and 8 to
+//! 12 of hash table a row.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
 use aether_core::{BuildContext, Factory, OptionSpec, Plugin, Result, Time};
 use serde::Deserialize;
 
-use crate::books::{Books, Input, Packed, Policy, Rules, Shape, Standing, Urgency};
+use crate::books::{Books, Input, Packed, Policy, Rules, Shape, Standing, Urgency, part};
 
 /// Moves out what has the fewest uses for its bytes.
 pub static PLUGIN: Plugin = Plugin {
@@ -235,6 +235,7 @@ impl Rules for Gdsf {
     ) -> (f64, Vec<Figure>, String) {
         let (uses, bytes) = ({ books.figures(slot).uses }, books.weight(slot));
         let priority = self.priority(books, slot);
+        let gain = Self::gain(books.figures(slot), bytes);
         let then = match books.pinned(slot) {
             true => "pinned, so it stays",
             false => "leaves when the hot tier needs room and no row has a lower priority",
@@ -245,6 +246,8 @@ impl Rules for Gdsf {
             figure("bytes", f64::from(bytes), "bytes"),
             figure("priority", priority, "millions of uses a byte, aged"),
             figure("clock", self.clock, "priority of the row that left last"),
+            part("gain_part", gain),
+            part("clock_part", priority - gain),
         ];
         let words = format!("used {uses} times for {bytes} bytes; {then}");
         (priority, figures, words)

@@ -2,15 +2,15 @@
 //! O(1) an event, O(sample) a victim.
 //!
 //! A. Blankstein, S. Sen, M. J. Freedman, "Hyperbolic Caching: Flexible Caching for Web Applications", USENIX ATC 2017, section 2. Without
-//! its classes and costs; the sample is 64 rows as in the paper, and none is looked at twice in it. 22 bytes of record and 5.7 to
-//! 12.2 of hash table a row.
+//! its classes and costs; the sample is 64 rows as in the paper, and none is looked at twice in it. 22 bytes of record and 8 to
+//! 12 of hash table a row.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
 use aether_core::{BuildContext, Factory, OptionSpec, Plugin, Result, Time};
 use serde::Deserialize;
 
-use crate::books::{Books, Input, Packed, Policy, Rules, Standing, within, worst_of_sample};
+use crate::books::{Books, Input, Packed, Policy, Rules, Standing, part, within, worst_of_sample};
 
 /// Moves out what is used least often since it came.
 pub static PLUGIN: Plugin = Plugin {
@@ -203,6 +203,7 @@ impl Rules for Hyperbolic {
         let told = vec![
             figure("uses", f64::from(uses), "uses"),
             figure("age", age as f64, "uses of any row"),
+            part("rate_part", self.keep(figures)),
         ];
         let words = format!("used {uses} times in {age} uses of any row; {then}");
         (self.keep(figures), told, words)

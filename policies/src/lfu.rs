@@ -11,14 +11,14 @@
 //! row; what a row's count has become follows from the number of halvings since it was written. Rows that a halving
 //! made equal leave in the order of their former counts, then of last use.
 //!
-//! 24 bytes of record and links, 5.7 to 12.2 of hash table and up to 3 of history a row, and 3 KiB of lists.
+//! 24 bytes of record and links, 8 to 12 of hash table and up to 3 of history a row, and 3 KiB of lists.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
 use aether_core::{BuildContext, Factory, OptionSpec, Plugin, Result, Time};
 use serde::Deserialize;
 
-use crate::books::{Books, Input, Packed, Policy, Rules, Standing, within};
+use crate::books::{Books, Input, Packed, Policy, Rules, Standing, part, within};
 
 /// Moves out what is used least often.
 pub static PLUGIN: Plugin = Plugin {
@@ -278,7 +278,11 @@ impl Rules for Lfu {
         );
         (
             count,
-            vec![figure("count", count, "uses"), window],
+            vec![
+                figure("count", count, "uses"),
+                window,
+                part("frequency_part", count),
+            ],
             format!("counts {count} uses; {then}"),
         )
     }

@@ -145,9 +145,12 @@ policy_conformance!(
 );
 #[cfg(feature = "cacheus")]
 policy_conformance!(
-    cacheus_one_way,
-    PolicyHarness::with_keys(&aether_policies::cacheus::PLUGIN, "both_ways = false\n")
-        .row_bytes_max(GHOSTS_1)
+    cacheus_of_the_paper,
+    PolicyHarness::with_keys(
+        &aether_policies::cacheus::PLUGIN,
+        "both_ways = true\nclimb = true\n"
+    )
+    .row_bytes_max(GHOSTS_1)
 );
 #[cfg(feature = "hyperbolic")]
 policy_conformance!(

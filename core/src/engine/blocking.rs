@@ -6,12 +6,11 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 use super::builder::MemoryBuilder;
+use super::explained::Explained;
 use super::memory::Memory;
 use super::snapshot::SnapshotReport;
 use super::stats::Stats;
-use super::types::{
-    Answer, Compacted, Explained, Parts, Point, Record, SearchRequest, TickReport, Written,
-};
+use super::types::{Answer, Compacted, Parts, Point, Record, SearchRequest, TickReport, Written};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::PointId;

@@ -16,11 +16,12 @@ use tracing::Instrument;
 
 use super::directory::{Entry, extra_bytes};
 use super::driver::{Draft, Work, drive};
+use super::explained::Mover;
 use super::inner::{Inner, Step, Why, Writer};
 use super::pack::stubs;
 use super::readers::Deferred;
 use super::record::{Expiry, Fresh, Home, Stub, dead_key, key};
-use super::types::{Mover, Ttl, Written};
+use super::types::{Ttl, Written};
 use crate::error::{Error, Result};
 use crate::id::{BlobKey, PointId, Row, SegmentId};
 use crate::migrate::{Effect, IntentKind, Machine, Outcome};

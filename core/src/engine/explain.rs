@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::explained::Explained;
 use super::inner::Inner;
+use super::outlook::{Outlook, Place};
 use super::record::{Home, Stub};
-use super::types::Explained;
 use crate::error::{Error, Result};
+use crate::flux::Draw;
 use crate::id::{PointId, Row};
 use crate::role::{Table, Tier};
+
+/// Moves of one row that are told.
+const MOVES_TOLD: usize = 8;
 
 impl Inner {
     /// The whole story of one point; `None` if there is no such point. Counts as no access.
@@ -48,41 +53,38 @@ impl Inner {
                 }
             }
         };
-        let config = &self.config.flux;
-        let next = match (tier, pinned, gauge.midpoint, standing.keep) {
-            (Tier::Hot, true, ..) => "nothing, until it is unpinned.".to_owned(),
-            (Tier::Hot, false, Some(m), Some(k)) => format!(
-                "it leaves RAM when its worth ({k:.3}) falls toward the midpoint ({m:.3}) while the hot tier is over {:.0} % full (it \
-                 is {:.0} % full), or at once as one of the worst over {:.0} %.",
-                config.low_water * 100.0,
-                fill.share() * 100.0,
-                config.high_water * 100.0
-            ),
-            (Tier::Hot, false, ..) => format!(
-                "it stays while the hot tier is under {:.0} % full (it is {:.0} % full).",
-                config.low_water * 100.0,
-                fill.share() * 100.0
-            ),
-            (Tier::Cold, ..) if self.restore.lock().len() > 0 && fill.free == 0 => {
-                "it comes back when it is used again and the policy finds it worth more than what is hot; the hot tier is full."
-                    .to_owned()
-            }
-            (Tier::Cold, _, Some(m), _) => format!(
-                "it comes back when it is used again and its worth then is near or above the midpoint ({m:.3})."
-            ),
-            (Tier::Cold, ..) => "it comes back when it is used again.".to_owned(),
+        let flux = &self.config.flux;
+        let draw = gauge.midpoint.map(|midpoint| Draw {
+            midpoint,
+            steepness: flux.steepness,
+            temperature: gauge.temperature,
+        });
+        // A turn that is under way holds the scheduler's state: then it is not known whether the row drifts.
+        let drifting = (self.flux.try_lock()).is_ok_and(|f| f.drifting.contains_key(&row));
+        let place = Place {
+            config: flux,
+            tier,
+            pinned,
+            keep: standing.keep,
+            draw,
+            share: fill.share(),
+            rows: fill.rows,
+            drifting,
+            waiting: self.restore.lock().tries(row),
         };
-        let last_move = self.moves.lock().get(row);
+        let next = place.outlook();
+        let moves = self.moves.lock().last(row, MOVES_TOLD);
         Ok(Some(Explained {
             id: id.clone(),
             row,
+            at: context.now,
             tier,
             home,
             pinned,
-            last_move,
+            moves,
             policy: self.config.policy.backend.clone(),
             standing,
-            midpoint: gauge.midpoint,
+            threshold: gauge.midpoint.map(|m| m.at),
             temperature: gauge.temperature,
             pressure: fill.share(),
             shadow_tier: None,
@@ -117,17 +119,17 @@ impl Inner {
                 self.config.policy.backend
             ))
         })?;
-        explained.next = format!(
+        explained.next = Outlook::still(format!(
             "nothing by {policy}, which is a shadow: it would have it {}.",
             match tier {
                 Tier::Hot => "hot",
                 Tier::Cold => "cold",
             }
-        );
+        ));
         explained.shadow_tier = Some(tier);
         explained.policy = policy.to_owned();
         explained.standing = standing;
-        explained.midpoint = None;
+        explained.threshold = None;
         Ok(Some(explained))
     }
 

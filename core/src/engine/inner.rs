@@ -4,7 +4,7 @@
 //! `moves`), of which none is held across an await and at most two at once, in the order named here. The hot index has locks of its
 //! own, and asks `kills` and `directory` (through a search's filter) while it holds them: it is never called with one of these held.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,8 +19,10 @@ use super::compaction::CompactionState;
 use super::desk::Desk;
 use super::directory::Directory;
 use super::estimate::Coders;
+use super::explained::{Move, Mover};
 use super::garbage::Garbage;
 use super::lock::DirLock;
+use super::moves::MoveLog;
 use super::probing::Probing;
 use super::readers::{Deferred, Readers};
 use super::record::{Counters, Expiry};
@@ -30,12 +32,11 @@ use super::restore::RestoreQueue;
 use super::stats::{Counts, Stats};
 use super::timeline::Timeline;
 use super::turn::FluxState;
-use super::types::{Move, Mover};
 use crate::clock::Time;
 use crate::codec::BlockCodec;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result, Retry};
-use crate::flux::Fill;
+use crate::flux::{Fill, Midpoint};
 use crate::id::{PointId, Row, SegmentId};
 use crate::registry::Registry;
 use crate::role::{Context, Epoch, Event, HotIndex, Item, MetaCapability, MetaStore, Tier};
@@ -78,36 +79,6 @@ impl Kills {
 /// RAM that one hot row takes, about: its vector, index and directory.
 pub(crate) fn row_bytes(dim: usize) -> u32 {
     u32::try_from(dim * 4 + 192).unwrap_or(u32::MAX)
-}
-
-/// The most recent moves, for `explain`.
-#[derive(Debug, Default)]
-pub(crate) struct MoveLog {
-    last: HashMap<Row, (u64, Move)>,
-    order: VecDeque<(u64, Row)>,
-    next: u64,
-}
-
-/// Moves remembered: about two megabytes.
-const MOVES_REMEMBERED: usize = 16_384;
-
-impl MoveLog {
-    pub(crate) fn push(&mut self, row: Row, made: Move) {
-        self.next += 1;
-        self.last.insert(row, (self.next, made));
-        self.order.push_back((self.next, row));
-        while self.order.len() > MOVES_REMEMBERED {
-            if let Some((number, row)) = self.order.pop_front()
-                && self.last.get(&row).is_some_and(|(n, _)| *n == number)
-            {
-                self.last.remove(&row);
-            }
-        }
-    }
-
-    pub(crate) fn get(&self, row: Row) -> Option<Move> {
-        self.last.get(&row).map(|(_, m)| m.clone())
-    }
 }
 
 /// Why rows are being moved.
@@ -189,7 +160,7 @@ pub(crate) struct Gauge {
     pub(crate) temperature: f64,
     /// Set by hand since the last turn.
     pub(crate) wanted: Option<f64>,
-    pub(crate) midpoint: Option<f64>,
+    pub(crate) midpoint: Option<Midpoint>,
 }
 
 impl fmt::Debug for Inner {
@@ -364,7 +335,7 @@ impl Inner {
             let made = Move {
                 at,
                 to,
-                by: why.by.clone(),
+                by: why.by,
                 policy: self.config.policy.backend.clone(),
                 reason: step.reason.to_owned(),
                 keep: step.keep,
@@ -477,7 +448,7 @@ impl Inner {
             restore_failures,
             temperature: gauge.temperature,
             pressure: fill.share(),
-            midpoint: gauge.midpoint,
+            midpoint: gauge.midpoint.map(|m| m.at),
             recall: self.probing.recall(),
             policy: self.config.policy.backend.clone(),
             records_dropped: self.recorder.as_ref().map_or(0, Recorder::dropped),

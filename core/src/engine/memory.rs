@@ -12,13 +12,13 @@ use tokio::time::MissedTickBehavior;
 
 use super::builder::MemoryBuilder;
 use super::commit::{self, Call, Prepared, Reply, Wish};
+use super::explained::{Explained, Mover};
 use super::inner::{Inner, Step, Why};
 use super::snapshot::{self, SnapshotReport};
 use super::stats::Stats;
 use super::turn::BY_HAND;
 use super::types::{
-    Answer, Compacted, Explained, Mover, Parts, Point, Record, SearchRequest, TickReport, Written,
-    check_reward,
+    Answer, Compacted, Parts, Point, Record, SearchRequest, TickReport, Written, check_reward,
 };
 use crate::config::Config;
 use crate::error::{Error, Result};

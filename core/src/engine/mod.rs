@@ -19,10 +19,13 @@ mod directory;
 mod driver;
 mod estimate;
 mod explain;
+mod explained;
 mod garbage;
 mod inner;
 mod lock;
 mod memory;
+mod moves;
+mod outlook;
 mod pack;
 mod partitions;
 mod probing;
@@ -42,13 +45,15 @@ mod types;
 pub use blocking::BlockingMemory;
 pub use builder::MemoryBuilder;
 pub use check::{CheckReport, Problem, check};
+pub use explained::{Explained, Move, Mover};
 pub use memory::Memory;
+pub use outlook::Outlook;
 pub use recorder::{Recorded, Recording};
 pub use remote::RemoteStats;
 pub use shadow::ShadowStats;
 pub use snapshot::SnapshotReport;
 pub use stats::{Counted, RestoreFailure, Stats};
 pub use types::{
-    Answer, Compacted, Coverage, Cut, Explained, Hit, Move, Mover, Parts, Point, Record,
-    RowPredicate, SearchRequest, TickReport, Ttl, Written,
+    Answer, Compacted, Coverage, Cut, Hit, Parts, Point, Record, RowPredicate, SearchRequest,
+    TickReport, Ttl, Written,
 };

@@ -132,6 +132,11 @@ impl RestoreQueue {
         self.waiting.remove(&row);
     }
 
+    /// Tries made with a row that waits; `None` for one that does not.
+    pub(crate) fn tries(&self, row: Row) -> Option<u32> {
+        self.waiting.get(&row).map(|w| w.tries)
+    }
+
     /// Rows that wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::commit::{Call, Reply, Wish};
+use super::explained::Mover;
 use super::inner::{Inner, Step, Why};
 use super::record::{Expiry, encode_clock, key};
 use super::restore::Waiting;
-use super::types::{Mover, TickReport};
+use super::types::TickReport;
 use crate::clock::Time;
 use crate::error::{Error, Result, Retry};
 use crate::flux::{Draw, Fill, Midpoint, Temperature};
@@ -89,7 +90,7 @@ impl Inner {
         {
             let mut gauge = self.gauge.lock();
             gauge.temperature = report.temperature;
-            gauge.midpoint = report.midpoint;
+            gauge.midpoint = flux.midpoint;
         }
         metrics::gauge!("aether_temperature").set(report.temperature);
         metrics::gauge!("aether_pressure").set(report.pressure);

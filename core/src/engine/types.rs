@@ -7,11 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::clock::Time;
 use crate::config::SearchMode;
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row};
-use crate::role::{Explanation, Fidelity, Tier};
+use crate::role::{Fidelity, Tier};
 
 /// How long a point lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -330,123 +329,6 @@ pub struct Written {
     pub rows: Vec<Row>,
     /// How many landed cold, because the hot tier had no room.
     pub cold: usize,
-}
-
-/// Who moved a row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mover {
-    /// The scheduler, on a policy's verdict.
-    Flux,
-    /// A call of `demote` or `promote`.
-    Hand,
-    /// An insert that found no room.
-    NoRoom,
-}
-
-/// The last move of a row.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Move {
-    /// When, on the memory's time line.
-    pub at: Time,
-    /// Where to.
-    pub to: Tier,
-    /// Who.
-    pub by: Mover,
-    /// The policy asked.
-    pub policy: String,
-    /// Its reason.
-    pub reason: String,
-    /// The row's worth then.
-    pub keep: Option<f64>,
-    /// The worth at which a row had an even chance.
-    pub midpoint: Option<f64>,
-    /// The temperature then.
-    pub temperature: f64,
-}
-
-/// Why a point is where it is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Explained {
-    /// The point.
-    pub id: PointId,
-    /// Its current version.
-    pub row: Row,
-    /// Where it is.
-    pub tier: Tier,
-    /// Where its bytes are durable: `metadata store`, or `segment 12, partition 3`.
-    pub home: String,
-    /// Whether it is pinned.
-    pub pinned: bool,
-    /// The last move that is remembered (the most recent moves are, up to a fixed number).
-    pub last_move: Option<Move>,
-    /// Name of the policy that speaks: the live one, or a shadow.
-    pub policy: String,
-    /// The policy's figures.
-    pub standing: Explanation,
-    /// The worth at which a row has an even chance to leave, from the last turn that looked.
-    pub midpoint: Option<f64>,
-    /// The temperature now.
-    pub temperature: f64,
-    /// Hot bytes over the budget now.
-    pub pressure: f64,
-    /// Where a shadow would have it, if one speaks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shadow_tier: Option<Tier>,
-    /// What would move it next, in one sentence.
-    pub next: String,
-}
-
-impl fmt::Display for Explained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tier = match self.tier {
-            Tier::Hot => "hot: it is in the index in RAM",
-            Tier::Cold => "cold: it is in the cold store only",
-        };
-        writeln!(
-            f,
-            "{} ({:?}) is {tier}; its home is the {}.",
-            self.id, self.row, self.home
-        )?;
-        if self.pinned {
-            writeln!(f, "It is pinned: it stays in RAM whatever the policy says.")?;
-        }
-        match &self.last_move {
-            None => writeln!(f, "No move of it is remembered.")?,
-            Some(m) => {
-                let to = if m.to == Tier::Hot {
-                    "into RAM"
-                } else {
-                    "to the cold store"
-                };
-                let by = match m.by {
-                    Mover::Flux => {
-                        format!("the scheduler moved it {to} on the verdict of {}", m.policy)
-                    }
-                    Mover::Hand => format!("a call moved it {to}"),
-                    Mover::NoRoom => format!("it was written straight {to}"),
-                };
-                write!(f, "At {} {by}: {}", m.at, m.reason)?;
-                if let (Some(keep), Some(mid)) = (m.keep, m.midpoint) {
-                    write!(
-                        f,
-                        " (worth {keep:.3}, even chance at {mid:.3}, temperature {:.2})",
-                        m.temperature
-                    )?;
-                }
-                writeln!(f, ".")?;
-            }
-        }
-        writeln!(f, "Policy {}: {}", self.policy, self.standing.words)?;
-        for figure in &self.standing.figures {
-            writeln!(
-                f,
-                "  {:<20} {:>12.4} {}",
-                figure.name, figure.value, figure.unit
-            )?;
-        }
-        write!(f, "Next: {}", self.next)
-    }
 }
 
 /// What a compaction by hand did.

@@ -142,6 +142,11 @@ pub struct Figure {
     pub unit: &'static str,
 }
 
+impl Figure {
+    /// The unit of a figure that is a part of the row's worth.
+    pub const PART: &'static str = "of the worth";
+}
+
 /// Why a row is where it is, in a policy's eyes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
@@ -151,7 +156,8 @@ pub struct Explanation {
     pub known: bool,
     /// The row's worth, as in [`Verdict::keep`]; `None` if it is not known.
     pub keep: Option<f64>,
-    /// The figures behind it.
+    /// The figures behind it. Those of the unit [`Figure::PART`] are what the worth is made of: where there are any, they add up to
+    /// it.
     pub figures: Vec<Figure>,
     /// In one sentence: what counts for it now, and what would move it.
     pub words: String,

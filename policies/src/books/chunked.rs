@@ -1,4 +1,4 @@
-//! A growing array in pieces of fixed size: it never copies what it holds and wastes at most two pieces.
+//! A growing array in pieces of fixed size: it never copies what it holds and wastes less than two pieces.
 
 use std::fmt;
 
@@ -6,8 +6,11 @@ use std::fmt;
 const CHUNK: usize = 256;
 
 /// A growing array without the doubling of a `Vec`: unused room is below two pieces, whatever its length.
+///
+/// Pieces are thin boxes, so that the table of them, which every look goes through, stays in the first cache: 8 bytes for 256
+/// items.
 pub(crate) struct Chunked<T> {
-    chunks: Vec<Vec<T>>,
+    chunks: Vec<Box<[T; CHUNK]>>,
     len: usize,
 }
 
@@ -31,31 +34,41 @@ impl<T: Copy> Chunked<T> {
     }
 
     pub(crate) fn push(&mut self, item: T) {
-        let chunk = self.len / CHUNK;
-        if chunk == self.chunks.len() {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+        if self.len / CHUNK == self.chunks.len() {
+            // Places beyond the length hold copies, never read before they are set.
+            self.chunks.push(Box::new([item; CHUNK]));
         }
-        self.chunks[chunk].push(item);
         self.len += 1;
+        *self.at_mut(self.len as u32 - 1) = item;
     }
 
     /// Takes the last item. One empty piece is kept, so that a length swaying about a border allocates nothing.
     pub(crate) fn pop(&mut self) -> Option<T> {
         let last = self.len.checked_sub(1)?;
-        let item = self.chunks[last / CHUNK].pop();
+        let item = self.get(last as u32);
         self.len = last;
         self.chunks.truncate(last.div_ceil(CHUNK) + 1);
-        item
+        Some(item)
+    }
+
+    pub(crate) fn at(&self, index: u32) -> &T {
+        let index = index as usize;
+        debug_assert!(index < self.len, "{index} of {}", self.len);
+        &self.chunks[index / CHUNK][index % CHUNK]
+    }
+
+    pub(crate) fn at_mut(&mut self, index: u32) -> &mut T {
+        let index = index as usize;
+        debug_assert!(index < self.len, "{index} of {}", self.len);
+        &mut self.chunks[index / CHUNK][index % CHUNK]
     }
 
     pub(crate) fn get(&self, index: u32) -> T {
-        let index = index as usize;
-        self.chunks[index / CHUNK][index % CHUNK]
+        *self.at(index)
     }
 
     pub(crate) fn set(&mut self, index: u32, item: T) {
-        let index = index as usize;
-        self.chunks[index / CHUNK][index % CHUNK] = item;
+        *self.at_mut(index) = item;
     }
 
     pub(crate) fn clear(&mut self) {
@@ -64,7 +77,7 @@ impl<T: Copy> Chunked<T> {
 
     /// Bytes allocated. O(1).
     pub(crate) fn bytes(&self) -> u64 {
-        (self.chunks.len() * CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>())
+        (self.chunks.len() * CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<Box<T>>())
             as u64
     }
 
@@ -78,7 +91,7 @@ impl<T: Copy> Chunked<T> {
             .max(4);
         chunks
             .saturating_mul((CHUNK * size_of::<T>()) as u64)
-            .saturating_add(pointers.saturating_mul(size_of::<Vec<T>>() as u64))
+            .saturating_add(pointers.saturating_mul(size_of::<Box<T>>() as u64))
     }
 }
 

@@ -77,15 +77,13 @@ impl Lists {
     }
 
     fn join(&mut self, a: u32, b: u32) {
-        let [back, _] = self.links.get(a);
-        self.links.set(a, [back, b]);
-        let [_, ahead] = self.links.get(b);
-        self.links.set(b, [a, ahead]);
+        self.links.at_mut(a)[AHEAD] = b;
+        self.links.at_mut(b)[BACK] = a;
     }
 
     /// Whether a slot is in a list.
     pub(crate) fn linked(&self, slot: u32) -> bool {
-        self.lists > 0 && self.links.get(self.lists + slot)[AHEAD] != self.lists + slot
+        self.lists > 0 && self.links.at(self.lists + slot)[AHEAD] != self.lists + slot
     }
 
     /// Takes a slot out of its list, if it is in one.
@@ -102,10 +100,14 @@ impl Lists {
 
     /// Puts a slot at a list's end, out of any other list.
     pub(crate) fn push_back(&mut self, list: u32, slot: u32) {
-        self.unlink(slot);
-        let (own, last) = (self.lists + slot, self.links.get(list)[BACK]);
-        self.join(last, own);
-        self.join(own, list);
+        let own = self.lists + slot;
+        let [back, ahead] = self.links.get(own);
+        // A slot in no list is its own neighbour, and this changes nothing else.
+        self.join(back, ahead);
+        let last = self.links.at(list)[BACK];
+        self.links.set(own, [last, list]);
+        self.links.at_mut(last)[AHEAD] = own;
+        self.links.at_mut(list)[BACK] = own;
         self.own(slot, list as u8);
     }
 
@@ -116,7 +118,7 @@ impl Lists {
         if from == to || first == from {
             return;
         }
-        let end = self.links.get(to)[BACK];
+        let end = self.links.at(to)[BACK];
         self.join(end, first);
         self.join(last, to);
         self.links.set(from, [from, from]);
@@ -128,7 +130,7 @@ impl Lists {
 
     /// First slot of a list.
     pub(crate) fn first(&self, list: u32) -> Option<u32> {
-        self.slot(self.links.get(list)[AHEAD])
+        self.slot(self.links.at(list)[AHEAD])
     }
 
     /// First and last slot of a list.
@@ -139,7 +141,7 @@ impl Lists {
 
     /// The slot after this one in its list.
     pub(crate) fn after(&self, slot: u32) -> Option<u32> {
-        self.slot(self.links.get(self.lists + slot)[AHEAD])
+        self.slot(self.links.at(self.lists + slot)[AHEAD])
     }
 
     /// Lets two slots trade places: each takes over the other's neighbours, as the books trade their records.

@@ -4,14 +4,16 @@
 //! - hot rows lie densely in slots `0..len`; taking one out moves the last into its place;
 //! - rows that are not pinned come first, in slots `0..free`: a policy that samples never meets a pinned one;
 //! - a pinned row is in no list;
-//! - the hash table holds each slot once, under its row's hash.
+//! - each slot is in the chain of its row's bucket, and in no other.
 //!
-//! A row costs its record, 8 bytes of links if there are lists, and 5.7 to 12.2 bytes of the hash table.
+//! A row costs its record, 8 bytes of links if there are lists, and 4 to 8 bytes of buckets. A use looks at one bucket, then at one
+//! record, or two where rows share a bucket: two lines of cache that have to come one after the other.
 
 mod chunked;
 mod ghosts;
 mod heap;
 mod history;
+mod index;
 mod lists;
 mod order;
 mod packed;
@@ -29,15 +31,15 @@ mod sketch;
 use std::fmt;
 
 use aether_core::config::RawConfig;
-use aether_core::role::{Context, Verdict, Want};
+use aether_core::role::{Context, Figure, Verdict, Want};
 use aether_core::{Result, Row};
-use hashbrown::HashTable;
 
 use chunked::Chunked;
 pub(crate) use ghosts::Ghosts;
 use heap::Heap;
 pub(crate) use heap::Urgency;
 use history::History;
+use index::Buckets;
 use lists::Lists;
 pub(crate) use order::{Load, Shape};
 pub(crate) use packed::{Input, Packed, Stamp, words_of};
@@ -53,9 +55,6 @@ pub(crate) use sketch::Sketch;
 /// demotes a pinned row whatever a policy says, is then the only guard.
 const PINS_MAX: usize = 1024;
 
-/// Buckets of the smallest table. A table of `b` buckets holds up to 7/8 b slots and takes 5 b + 16 bytes.
-const BUCKETS_MIN: u64 = 64;
-
 /// A number of the configuration, checked against the range it may have.
 pub(crate) fn within(
     raw: &RawConfig,
@@ -66,6 +65,15 @@ pub(crate) fn within(
     match value >= low && value <= high {
         true => Ok(value),
         false => Err(raw.error(key, format!("expected {low} to {high}, got {value}"))),
+    }
+}
+
+/// A part of a row's worth; all parts of a row add up to it.
+pub(crate) fn part(name: &'static str, value: f64) -> Figure {
+    Figure {
+        name,
+        value,
+        unit: Figure::PART,
     }
 }
 
@@ -88,12 +96,14 @@ struct Record<X> {
     row: u64,
     /// RAM of the row, saturated at 31 bits.
     weight: u32,
+    /// The next slot in the row's bucket.
+    next: u32,
     figures: X,
 }
 
 /// The hot rows of a policy, each with figures `X`.
 pub(crate) struct Books<X> {
-    table: HashTable<u32>,
+    buckets: Buckets,
     records: Chunked<Record<X>>,
     lists: Lists,
     loads: Vec<Load>,
@@ -130,7 +140,7 @@ impl<X: Packed> Books<X> {
             false => (Lists::new(shape.lists), 0),
         };
         Self {
-            table: HashTable::new(),
+            buckets: Buckets::default(),
             records: Chunked::new(),
             lists,
             loads: vec![Load::default(); loads],
@@ -151,29 +161,21 @@ impl<X: Packed> Books<X> {
         self.free
     }
 
-    /// The slot of a hot row. Good until the next change.
-    pub(crate) fn find(&self, row: Row) -> Option<u32> {
-        let same = |slot: &u32| self.row(*slot) == row;
-        self.table.find(hash(row), same).copied()
-    }
-
     pub(crate) fn row(&self, slot: u32) -> Row {
-        Row(self.records.get(slot).row)
+        Row(self.records.at(slot).row)
     }
 
     /// What is known of the row's RAM, in bytes; 0 if nothing is.
     pub(crate) fn weight(&self, slot: u32) -> u32 {
-        self.records.get(slot).weight
+        self.records.at(slot).weight
     }
 
     pub(crate) fn set_weight(&mut self, slot: u32, bytes: u32) {
-        let mut record = self.records.get(slot);
-        if record.weight == bytes {
+        if self.weight(slot) == bytes {
             return;
         }
         self.unload(slot);
-        record.weight = bytes.min(!PINNED);
-        self.records.set(slot, record);
+        self.records.at_mut(slot).weight = bytes.min(!PINNED);
         if let Some(list) = self.lists.owner(slot) {
             self.load_onto(list, slot);
         }
@@ -184,13 +186,11 @@ impl<X: Packed> Books<X> {
     }
 
     pub(crate) fn figures(&self, slot: u32) -> X {
-        self.records.get(slot).figures
+        self.records.at(slot).figures
     }
 
     pub(crate) fn set_figures(&mut self, slot: u32, figures: X) {
-        let mut record = self.records.get(slot);
-        record.figures = figures;
-        self.records.set(slot, record);
+        self.records.at_mut(slot).figures = figures;
     }
 
     /// Adds a row that is not in the books; it is in no list, and pinned if it was while it was not hot. `None` when
@@ -215,6 +215,7 @@ impl<X: Packed> Books<X> {
         self.records.push(Record {
             row: row.0,
             weight: bytes.min(!PINNED),
+            next: index::NONE,
             figures,
         });
         self.lists.push();
@@ -222,7 +223,7 @@ impl<X: Packed> Books<X> {
         if let Some(heap) = &mut self.heap {
             heap.push_slot();
         }
-        self.enter(row, slot);
+        self.enter(slot);
         Some(slot)
     }
 
@@ -241,11 +242,15 @@ impl<X: Packed> Books<X> {
 
     /// Takes a row out and returns its figures.
     pub(crate) fn remove(&mut self, slot: u32) -> X {
-        let slot = self.set_pinned(slot, true);
-        let last = self.records.len() as u32 - 1;
-        self.swap(slot, last);
-        let record = self.records.get(last);
-        self.forget(Row(record.row), last);
+        let figures = self.figures(slot);
+        self.leave(slot);
+        let mut hole = slot;
+        if !self.pinned(slot) {
+            self.unorder(slot);
+            self.free -= 1;
+            hole = self.fill(hole, self.free);
+        }
+        self.fill(hole, self.records.len() as u32 - 1);
         self.records.pop();
         self.lists.pop();
         self.second.pop();
@@ -253,16 +258,24 @@ impl<X: Packed> Books<X> {
             heap.pop_slot();
         }
         self.shrink();
-        record.figures
+        figures
+    }
+
+    /// Moves a row into a slot that was given up; answers which slot is free then.
+    fn fill(&mut self, hole: u32, from: u32) -> u32 {
+        if hole != from {
+            self.point(from, hole);
+            self.records.set(hole, self.records.get(from));
+            self.swap_order(hole, from);
+        }
+        from
     }
 
     /// Gives a slot to another row, which is not in the books; figures, weight, pin and place stay.
     pub(crate) fn rename(&mut self, slot: u32, to: Row) {
-        let mut record = self.records.get(slot);
-        self.forget(Row(record.row), slot);
-        record.row = to.0;
-        self.records.set(slot, record);
-        self.enter(to, slot);
+        self.leave(slot);
+        self.records.at_mut(slot).row = to.0;
+        self.enter(slot);
     }
 
     /// Pins or unpins a hot row and returns its new slot. Either way it is in no list if anything changed.
@@ -270,12 +283,7 @@ impl<X: Packed> Books<X> {
         if self.pinned(slot) == pinned {
             return slot;
         }
-        self.unload(slot);
-        self.lists.unlink(slot);
-        self.second.unlink(slot);
-        if let Some(heap) = &mut self.heap {
-            heap.remove(slot);
-        }
+        self.unorder(slot);
         let border = if pinned { self.free - 1 } else { self.free };
         self.swap(slot, border);
         self.free = if pinned { border } else { border + 1 };
@@ -329,7 +337,7 @@ impl<X: Packed> Books<X> {
 
     /// Empties the books.
     pub(crate) fn clear(&mut self) {
-        self.table = HashTable::new();
+        self.buckets = Buckets::default();
         self.records.clear();
         self.lists.clear();
         self.loads.fill(Load::default());
@@ -341,7 +349,7 @@ impl<X: Packed> Books<X> {
 
     /// Bytes allocated. O(1).
     pub(crate) fn bytes(&self) -> u64 {
-        self.table.allocation_size() as u64
+        self.buckets.bytes()
             + self.records.bytes()
             + self.lists.bytes()
             + (self.loads.capacity() * size_of::<Load>()) as u64
@@ -352,13 +360,8 @@ impl<X: Packed> Books<X> {
 
     /// Upper bound of [`Books::bytes`] at any number of rows up to `rows`. O(1).
     pub(crate) fn bytes_bound(&self, rows: u64) -> u64 {
-        let mut buckets = BUCKETS_MIN.max(self.table.num_buckets() as u64);
-        while crowded(rows, buckets) {
-            buckets = buckets.saturating_mul(2);
-        }
-        buckets
-            .saturating_mul(size_of::<u32>() as u64 + 1)
-            .saturating_add(64)
+        self.buckets
+            .bytes_bound(rows)
             .saturating_add(self.records.bytes_bound(rows))
             .saturating_add(self.lists.bytes_bound(rows))
             .saturating_add((self.loads.capacity() * size_of::<Load>()) as u64)
@@ -367,82 +370,37 @@ impl<X: Packed> Books<X> {
             .saturating_add((PINS_MAX * size_of::<u64>()) as u64)
     }
 
+    /// Takes a slot out of every order.
+    fn unorder(&mut self, slot: u32) {
+        self.unload(slot);
+        self.lists.unlink(slot);
+        self.second.unlink(slot);
+        if let Some(heap) = &mut self.heap {
+            heap.remove(slot);
+        }
+    }
+
     fn swap(&mut self, a: u32, b: u32) {
         if a == b {
             return;
         }
         let (of_a, of_b) = (self.records.get(a), self.records.get(b));
-        // Both are looked up before either changes: in between, two entries would name one slot.
-        let places = [(of_a, a, b), (of_b, b, a)].map(|(record, from, to)| {
-            let same = |slot: &u32| *slot == from;
-            (
-                self.table.find_bucket_index(hash(Row(record.row)), same),
-                record,
-                to,
-            )
-        });
-        for (place, record, to) in places {
-            if let Some(slot) = place.and_then(|p| self.table.get_bucket_mut(p)) {
-                *slot = to;
-            }
-            self.records.set(to, record);
-        }
+        self.leave(a);
+        self.leave(b);
+        self.records.set(a, of_b);
+        self.records.set(b, of_a);
+        self.enter(a);
+        self.enter(b);
+        self.swap_order(a, b);
+    }
+
+    fn swap_order(&mut self, a: u32, b: u32) {
         self.lists.swap(a, b);
         self.second.swap(a, b);
         if let Some(heap) = &mut self.heap {
             heap.swap(a, b);
         }
     }
-
-    fn forget(&mut self, row: Row, slot: u32) {
-        if let Ok(entry) = self.table.find_entry(hash(row), |s| *s == slot) {
-            entry.remove();
-        }
-    }
-
-    fn enter(&mut self, row: Row, slot: u32) {
-        if self.table.len() == self.table.capacity() {
-            let (rows, buckets) = (self.table.len() as u64 + 1, self.table.num_buckets() as u64);
-            let buckets = match buckets {
-                b if b < BUCKETS_MIN => BUCKETS_MIN,
-                b if crowded(rows, b) => b * 2,
-                b => b,
-            };
-            self.rebuild(buckets, slot);
-        }
-        let records = &self.records;
-        self.table
-            .insert_unique(hash(row), slot, |s| hash(Row(records.get(*s).row)));
-    }
-
-    /// Makes the table anew from the records of all slots but `without`. The old one goes first: no two at a time.
-    fn rebuild(&mut self, buckets: u64, without: u32) {
-        self.table = HashTable::new();
-        self.table = HashTable::with_capacity(fill(buckets) as usize);
-        let records = &self.records;
-        let hasher = |s: &u32| hash(Row(records.get(*s).row));
-        for slot in (0..records.len() as u32).filter(|s| *s != without) {
-            self.table.insert_unique(hasher(&slot), slot, hasher);
-        }
-    }
-
-    fn shrink(&mut self) {
-        let buckets = self.table.num_buckets() as u64;
-        if buckets > BUCKETS_MIN && (self.len() as u64) < buckets / 8 {
-            self.rebuild((buckets / 4).max(BUCKETS_MIN), u32::MAX);
-        }
-    }
-}
-
-/// Slots that a table of so many buckets holds before it must grow.
-fn fill(buckets: u64) -> u64 {
-    buckets / 8 * 7
-}
-
-/// Whether a table must double to hold so many rows. Below that, places that removed rows spoilt are won back in the
-/// same size, at least `fill / 16` insertions apart, so that rebuilding stays a constant cost of each.
-fn crowded(rows: u64, buckets: u64) -> bool {
-    rows > fill(buckets) / 16 * 15 && buckets < 1 << 60
 }
 
 #[cfg(test)]

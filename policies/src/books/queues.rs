@@ -9,7 +9,7 @@ use aether_core::role::{Context, Figure, Item, Verdict, Want};
 use aether_core::{Result, Row, Time};
 
 use super::shelf::{Mark, Queues, Shelf, WORD_BITS, WORD_MAX};
-use super::{Books, Ghosts, Input, Rules, Shape, Standing, words_of};
+use super::{Books, Ghosts, Input, Rules, Shape, Standing, part, words_of};
 
 /// A policy of queues as [`Rules`].
 #[derive(Debug)]
@@ -58,9 +58,9 @@ impl<Q: Queues> Queued<Q> {
         };
     }
 
-    /// A doomed row goes back to the end of its queue.
+    /// A doomed row goes back to the end of its queue. Mostly no row is doomed, and then a row's list need not be looked up.
     fn spare(books: &mut Books<Mark>, slot: u32) {
-        if books.list_of(slot) == Some(Q::QUEUES) {
+        if books.load(Q::QUEUES).rows > 0 && books.list_of(slot) == Some(Q::QUEUES) {
             let mark = books.figures(slot);
             let queue = u32::from(mark.word >> WORD_BITS);
             let word = mark.word & WORD_MAX;
@@ -74,16 +74,18 @@ impl<Q: Queues> Queued<Q> {
         books.figures(slot).placed.age_s(now.time())
     }
 
-    fn keep(&self, books: &Books<Mark>, slot: u32, now: Time) -> f64 {
-        let mark = books.figures(slot);
-        let class = match books.list_of(slot) {
-            Some(queue) if queue < Q::QUEUES => {
-                f64::from(self.queues.class(queue, mark.word & WORD_MAX))
-            }
+    /// A row's place in the order in which rows leave, roughly: the doomed first, the pinned last.
+    fn class_of(&self, books: &Books<Mark>, slot: u32) -> f64 {
+        let word = books.figures(slot).word & WORD_MAX;
+        match books.list_of(slot) {
+            Some(queue) if queue < Q::QUEUES => f64::from(self.queues.class(queue, word)),
             Some(_) => -1.0,
             None => f64::from(Q::QUEUES),
-        };
-        class * CLASS - self.age(books, slot, now).ln_1p()
+        }
+    }
+
+    fn keep(&self, books: &Books<Mark>, slot: u32, now: Time) -> f64 {
+        self.class_of(books, slot) * CLASS - self.age(books, slot, now).ln_1p()
     }
 
     fn reason(&self, books: &Books<Mark>, slot: u32) -> &'static str {
@@ -133,7 +135,7 @@ impl<Q: Queues> Rules for Queued<Q> {
     fn touch(&mut self, books: &mut Books<Mark>, slot: u32, now: Time) {
         self.queues.counted(books.row(slot));
         Self::spare(books, slot);
-        if books.list_of(slot).is_some() {
+        if !books.pinned(slot) {
             self.with(books, now, |queues, shelf| queues.used(shelf, slot));
         }
     }
@@ -337,6 +339,8 @@ impl<Q: Queues> Rules for Queued<Q> {
         let figures = vec![
             figure("age", age, self.queues.unit()),
             figure("mark", word, "as the policy keeps it"),
+            part("queue_part", self.class_of(books, slot) * CLASS),
+            part("recency_part", -age.ln_1p()),
         ];
         let words = format!("put where it is {since} ago; {then}");
         (self.keep(books, slot, context.now), figures, words)

@@ -1,4 +1,4 @@
-//! The learning rate, which climbs with the hit ratio: algorithm 2 of the CACHEUS paper (section 4.1).
+//! The learning rate: it climbs with the hit ratio as algorithm 2 of the CACHEUS paper has it (section 4.1), or falls.
 
 use aether_core::Result;
 
@@ -6,11 +6,13 @@ use crate::books::Input;
 
 /// Looks without a gain after which the rate is drawn anew.
 const STUCK: u32 = 10;
-const RATE_MIN: f64 = 0.001;
+/// Least rate.
+pub(super) const MIN: f64 = 0.001;
 
 /// The rate, looked at once for each use of a row of the tier.
 #[derive(Debug)]
 pub(super) struct Rate {
+    climbs: bool,
     value: f64,
     before: f64,
     hits: u64,
@@ -20,10 +22,20 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// A rate drawn from 0.001 to 1.
-    pub(super) fn new(random: &mut fastrand::Rng) -> Self {
+    /// A rate drawn from 0.001 to 1, which follows the hit ratio.
+    pub(super) fn climbing(random: &mut fastrand::Rng) -> Self {
         Self {
-            value: draw(random),
+            climbs: true,
+            ..Self::falling(draw(random))
+        }
+    }
+
+    /// A rate that sees a window as hit only if all of it was, and so falls: each look takes from it its own product with the
+    /// change before, until that is next to nothing.
+    pub(super) fn falling(from: f64) -> Self {
+        Self {
+            climbs: false,
+            value: from,
             before: 0.0,
             hits: 0,
             misses: 0,
@@ -36,29 +48,29 @@ impl Rate {
         self.value
     }
 
-    pub(super) fn hit(&mut self) {
-        self.hits += 1;
-    }
-
-    /// A miss; a window of as many uses as the tier has rows ends with one.
-    pub(super) fn miss(&mut self, rows: u64, random: &mut fastrand::Rng) {
-        self.misses += 1;
+    /// A use, hit or missed; a window has as many uses as the tier has rows.
+    pub(super) fn used(&mut self, hit: bool, rows: u64, random: &mut fastrand::Rng) {
+        self.hits += u64::from(hit);
+        self.misses += u64::from(!hit);
         let uses = self.hits + self.misses;
         if uses < rows.max(1) {
             return;
         }
-        let ratio = self.hits as f64 / uses as f64;
+        let ratio = match self.climbs {
+            true => self.hits as f64 / uses as f64,
+            false => (self.hits / uses) as f64,
+        };
         (self.hits, self.misses) = (0, 0);
         let (gain, change) = (ratio - self.ratio_before, self.value - self.before);
         (self.ratio_before, self.before) = (ratio, self.value);
         if change != 0.0 {
             let sign = if gain / change > 0.0 { 1.0 } else { -1.0 };
             let value = self.value + sign * (self.value * change).abs();
-            self.value = value.clamp(RATE_MIN, 1.0);
+            self.value = value.clamp(MIN, 1.0);
             self.stuck = 0;
         } else if ratio == 0.0 || gain <= 0.0 {
             self.stuck += 1;
-            if self.stuck >= STUCK {
+            if self.climbs && self.stuck >= STUCK {
                 self.stuck = 0;
                 self.value = draw(random);
             }
@@ -83,7 +95,7 @@ impl Rate {
                 0.0
             })
         };
-        self.value = share()?.max(RATE_MIN);
+        self.value = share()?.max(MIN);
         (self.before, self.ratio_before) = (share()?, share()?);
         (self.hits, self.misses) = (input.u64()?, input.u64()?);
         self.stuck = input.u32()?;
@@ -92,5 +104,5 @@ impl Rate {
 }
 
 fn draw(random: &mut fastrand::Rng) -> f64 {
-    RATE_MIN + (1.0 - RATE_MIN) * random.f64()
+    MIN + (1.0 - MIN) * random.f64()
 }

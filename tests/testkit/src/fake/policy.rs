@@ -333,10 +333,11 @@ impl EvictionPolicy for Fake {
         };
         let keep = self.keep(&self.hot[at], context.now);
         let other = self.is(Fault::ExplainsAnotherValue);
-        let figure = Figure {
-            name: "used",
-            value: keep,
-            unit: "s",
+        let wrong = self.is(Fault::ExplainsWrongParts);
+        let part = Figure {
+            name: "recency_part",
+            value: if wrong { keep / 2.0 - 1.0 } else { keep },
+            unit: Figure::PART,
         };
         Explanation {
             row,
@@ -345,7 +346,7 @@ impl EvictionPolicy for Fake {
             figures: if self.is(Fault::ExplainsNothing) {
                 Vec::new()
             } else {
-                vec![figure]
+                vec![part]
             },
             words: format!("used last at {}", self.hot[at].used),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aether_core::role::{Event, Explanation};
+use aether_core::role::{Event, Explanation, Figure};
 use aether_core::{Role, Row};
 
 use super::PolicyHarness;
@@ -27,6 +27,10 @@ fn fault(explained: &Explanation, row: Row) -> Option<String> {
             names.contains("") || names.len() < explained.figures.len(),
             "has a figure without a name of its own",
         ),
+        (
+            !adds_up(explained),
+            "has parts of its worth that do not add up to it",
+        ),
         (explained.words.trim().is_empty(), "has no words"),
     ];
     let found = faults.iter().find(|(wrong, _)| *wrong)?;
@@ -36,7 +40,18 @@ fn fault(explained: &Explanation, row: Row) -> Option<String> {
     ))
 }
 
-/// Every hot row is explained with finite named figures, words, and the keep-value that `victims` gives it.
+/// Whether the parts of the worth, if any are told, add up to it.
+fn adds_up(explained: &Explanation) -> bool {
+    let parts = explained.figures.iter().filter(|f| f.unit == Figure::PART);
+    let values: Vec<f64> = parts.map(|f| f.value).collect();
+    let (sum, size) = values
+        .iter()
+        .fold((0.0, 1.0), |(sum, size), v| (sum + v, size + v.abs()));
+    let off = explained.keep.map_or(0.0, |keep| (keep - sum).abs());
+    values.is_empty() || off <= 1e-9 * size
+}
+
+/// Every hot row is explained with finite named figures, parts that add up, words, and the keep-value that `victims` gives it.
 pub fn hot_rows_are_explained(harness: &PolicyHarness) {
     watch(harness, |sim, seen| {
         let context = sim.context();

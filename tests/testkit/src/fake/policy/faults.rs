@@ -109,6 +109,8 @@ broken! {
     ExplainsNothing => "hot_rows_are_explained";
     /// Explains another value than it acts on.
     ExplainsAnotherValue => "hot_rows_are_explained";
+    /// Tells parts of the worth that are not what it is made of.
+    ExplainsWrongParts => "hot_rows_are_explained";
     /// Claims to know rows it never heard of.
     KnowsEveryone => "unknown_rows_are_explained_as_unknown";
     /// Lists no options but takes one.

@@ -1,0 +1,124 @@
+//! Where a row's slot is found: a chain of slots for each bucket, linked through the records.
+//!
+//! Chains instead of open addressing, since rows come and go with every miss: a removal leaves no spoilt place that would have to be won
+//! back, and the row that is looked for lies in the same line of cache as the link to the next one.
+
+use aether_core::Row;
+
+use super::{Books, Packed};
+
+/// No slot.
+pub(super) const NONE: u32 = u32::MAX;
+/// Buckets of the smallest table.
+const BUCKETS_MIN: u64 = 64;
+/// 2^64 over the golden ratio (Knuth, The Art of Computer Programming 3, section 6.4): consecutive numbers are spread evenly.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The first slot of each bucket: a power of two of them, at least as many as rows.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    heads: Vec<u32>,
+}
+
+impl Buckets {
+    fn new(buckets: u64) -> Self {
+        Self {
+            heads: vec![NONE; buckets as usize],
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.heads.len() as u64
+    }
+
+    fn of(&self, row: u64) -> usize {
+        // Without buckets any number will do: there is none to be found.
+        let bits = self.heads.len().checked_ilog2().unwrap_or(1).max(1);
+        ((row ^ row >> 32).wrapping_mul(GOLDEN) >> (64 - bits)) as usize
+    }
+
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.heads.capacity() * size_of::<u32>()) as u64
+    }
+
+    /// Upper bound of [`Buckets::bytes`] at any number of rows up to `rows`.
+    pub(super) fn bytes_bound(&self, rows: u64) -> u64 {
+        let most = rows.checked_next_power_of_two().unwrap_or(u64::MAX);
+        let buckets = most.max(BUCKETS_MIN).max(self.len());
+        buckets.saturating_mul(size_of::<u32>() as u64)
+    }
+}
+
+impl<X: Packed> Books<X> {
+    /// The slot of a hot row. Good until the next change.
+    pub(crate) fn find(&self, row: Row) -> Option<u32> {
+        let mut slot = *self.buckets.heads.get(self.buckets.of(row.0))?;
+        while slot != NONE {
+            let record = self.records.at(slot);
+            if record.row == row.0 {
+                return Some(slot);
+            }
+            slot = record.next;
+        }
+        None
+    }
+
+    /// Puts a slot that is in no chain into that of its row.
+    pub(super) fn enter(&mut self, slot: u32) {
+        if self.records.len() as u64 > self.buckets.len() {
+            let buckets = (self.buckets.len() * 2).max(BUCKETS_MIN);
+            return self.rebuild(buckets);
+        }
+        self.chain(slot);
+    }
+
+    fn chain(&mut self, slot: u32) {
+        let record = self.records.at_mut(slot);
+        let bucket = self.buckets.of(record.row);
+        if let Some(head) = self.buckets.heads.get_mut(bucket) {
+            record.next = std::mem::replace(head, slot);
+        }
+    }
+
+    /// Takes a slot out of its chain.
+    pub(super) fn leave(&mut self, slot: u32) {
+        self.point(slot, self.records.at(slot).next);
+    }
+
+    /// Lets what points to a slot in its chain point to `to`.
+    pub(super) fn point(&mut self, slot: u32, to: u32) {
+        let bucket = self.buckets.of(self.records.at(slot).row);
+        let Some(head) = self.buckets.heads.get_mut(bucket) else {
+            return;
+        };
+        if *head == slot {
+            *head = to;
+            return;
+        }
+        let mut at = *head;
+        while at != NONE {
+            let record = self.records.at_mut(at);
+            if record.next == slot {
+                record.next = to;
+                return;
+            }
+            at = record.next;
+        }
+    }
+
+    /// Makes the buckets anew from the records. The old ones go first: no two at a time.
+    fn rebuild(&mut self, buckets: u64) {
+        self.buckets = Buckets::default();
+        self.buckets = Buckets::new(buckets);
+        (0..self.records.len() as u32).for_each(|slot| self.chain(slot));
+    }
+
+    /// Gives back buckets when rows have become few.
+    pub(super) fn shrink(&mut self) {
+        let buckets = self.buckets.len();
+        if buckets > BUCKETS_MIN && (self.len() as u64) < buckets / 8 {
+            self.rebuild((buckets / 4).max(BUCKETS_MIN));
+        }
+    }
+}
