@@ -13,14 +13,16 @@
 //! What differs: counts outlive a stay in the hot tier, and nothing about them is set by hand.
 //!
 //! - **History.** Counts of rows that left, or were only missed, are remembered in 20 bytes each.
-//! - **Recency.** The most recently used share of the rows stays whatever its score: the probation of new rows.
-//! - **Steering.** Half-life and share of recency are those that do best in miniature on a sample of the rows ([`steer`]).
+//! - **Recency.** The most recently used share of the rows stays whatever its score: the probation of new rows. It begins as all of them.
+//! - **Steering.** Half-life and share of recency are those that do best in miniature on a sample of the rows ([`steer`]); any that is not
+//!   clearly better than plain recency gives way to it.
 //! - **Victims.** Buckets of worth, each an eighth of a doubling wide ([`order`]): the lowest leave, always. A use costs O(1).
 //! - **Admission.** With a share of recency every missed row enters it. Without, a row enters when the uses expected until
 //!   its score falls to the lowest save more than the move costs. A few refused ones are let in all the same, the more the
 //!   higher the temperature, so that a wrong order can be found out.
+//! - **Neighbours.** Where asked for, cold rows that were retrieved together with rows just used are wished for ([`together`]).
 //!
-//! 30 bytes of record, 8 of links, 5.7 to 12.2 of hash table, and history.
+//! 30 bytes of record, 8 of links, 5.7 to 12.2 of hash table, 96 at most of the trials, and history; with neighbours 256 more.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
@@ -32,16 +34,19 @@ mod config;
 mod figures;
 mod ghost;
 mod order;
+mod place;
 mod sample;
 mod steer;
 mod together;
 mod words;
+mod worth;
 
 use config::FluxConfig;
 use figures::{Hot, Past, Score};
-use order::{RECENT, Ring};
+use order::Ring;
 use steer::Steer;
 use together::Together;
+use worth::{Terms, recent_keep};
 
 /// Keeps what is likely to be used again and dear to miss; learns by itself how fast to forget.
 pub static PLUGIN: Plugin = Plugin {
@@ -67,19 +72,10 @@ fn build(raw: &RawConfig, context: &BuildContext) -> Result<Box<dyn EvictionPoli
 const KEEP_MOST: f64 = 64.0;
 /// Added to the keep-value of a row that stays by recency: it is above that of every other.
 const RECENT_KEEP: f64 = 2.0 * KEEP_MOST;
-/// Rows looked at for the lowest keep-value, where nothing may be put in order.
-const LOOK_AT: usize = 16;
-/// Hot rows from which on a share of them stays by recency, unless all do.
-const RECENT_LEAST: u32 = 8;
-/// Rows that pass from recency to score in one event, at most: a smaller share comes about over some uses.
-const PASS_AT_ONCE: usize = 8;
 /// Events from one row put in order anew to the next, in turn: importance decays and the mean size drifts.
 const REFRESH_EVERY: u64 = 8;
 /// Uses that a new version of a point counts for: a sign of life, but nobody asked for it.
 const RENEWAL_USES: f64 = 0.5;
-/// Bytes and time of a miss at which neither counts.
-const UNIT_BYTES: f64 = 1024.0;
-const UNIT_US: f64 = 1000.0;
 /// Uses over which the mean size of rows is taken.
 const MEAN_OVER: f64 = 256.0;
 /// Half-life in uses as long as the capacity is not known: that of so many rows.
@@ -98,6 +94,8 @@ struct Flux {
     random: fastrand::Rng,
     steer: Steer,
     together: Together,
+    /// A use that the trials are still to hear of: row, bytes, and microseconds to restore.
+    sampled: Option<(Row, u32, f64)>,
     /// Virtual time, in half-lives; begins at 1, so that no score is 0.
     now: f64,
     ring: Ring,
@@ -116,39 +114,6 @@ fn wrong(what: String) -> Error {
     Error::corrupt(format!("policy books: flux: {what}"))
 }
 
-/// The keep-value of a row that stays by recency: above that of every other, and less with every doubling of its age.
-fn recent_keep(age_s: f64) -> f64 {
-    RECENT_KEEP - (1.0 + age_s).log2()
-}
-
-/// The parts of a row's keep-value, in doublings.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    /// Uses, decayed to now.
-    count: f64,
-    /// log2 of the count; its lower bound without any.
-    reuse: f64,
-    importance: f64,
-    /// log2(1 + weight * importance).
-    importance_gain: f64,
-    restore_us: f64,
-    /// log2 of the cost of a miss, in milliseconds.
-    cost: f64,
-    bytes: f64,
-    /// -log2 of the size, in KiB.
-    size: f64,
-}
-
-impl Terms {
-    fn value(&self) -> f64 {
-        self.importance_gain + self.cost + self.size
-    }
-
-    fn keep(&self) -> f64 {
-        (self.reuse + self.value()).clamp(-KEEP_MOST, KEEP_MOST)
-    }
-}
-
 impl Flux {
     fn new(config: &FluxConfig, seed: u64) -> Self {
         Self {
@@ -162,6 +127,7 @@ impl Flux {
             random: fastrand::Rng::with_seed(seed),
             steer: Steer::new(),
             together: Together::new(config.neighbours),
+            sampled: None,
             now: 1.0,
             ring: Ring::default(),
             recent: 0,
@@ -170,145 +136,6 @@ impl Flux {
             mean_bytes: 0.0,
             priced: (f64::NAN, 0, 0.0),
         }
-    }
-
-    fn importance(&self, past: Past, now: Time) -> f64 {
-        if past.importance() == 0.0 {
-            return 0.0;
-        }
-        let left = (-past.judged_age_s(now) / self.importance_half_life_s).exp2();
-        past.importance() * left
-    }
-
-    fn bytes_of(&self, bytes: u32) -> f64 {
-        match bytes {
-            0 => self.mean_bytes.max(1.0),
-            bytes => f64::from(bytes),
-        }
-    }
-
-    fn size_value(&self, bytes: u32) -> f64 {
-        -(self.bytes_of(bytes) / UNIT_BYTES).log2()
-    }
-
-    fn terms(&self, past: Past, restore_us: f64, bytes: u32, now: Time) -> Terms {
-        let count = past.score.count(self.now);
-        let importance = self.importance(past, now);
-        Terms {
-            count,
-            reuse: past
-                .score
-                .value()
-                .map_or(-self.now, |score| score - self.now),
-            importance,
-            importance_gain: self.importance_gain(importance),
-            restore_us,
-            cost: ((self.miss_cost_us + restore_us) / UNIT_US).log2(),
-            bytes: self.bytes_of(bytes),
-            size: self.size_value(bytes),
-        }
-    }
-
-    fn terms_of(&self, books: &Books<Hot>, slot: u32, now: Time) -> Terms {
-        let hot = books.figures(slot);
-        self.terms(hot.past(), hot.restore_us(), books.weight(slot), now)
-    }
-
-    /// A hot row's worth, which waiting does not change: [`Terms::keep`] with virtual time added, and no less than 0.
-    fn worth(&self, books: &Books<Hot>, slot: u32, now: Time) -> f64 {
-        let (hot, bytes) = (books.figures(slot), books.weight(slot));
-        let past = hot.past();
-        let (restore_us, bytes_us, price) = self.priced;
-        let price = match bytes > 0 && bytes == bytes_us && hot.restore_us() == restore_us {
-            true => price,
-            false => self.price(hot.restore_us(), bytes),
-        };
-        let importance = self.importance(past, now);
-        let value = match importance > 0.0 {
-            true => price + self.importance_gain(importance),
-            false => price,
-        };
-        { past.score }.value().unwrap_or(0.0) + value.clamp(-KEEP_MOST, KEEP_MOST) + KEEP_MOST
-    }
-
-    fn importance_gain(&self, importance: f64) -> f64 {
-        (1.0 + self.importance_weight * importance).log2()
-    }
-
-    /// log2 of the cost of a miss over the size.
-    fn price(&self, restore_us: f64, bytes: u32) -> f64 {
-        ((self.miss_cost_us + restore_us) / UNIT_US).log2() + self.size_value(bytes)
-    }
-
-    fn keep_of(&self, books: &Books<Hot>, slot: u32, now: Time) -> f64 {
-        let hot = books.figures(slot);
-        match hot.recent() {
-            true => recent_keep(hot.used_age_s(now)),
-            false => self.terms_of(books, slot, now).keep(),
-        }
-    }
-
-    fn judged(&self, past: Past, reward: f32, now: Time) -> Past {
-        let before = self.importance(past, now);
-        let after = before + self.importance_rate * (f64::from(reward) - before);
-        past.judged_at(now, after)
-    }
-
-    /// Rows that may stay by recency, of so many: no share of a handful, where one row more or less would decide everything.
-    fn recent_of(&self, rows: u32) -> u32 {
-        let share = self.steer.recent_share();
-        if share < 1.0 && rows < RECENT_LEAST {
-            return 0;
-        }
-        (f64::from(rows) * share) as u32
-    }
-
-    /// Puts a row that is in no list, or in a bucket, in the bucket of its worth.
-    fn place(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
-        let (restore_us, bytes) = (books.figures(slot).restore_us(), books.weight(slot));
-        if (restore_us, bytes) != (self.priced.0, self.priced.1) {
-            self.priced = (restore_us, bytes, self.price(restore_us, bytes));
-        }
-        let worth = self.worth(books, slot, now);
-        self.ring.link(books, slot, worth);
-    }
-
-    /// A hot row is used.
-    fn use_row(&mut self, books: &mut Books<Hot>, slot: u32, uses: f64, now: Time) {
-        let hot = books.figures(slot);
-        let past = hot.past();
-        let used = past.scored({ past.score }.used(uses, self.now));
-        books.set_figures(slot, hot.used_at(used, now));
-        // Without recency the row has gained worth and may wait where it is.
-        if !books.pinned(slot) && (hot.recent() || self.recent_of(books.free()) > 0) {
-            self.bring_forward(books, slot, now);
-        }
-    }
-
-    /// Makes a row the most recently used; those beyond the share of recency pass on to their buckets, oldest first.
-    fn bring_forward(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
-        let hot = books.figures(slot);
-        if !hot.recent() {
-            self.recent += 1;
-            books.set_figures(slot, hot.placed(true));
-        }
-        books.push_back(RECENT, slot);
-        for _ in 0..PASS_AT_ONCE {
-            if self.recent <= self.recent_of(books.free()) || !self.pass_oldest(books, now) {
-                break;
-            }
-        }
-    }
-
-    /// The oldest of the recent rows passes on to the bucket of its worth; `false` without any.
-    fn pass_oldest(&mut self, books: &mut Books<Hot>, now: Time) -> bool {
-        let Some(oldest) = books.front(RECENT) else {
-            return false;
-        };
-        self.recent -= 1;
-        books.set_figures(oldest, books.figures(oldest).placed(false));
-        self.place(books, oldest, now);
-        true
     }
 
     /// Learns the capacity of the hot tier from what fills it.
@@ -324,60 +151,6 @@ impl Flux {
         if rows >= 1.0 {
             self.steer.fit(books.len() as u64, rows, budget);
         }
-    }
-
-    fn verdict(&self, books: &Books<Hot>, slot: u32, now: Time) -> Verdict {
-        Verdict {
-            row: books.row(slot),
-            keep: self.keep_of(books, slot, now),
-            certain: false,
-            reason: match books.figures(slot).recent() {
-                true => "the least recent of the rows used last",
-                false => "least likely to be used again for its size and cost",
-            },
-        }
-    }
-
-    /// Rows by their keep-values, lowest first; equal ones in the order in which they were.
-    fn in_order(&self, books: &Books<Hot>, slots: Vec<u32>, now: Time) -> Vec<u32> {
-        let with_keep = |slot: u32| (self.keep_of(books, slot, now), slot);
-        let mut rows: Vec<_> = slots.into_iter().map(with_keep).collect();
-        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-        rows.into_iter().map(|(_, slot)| slot).collect()
-    }
-
-    /// The lowest rows, in order.
-    fn worst(&self, books: &Books<Hot>, want: Want, context: &Context) -> Vec<u32> {
-        let mut bytes = 0_u64;
-        let rows = self.ring.ascending(books).chain(books.list(RECENT));
-        let enough = rows.take(want.rows).take_while(|slot| {
-            let before = bytes;
-            bytes = bytes.saturating_add(books.weight_or_mean(*slot, context));
-            before < want.bytes
-        });
-        self.in_order(books, enough.collect(), context.now)
-    }
-
-    /// Puts the lowest rows in the order in which they are to leave.
-    fn settle(&mut self, books: &mut Books<Hot>, rows: usize, now: Time) {
-        let mut ring = self.ring;
-        ring.settle(books, rows, |books, slot| self.worth(books, slot, now));
-        self.ring = ring;
-    }
-
-    /// The row to leave first.
-    fn first(&mut self, books: &Books<Hot>) -> Option<u32> {
-        self.ring.first(books).or_else(|| books.front(RECENT))
-    }
-
-    /// The lowest keep-value of the hot rows, as far as those that gained since they were put in order do not hide it; `None` without
-    /// any.
-    fn lowest(&self, books: &Books<Hot>, now: Time) -> Option<f64> {
-        let rows = self.ring.ascending(books).chain(books.list(RECENT));
-        let keeps = rows
-            .take(LOOK_AT)
-            .map(|slot| self.keep_of(books, slot, now));
-        keeps.min_by(f64::total_cmp)
     }
 
     /// Uses expected until a row's keep-value has fallen to the lowest: a count `c` that halves with every half-life stands for
@@ -409,10 +182,7 @@ impl Rules for Flux {
         self.now += 1.0 / (self.steer.half_life() * capacity);
         self.events += 1;
         self.together.used();
-        if self.steer.samples(row) {
-            let size = self.size_value(bytes) as f32;
-            self.steer.used(row, self.bytes_of(bytes) as u32, size);
-        }
+        self.sampled = self.steer.samples(row).then_some((row, bytes, 0.0));
     }
 
     fn gone(&mut self, row: Row) {
@@ -462,10 +232,14 @@ impl Rules for Flux {
     fn enter(&mut self, restore_us: f32, past: Option<Past>, now: Time) -> Hot {
         let past =
             past.unwrap_or_else(|| Past::default().scored(Score::default().used(1.0, self.now)));
-        Hot::new(past, restore_us, now)
+        let hot = Hot::new(past, restore_us, now);
+        self.simulate(past, hot.restore_us(), now);
+        hot
     }
 
     fn update(&mut self, figures: Hot, restore_us: f32) -> Hot {
+        // Told again of what it knows: no use.
+        self.sampled = None;
         figures.restored_in(restore_us)
     }
 
@@ -473,7 +247,11 @@ impl Rules for Flux {
         self.use_row(books, slot, 1.0, now);
         if self.events.is_multiple_of(REFRESH_EVERY) && books.free() > 0 {
             self.cursor = (self.cursor + 1) % books.free();
-            self.changed(books, self.cursor, now);
+            // What only gains may wait where it is.
+            let past = books.figures(self.cursor).past();
+            if past.importance() > 0.0 || books.weight(self.cursor) == 0 {
+                self.changed(books, self.cursor, now);
+            }
         }
     }
 
@@ -495,7 +273,15 @@ impl Rules for Flux {
         // What is asked next is whether the row is worth more than the lowest.
         self.settle(books, 1, now);
         let past = past.unwrap_or_default();
+        let restore_us = self.sampled.map_or(0.0, |(.., restore_us)| restore_us);
+        self.simulate(past, restore_us, now);
         past.scored({ past.score }.used(1.0, self.now))
+    }
+
+    fn missed(&mut self, _books: &mut Books<Hot>, item: &Item, now: Time) {
+        if let Some((.., restore_us)) = &mut self.sampled {
+            *restore_us = Hot::new(Past::default(), item.restore_us, now).restore_us();
+        }
     }
 
     fn judge(&mut self, figures: Hot, reward: f32, now: Time) -> Hot {
@@ -538,11 +324,6 @@ impl Rules for Flux {
         context: &Context,
     ) -> Verdict {
         self.observe(books, context);
-        let past =
-            past.unwrap_or_else(|| Past::default().scored(Score::default().used(1.0, self.now)));
-        let restore_us = Hot::new(past, item.restore_us, context.now).restore_us();
-        let terms = self.terms(past, restore_us, item.bytes, context.now);
-        let keep = terms.keep();
         let verdict = |keep, certain, reason| Verdict {
             row: item.row,
             keep,
@@ -553,6 +334,11 @@ impl Rules for Flux {
             let reason = "used just now: it stays while it is among the rows used last";
             return verdict(recent_keep(0.0), true, reason);
         }
+        let past =
+            past.unwrap_or_else(|| Past::default().scored(Score::default().used(1.0, self.now)));
+        let restore_us = Hot::new(past, item.restore_us, context.now).restore_us();
+        let terms = self.terms(past, restore_us, item.bytes, context.now);
+        let keep = terms.keep();
         let lowest = match self.first(books) {
             Some(slot) => self.keep_of(books, slot, context.now),
             None => -KEEP_MOST,
@@ -654,6 +440,7 @@ impl Rules for Flux {
         self.random.seed(self.seed);
         self.steer = Steer::new();
         self.together = Together::new(self.together.rate());
+        self.sampled = None;
         self.now = 1.0;
         self.ring = Ring::default();
         (self.recent, self.events, self.cursor) = (0, 0, 0);

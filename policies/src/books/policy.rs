@@ -216,7 +216,9 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         self.now = self.now.max(now);
         match *event {
             Event::Inserted { ref item, tier } => {
-                self.rules.seen(&mut self.books, item.row, item.bytes);
+                if tier == Tier::Hot {
+                    self.rules.seen(&mut self.books, item.row, item.bytes);
+                }
                 self.placed(item, tier);
             }
             Event::Replaced {

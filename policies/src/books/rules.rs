@@ -35,7 +35,7 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
         }
     }
 
-    /// A row was used or came to be: told before anything else about it. `bytes` is 0 where they are not known.
+    /// A row was used or came to be hot: told before anything else about it. `bytes` is 0 where they are not known.
     fn seen(&mut self, _books: &mut Books<Self::Hot>, _row: Row, _bytes: u32) {}
 
     /// A row is gone for good.

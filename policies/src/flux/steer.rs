@@ -18,8 +18,10 @@ use super::ghost::{Ghost, View};
 use super::sample::{Sample, is_sampled};
 use super::wrong;
 
-/// Half-lives tried, in capacities of uses, from a little more than recency to a long memory.
-const HALF_LIVES: [f64; 6] = [0.25, 1.0, 4.0, 16.0, 64.0, 256.0];
+/// Half-lives tried, in capacities of uses: each eight times the one before, up to a long memory.
+const HALF_LIVES: [f64; 3] = [4.0, 32.0, 256.0];
+/// Shares of rows tried that stay by recency alone.
+const RECENT_SHARES: [f64; 4] = [0.0, 0.1, 0.3, 0.6];
 
 /// A setting: the number of its half-life, and the share of rows that stay by recency alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,47 +38,36 @@ const fn setting(half_life: usize, recent_share: f64) -> Setting {
 }
 
 /// Number of settings tried.
-const TRIED: usize = 25;
+const TRIED: usize = 1 + HALF_LIVES.len() * RECENT_SHARES.len();
 /// The settings tried, recency first. Its half-life matters for what is remembered meanwhile, and what was forgotten cannot be recalled.
-const SETTINGS: [Setting; TRIED] = [
-    setting(3, 1.0),
-    setting(0, 0.0),
-    setting(0, 0.1),
-    setting(0, 0.3),
-    setting(0, 0.6),
-    setting(1, 0.0),
-    setting(1, 0.1),
-    setting(1, 0.3),
-    setting(1, 0.6),
-    setting(2, 0.0),
-    setting(2, 0.1),
-    setting(2, 0.3),
-    setting(2, 0.6),
-    setting(3, 0.0),
-    setting(3, 0.1),
-    setting(3, 0.3),
-    setting(3, 0.6),
-    setting(4, 0.0),
-    setting(4, 0.1),
-    setting(4, 0.3),
-    setting(4, 0.6),
-    setting(5, 0.0),
-    setting(5, 0.1),
-    setting(5, 0.3),
-    setting(5, 0.6),
-];
-/// Plain recency.
+const SETTINGS: [Setting; TRIED] = {
+    let mut settings = [setting(1, 1.0); TRIED];
+    let mut at = 1;
+    while at < TRIED {
+        let (half_life, share) = (
+            (at - 1) / RECENT_SHARES.len(),
+            (at - 1) % RECENT_SHARES.len(),
+        );
+        settings[at] = setting(half_life, RECENT_SHARES[share]);
+        at += 1;
+    }
+    settings
+};
+/// Recency.
 const RECENCY: usize = 0;
 
-/// Slots of the sample, at least and at most: powers of two.
-const SLOTS_LEAST: usize = 64;
-const SLOTS_MOST: usize = 2048;
+/// Slots of the sample: as many as there are hot rows, but no fewer than the first and no more than the second, or than one for so many
+/// rows of a large tier; a power of two.
+const SLOTS_LEAST: u64 = 64;
+const SLOTS_ENOUGH: u64 = 2048;
+const SLOTS_MOST: u64 = 16_384;
+const HOT_ROWS_A_SLOT: u64 = 64;
 /// Slots for one row that a miniature holds: those held and those that left lately.
 const SLOTS_A_ROW: f64 = 4.0;
 /// Turnovers of a miniature over which an advantage is forgotten.
-const HORIZON: f64 = 20.0;
+const HORIZON: f64 = 80.0;
 /// Lead needed to change, in standard errors.
-const STANDARD_ERRORS: f64 = 2.5;
+const STANDARD_ERRORS: f64 = 2.0;
 /// Slots looked at for one that no ghost holds.
 const LOOK_AT: usize = 8;
 /// Change of capacity that is followed.
@@ -109,7 +100,7 @@ impl Counts {
     }
 }
 
-/// By how much one setting is ahead of another: hits more, and uses in which they differ, both decayed.
+/// By how much one setting is ahead of another: hits more, and the variance that chance alone would give that, both decayed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lead {
     sum: f64,
@@ -117,12 +108,12 @@ struct Lead {
 }
 
 impl Lead {
-    fn note(&mut self, keep: f64, hit: bool, other: bool) {
+    fn note(&mut self, keep: f64, hit: bool, other: bool, weight: f64) {
         self.sum *= keep;
         self.differ *= keep;
         if hit != other {
-            self.sum += if hit { 1.0 } else { -1.0 };
-            self.differ += 1.0;
+            self.sum += if hit { weight } else { -weight };
+            self.differ += weight * weight;
         }
     }
 
@@ -170,7 +161,7 @@ impl Steer {
             changes: 0,
             waited: 0,
             shift: 0,
-            slots: SLOTS_LEAST,
+            slots: slots_for(0),
             capacity_rows: 0.0,
             capacity_bytes: 0.0,
         }
@@ -184,6 +175,11 @@ impl Steer {
     /// The present share of rows that stay by recency alone.
     pub(super) fn recent_share(&self) -> f64 {
         SETTINGS[self.current].recent_share
+    }
+
+    /// Whether recency is in force.
+    pub(super) fn is_recency(&self) -> bool {
+        self.current == RECENCY
     }
 
     /// Rows that the hot tier holds when it is full; 0 while that is not known.
@@ -236,8 +232,9 @@ impl Steer {
         self.capacity_rows >= 1.0 && is_sampled(row.0, self.shift)
     }
 
-    /// A use of a row of the sample; `bytes` and `value` are its RAM and the part of its worth that is not its score.
-    pub(super) fn used(&mut self, row: Row, bytes: u32, value: f32) {
+    /// A use of a row of the sample; `bytes` and `value` are its RAM and the part of its worth that is not its score, and `weight` is how
+    /// much a hit of it counts.
+    pub(super) fn used(&mut self, row: Row, bytes: u32, value: f32, weight: f64) {
         let share = (-f64::from(self.shift)).exp2();
         let capacity = (self.capacity_bytes * share).max(1.0) as u64;
         if u64::from(bytes) > capacity {
@@ -245,7 +242,7 @@ impl Steer {
         }
         let slot = self.slot_of(row.0);
         let hits = self.simulate(slot, bytes, value, capacity);
-        self.judge(&hits, (self.capacity_rows * share).max(1.0));
+        self.judge(&hits, weight, (self.capacity_rows * share).max(1.0));
     }
 
     /// What each ghost makes of a use of a slot's row: whether the row was there.
@@ -269,13 +266,13 @@ impl Steer {
     }
 
     /// Counts who is ahead, and changes the setting where that is clear. `rows`: those that a miniature holds.
-    fn judge(&mut self, hits: &[bool; TRIED], rows: f64) {
+    fn judge(&mut self, hits: &[bool; TRIED], weight: f64, rows: f64) {
         let keep = 1.0 - 1.0 / (HORIZON * rows);
         let (recency, current) = (hits[RECENCY], hits[self.current]);
         self.since += 1.0;
         for (at, hit) in hits.iter().enumerate() {
-            self.over_recency[at].note(keep, *hit, recency);
-            self.over_current[at].note(keep, *hit, current);
+            self.over_recency[at].note(keep, *hit, recency, weight);
+            self.over_current[at].note(keep, *hit, current, weight);
         }
         if self.current != RECENCY && self.over_recency[self.current].sum < 0.0 {
             return self.change(RECENCY);
@@ -344,7 +341,7 @@ impl Steer {
     /// Room doubles up to what the number of hot rows allows.
     fn push_slot(&mut self) -> u16 {
         if self.sample.len() == self.sample.capacity() {
-            self.reserve((self.sample.len() * 2).clamp(SLOTS_LEAST, self.slots));
+            self.reserve((self.sample.len() * 2).clamp(slots_for(0), self.slots));
         }
         for counts in &mut self.counts {
             counts.worth.push(f32::NEG_INFINITY);
@@ -435,7 +432,7 @@ impl Steer {
         let slots = input.u64()?;
         let count = input.count(16)?;
         if !slots.is_power_of_two()
-            || !(SLOTS_LEAST as u64..=SLOTS_MOST as u64).contains(&slots)
+            || !(SLOTS_LEAST..=SLOTS_MOST).contains(&slots)
             || count as u64 > slots
         {
             return Err(wrong(format!("{count} rows are sampled in {slots} slots")));
@@ -486,10 +483,8 @@ fn number(input: &mut Input<'_>) -> Result<f64> {
 
 /// Slots that the sample may have next to so many hot rows.
 fn slots_for(hot: u64) -> usize {
-    let slots = usize::try_from(hot)
-        .unwrap_or(SLOTS_MOST)
-        .clamp(SLOTS_LEAST, SLOTS_MOST);
-    1 << slots.ilog2()
+    let slots = hot.min(SLOTS_ENOUGH).max(hot / HOT_ROWS_A_SLOT);
+    1 << slots.clamp(SLOTS_LEAST, SLOTS_MOST).ilog2()
 }
 
 #[cfg(test)]

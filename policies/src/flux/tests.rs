@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use super::*;
 
 const SECOND: u64 = 1_000_000;
-/// Settings without recency, of half-lives of 64 and 256 capacities.
-const LONG: u8 = 17;
-const LONGEST: u8 = 21;
+/// Settings without recency, of half-lives of 32 and 256 capacities.
+const LONG: u8 = 5;
+const LONGEST: u8 = 9;
 
 fn flux() -> Flux {
     Flux::new(&FluxConfig::default(), 1)
@@ -107,7 +107,7 @@ proptest! {
     #[test]
     fn of_two_alike_the_better_never_leaves_earlier(
         merit in 0_usize..4,
-        pair in 0_u8..25,
+        pair in 0_u8..13,
         rounds in 1_usize..6,
         noise in prop::collection::vec(0_u64..60, 0..200),
         after in prop::collection::vec(0_u64..60, 0..200),
@@ -331,7 +331,7 @@ fn words_and_figures_tell_the_whole_sum() {
     };
     let sum = of("reuse") + of("importance_gain") + of("cost") + of("size");
     assert!((sum - explained.keep.unwrap()).abs() < 1e-12);
-    assert_eq!(of("half_life"), 64.0 * 4.0);
+    assert_eq!(of("half_life"), 32.0 * 4.0);
     assert!(of("threshold") < explained.keep.unwrap());
     let words = &explained.words;
     assert!(

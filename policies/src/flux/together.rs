@@ -19,26 +19,26 @@ use crate::books::{Input, hash};
 use super::wrong;
 
 /// Retrievals looked at for one row.
-const DEPTH: usize = 4;
+const DEPTH: usize = 12;
 /// Rows of one retrieval that are remembered, nearest first.
 const WIDTH: usize = 16;
 /// Mentions, at least and at most: powers of two.
 const MENTIONS_LEAST: usize = 256;
 const MENTIONS_MOST: usize = 1 << 16;
 /// Mentions for one hot row.
-const MENTIONS_A_ROW: u64 = 8;
+const MENTIONS_A_ROW: u64 = 16;
 /// Wishes made from one retrieval, and held until they are asked for.
 const WISHES_AT_ONCE: usize = 2;
 const WISHES_HELD: usize = 32;
-/// Wishes whose outcome is waited for, and retrievals after which one counts as not used.
+/// Wishes whose outcome is waited for, and retrievals after which one that is still there unused counts as of no use.
 const WATCHED: usize = 64;
-const PATIENCE: u64 = 64;
+const PATIENCE: u64 = 2048;
 /// The threshold to begin with, its bounds, and how it answers to a wish that was of no use, and to one that was: it holds still where
-/// three of five are.
-const THRESHOLD: f64 = 0.2;
+/// one in six is, about the odds of the row that makes room.
+const THRESHOLD: f64 = 0.05;
 const THRESHOLD_RANGE: (f64, f64) = (0.02, 0.95);
 const DEARER: f64 = 1.06;
-const CHEAPER: f64 = 0.96;
+const CHEAPER: f64 = 0.75;
 /// Wishes that may be saved up.
 const ALLOWANCE_MOST: f64 = 8.0;
 
@@ -62,8 +62,17 @@ pub(super) struct Together {
     mentions: u64,
     retrievals: u64,
     wishes: Vec<(u64, f64)>,
-    /// Rows that were wished for, and the retrieval by which they are to be used.
-    watched: Vec<(u64, u64)>,
+    watched: Vec<Watched>,
+}
+
+/// A row that was wished for.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    row: u64,
+    /// The retrieval after which no more is waited for.
+    until: u64,
+    /// Whether it was seen in the hot tier.
+    came_in: bool,
 }
 
 /// The place of a mention whose row is gone.
@@ -140,7 +149,7 @@ impl Together {
         }
         let rows = &rows[..rows.len().min(WIDTH)];
         self.retrievals += 1;
-        self.learn(rows);
+        self.learn(rows, &is_hot);
         let mut found = self.expectations(rows);
         found.retain(|(row, expected)| {
             *expected > self.threshold && self.last_of(*row).is_some() && !is_hot(Row(*row))
@@ -150,16 +159,32 @@ impl Together {
         self.wishes.append(&mut found);
         let over = self.wishes.len().saturating_sub(WISHES_HELD);
         self.wishes.drain(..over);
-        self.remember(rows, hot);
+        if !self.knows(rows) {
+            self.remember(rows, hot);
+        }
     }
 
-    /// What came of earlier wishes.
-    fn learn(&mut self, rows: &[Row]) {
+    /// Whether one retrieval that is remembered holds all these rows: the ring is for different ones.
+    fn knows(&self, rows: &[Row]) -> bool {
+        let Some(first) = rows.first() else {
+            return true;
+        };
+        self.mentions_of(first.0).take(DEPTH).any(|number| {
+            let held = |row: u64| rows.contains(&Row(row));
+            self.retrieval(number).filter(|row| held(*row)).count() == rows.len()
+        })
+    }
+
+    /// What came of earlier wishes: a row that came in was of use if it is retrieved before it leaves.
+    fn learn(&mut self, rows: &[Row], is_hot: &impl Fn(Row) -> bool) {
         let (retrievals, mut threshold) = (self.retrievals, self.threshold);
-        self.watched.retain(|(row, until)| {
-            let used = rows.contains(&Row(*row));
-            let over = used || *until < retrievals;
-            if over {
+        self.watched.retain_mut(|watched| {
+            let (row, late) = (Row(watched.row), watched.until < retrievals);
+            let hot = is_hot(row);
+            watched.came_in |= hot;
+            let used = watched.came_in && rows.contains(&row);
+            let over = used || late || watched.came_in && !hot;
+            if over && watched.came_in {
                 threshold *= if used { CHEAPER } else { DEARER };
             }
             !over
@@ -246,7 +271,11 @@ impl Together {
         self.allowance -= wishes.len() as f64;
         for (row, _) in &wishes {
             if self.watched.len() < WATCHED {
-                self.watched.push((*row, self.retrievals + PATIENCE));
+                self.watched.push(Watched {
+                    row: *row,
+                    until: self.retrievals + PATIENCE,
+                    came_in: false,
+                });
             }
         }
         let named = wishes
@@ -267,7 +296,8 @@ impl Together {
     pub(super) fn bytes(&self) -> u64 {
         (self.rows.capacity() * 8
             + (self.back.capacity() + self.last.capacity()) * 4
-            + (self.wishes.capacity() + self.watched.capacity()) * 16) as u64
+            + self.wishes.capacity() * 16
+            + self.watched.capacity() * size_of::<Watched>()) as u64
     }
 
     /// Upper bound of [`Together::bytes`] at any number of hot rows up to `hot`.
@@ -277,7 +307,7 @@ impl Together {
         }
         let mentions = mentions_for(hot).max(self.rows.len()) as u64;
         let lists = 2 * (WISHES_HELD + WISHES_AT_ONCE + WATCHED) as u64;
-        16 * (mentions + lists)
+        16 * mentions + size_of::<Watched>() as u64 * lists
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
@@ -302,9 +332,10 @@ impl Together {
             out.extend_from_slice(&expected.to_le_bytes());
         }
         out.extend_from_slice(&(self.watched.len() as u32).to_le_bytes());
-        for (row, until) in &self.watched {
-            out.extend_from_slice(&row.to_le_bytes());
-            out.extend_from_slice(&until.to_le_bytes());
+        for watched in &self.watched {
+            out.extend_from_slice(&watched.row.to_le_bytes());
+            out.extend_from_slice(&watched.until.to_le_bytes());
+            out.push(u8::from(watched.came_in));
         }
     }
 
@@ -334,8 +365,12 @@ impl Together {
         for _ in 0..input.count(16)? {
             self.wishes.push((input.u64()?, share(input.u64()?, 2.0)?));
         }
-        for _ in 0..input.count(16)? {
-            self.watched.push((input.u64()?, input.u64()?));
+        for _ in 0..input.count(17)? {
+            self.watched.push(Watched {
+                row: input.u64()?,
+                until: input.u64()?,
+                came_in: input.u8()? > 0,
+            });
         }
         if self.wishes.len() > WISHES_HELD || self.watched.len() > WATCHED {
             return Err(wrong("too many wishes".to_owned()));
@@ -352,92 +387,4 @@ fn mentions_for(hot: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rows(rows: &[u64]) -> Vec<Row> {
-        rows.iter().map(|row| Row(*row)).collect()
-    }
-
-    /// Row 1 was retrieved twice before, once beside 2 and 3 and once beside 3 and 4; row 5 never. So of the search for 1 and 5, row 3 is
-    /// expected by all retrievals of one row in two.
-    #[test]
-    fn expectations_are_shares_of_former_retrievals() {
-        let mut together = Together::new(0.1);
-        together.heard(&rows(&[1, 2, 3]), 100, |_| true);
-        together.heard(&rows(&[3, 1, 4]), 100, |_| true);
-        let found = together.expectations(&rows(&[1, 5]));
-        assert_eq!(found, [(2, 0.25), (3, 0.5), (4, 0.25)]);
-    }
-
-    #[test]
-    fn cold_rows_are_wished_for_at_no_more_than_the_rate() {
-        let mut together = Together::new(0.1);
-        for _ in 0..10 {
-            together.heard(&rows(&[1, 2, 3]), 100, |_| true);
-        }
-        let cold = |row: Row| row.0 != 3;
-        together.heard(&rows(&[1, 2]), 100, cold);
-        assert!(together.wishes(9, cold).is_empty(), "nothing was used");
-        (0..11).for_each(|_| together.used());
-        together.heard(&rows(&[1, 2]), 100, cold);
-        let wishes = together.wishes(9, cold);
-        assert_eq!(wishes.len(), 1);
-        assert!(wishes[0].0 == Row(3) && wishes[0].1 > 0.5, "{wishes:?}");
-        together.heard(&rows(&[1, 2]), 100, cold);
-        assert!(together.wishes(9, cold).is_empty(), "one in ten uses");
-        (0..20).for_each(|_| together.used());
-        together.gone(Row(3));
-        together.heard(&rows(&[1, 2]), 100, cold);
-        assert!(together.wishes(9, cold).is_empty(), "the row is gone");
-    }
-
-    /// Wishes that nobody uses make it ask for more certainty, those that are used for less.
-    #[test]
-    fn the_threshold_learns_from_what_became_of_wishes() {
-        for useful in [true, false] {
-            let mut together = Together::new(1.0);
-            let cold = |row: Row| row.0 % 10 != 9;
-            for round in 0..200_u64 {
-                let at = round % 20 * 10;
-                together.heard(&rows(&[at, at + 1, at + 9]), 100, |_| true);
-            }
-            let before = together.threshold;
-            for round in 0..2_000_u64 {
-                let at = round % 20 * 10;
-                together.used();
-                together.heard(&rows(&[at, at + 1]), 100, cold);
-                let wished = together.wishes(9, cold);
-                if let (true, Some((row, _))) = (useful, wished.first()) {
-                    together.heard(&[*row, Row(at)], 100, |_| true);
-                }
-            }
-            let after = together.threshold;
-            assert!((after < before) == useful, "{useful}: {before} to {after}");
-        }
-    }
-
-    /// The ring grows with the hot rows, to what was said, and what it forgets leads nowhere.
-    #[test]
-    fn it_is_bounded_and_forgets_the_oldest() {
-        for hot in [0, 100, 100_000] {
-            let mut together = Together::new(0.1);
-            let bound = together.bytes_bound(hot);
-            for n in 0..100_000_u64 {
-                together.heard(&rows(&[2 * n, 2 * n + 1]), hot, |_| false);
-            }
-            assert!(together.bytes() <= bound, "{} {bound}", together.bytes());
-            assert_eq!(together.rows.len(), mentions_for(hot));
-            assert!(together.expectations(&rows(&[0])).is_empty());
-            assert_eq!(together.expectations(&rows(&[199_998])), [(199_999, 1.0)]);
-            let mut saved = Vec::new();
-            together.save(&mut saved);
-            let mut other = Together::new(0.1);
-            other.load(&mut Input(&saved)).unwrap();
-            assert_eq!(other.expectations(&rows(&[199_998])), [(199_999, 1.0)]);
-            let mut again = Vec::new();
-            other.save(&mut again);
-            assert!(saved == again);
-        }
-    }
-}
+mod tests;
