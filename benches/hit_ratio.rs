@@ -375,10 +375,12 @@ fn semantic(registry: &Arc<Registry>, policies: &str) {
         }
         let base = Matrix::read(&path, &Options::default()).unwrap();
         let trace = Topics::DEFAULT.workload(file, &base, metric).unwrap();
-        let mut plan = plan(
-            &format!("{policies},{BELADY}"),
-            [0.01, 0.05, 0.1].map(CacheSize::Share).to_vec(),
-        );
+        // `flux` learns from retrievals only where it is told to.
+        let mut list = format!("{policies},{BELADY}");
+        if policies.split(',').any(|policy| policy == "flux") {
+            list.push_str(",flux:neighbours=0.1");
+        }
+        let mut plan = plan(&list, [0.01, 0.05, 0.1].map(CacheSize::Share).to_vec());
         plan.retrievals = true;
         let cells = plan.run(registry, &trace, &|_| ()).unwrap();
         println!(

@@ -1,44 +1,58 @@
-//! The default policy: recency, decayed frequency, learned importance and the cost of reading back, in one keep-value.
+//! The default policy: keeps what is most likely to be used again, weighed by what a miss of it would cost.
 //!
 //! ```text
-//! s = alpha * recency + beta * ln(1 + frequency) + gamma * importance + delta * cost
+//! worth = probability of reuse * (1 + importance) * cost of a miss / bytes
+//! keep  = log2(worth) = score - now + value
+//! score = log2(decayed count of uses) + virtual time of the last use
 //! ```
 //!
-//! | term | range | how it comes about |
-//! |---|---|---|
-//! | recency | 0 to 1 | 2^(-age / recency_half_life); age is the time since the last use, or since the row became hot |
-//! | frequency | 0 and more | each use adds 1, and the sum halves every frequency_half_life; the first entry counts as a use |
-//! | importance | 0 to 1 | each feedback draws it towards the reward by importance_rate; halves every importance_half_life |
-//! | cost | 0 to 1 | t / (t + cost_scale) for an estimated restore time t |
+//! Virtual time advances by one half-life while a count halves; it is driven by uses, not by the clock, and its speed is
+//! steered. As the score does not change by waiting, an order of rows by score stays right without looking at any. Counts
+//! decay by C. Lee, D. Choi et al., "LRFU: A Spectrum of Policies that Subsumes the LRU and LFU Policies", IEEE Transactions on
+//! Computers 50(12), 2001; dividing by size is P. Cao, S. Irani, "Cost-Aware WWW Proxy Caching Algorithms", USITS 1997.
+//! What differs: counts outlive a stay in the hot tier, and nothing about them is set by hand.
 //!
-//! All decay is computed when a figure is read: nothing is ever scanned. A higher value stays, always: each term rises with
-//! its figure and no weight may be negative.
+//! - **History.** Counts of rows that left, or were only missed, are remembered in 20 bytes each.
+//! - **Recency.** The most recently used share of the rows stays whatever its score: the probation of new rows. It begins as all of them.
+//! - **Steering.** Half-life and share of recency are those that do best in miniature on a sample of the rows ([`steer`]); any that is not
+//!   clearly better than plain recency gives way to it.
+//! - **Victims.** Buckets of worth, each an eighth of a doubling wide ([`order`]): the lowest leave, always. A use costs O(1).
+//! - **Admission.** With a share of recency every missed row enters it. Without, a row enters when the uses expected until
+//!   its score falls to the lowest save more than the move costs. A few refused ones are let in all the same, the more the
+//!   higher the temperature, so that a wrong order can be found out.
+//! - **Neighbours.** Where asked for, cold rows that were retrieved together with rows just used are wished for ([`together`]).
 //!
-//! **Victims** come from random samples. Without pressure the answer is one sample of as many rows as asked, scored and
-//! sorted: the flux reads the spread of the tier from it. Under pressure five rows are looked at for each that must go, next
-//! to a pool of the worst rows that earlier samples met (the eviction pool of Redis 3.0, `evict.c`); if that frees too
-//! little, ever more are looked at, in an order that meets each row once, so that the answer is short only when no other
-//! row may go.
-//!
-//! 30 bytes of record, 5.7 to 12.2 of hash table and up to 6 of history a row.
+//! 30 bytes of record, 8 of links, 5.7 to 12.2 of hash table, 96 at most of the trials, and history; with neighbours 256 more.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
-use aether_core::{BuildContext, Factory, Plugin, Result, Row, Time};
+use aether_core::{BuildContext, Error, Factory, Plugin, Result, Row, Time};
 
-use crate::books::{Books, Input, Policy, Rules, Shuffle, Standing, words_of};
+use crate::books::{Books, Input, Policy, Rules, Shuffle, Standing};
 
 mod config;
 mod figures;
+mod ghost;
+mod order;
+mod place;
+mod sample;
+mod steer;
+mod together;
+mod words;
+mod worth;
 
 use config::FluxConfig;
-use figures::{Hot, Past};
+use figures::{Hot, Past, Score};
+use order::Ring;
+use steer::Steer;
+use together::Together;
+use worth::{Terms, recent_keep};
 
-/// Weighs recency, frequency, importance and cost to restore.
+/// Keeps what is likely to be used again and dear to miss; learns by itself how fast to forget.
 pub static PLUGIN: Plugin = Plugin {
     name: "flux",
     crate_name: env!("CARGO_PKG_NAME"),
-    summary: "Weighs recency, decayed frequency, learned importance and the cost of reading back; the lowest sum leaves first.",
+    summary: "Keeps what is likely to be used again, important and dear to miss; learns by itself how fast to forget.",
     options: config::OPTIONS,
     persistent: false,
     factory: Factory::Policy(build),
@@ -54,223 +68,220 @@ fn build(raw: &RawConfig, context: &BuildContext) -> Result<Box<dyn EvictionPoli
     )))
 }
 
-/// Rows looked at for each that must go: Redis' default of `maxmemory-samples`.
-const LOOK_AT_EACH: usize = 5;
-/// Rows looked at whatever must go.
-const LOOK_AT_LEAST: usize = 64;
-/// Worst rows remembered from one answer under pressure to the next.
-const POOL_ROWS: usize = 64;
+/// A keep-value without recency lies between minus and plus so many doublings.
+const KEEP_MOST: f64 = 64.0;
+/// Added to the keep-value of a row that stays by recency: it is above that of every other.
+const RECENT_KEEP: f64 = 2.0 * KEEP_MOST;
+/// Events from one row put in order anew to the next, in turn: importance decays and the mean size drifts.
+const REFRESH_EVERY: u64 = 8;
+/// Uses that a new version of a point counts for: a sign of life, but nobody asked for it.
+const RENEWAL_USES: f64 = 0.5;
+/// Uses over which the mean size of rows is taken.
+const MEAN_OVER: f64 = 256.0;
+/// Half-life in uses as long as the capacity is not known: that of so many rows.
+const CAPACITY_LEAST: f64 = 64.0;
 
-/// Weights, half-lives and the random draws.
+/// The state beyond the books.
 #[derive(Debug)]
 struct Flux {
-    alpha: f64,
-    beta: f64,
-    gamma: f64,
-    delta: f64,
-    recency_half_life_s: f64,
-    frequency_half_life_s: f64,
+    importance_weight: f64,
     importance_half_life_s: f64,
     importance_rate: f64,
-    cost_scale_us: f64,
+    miss_cost_us: f64,
+    move_cost: f64,
+    probe: f64,
     seed: u64,
     random: fastrand::Rng,
-    pool: Vec<Row>,
+    steer: Steer,
+    together: Together,
+    /// A use that the trials are still to hear of: row, bytes, and microseconds to restore.
+    sampled: Option<(Row, u32, f64)>,
+    /// Virtual time, in half-lives; begins at 1, so that no score is 0.
+    now: f64,
+    ring: Ring,
+    /// Rows in the list of the most recently used.
+    recent: u32,
+    events: u64,
+    /// The next row to be put in order anew.
+    cursor: u32,
+    /// Mean bytes of rows used lately; 0 before the first.
+    mean_bytes: f64,
+    /// The worth last worked out of a restore time and a size: rows of one memory are much alike.
+    priced: (f64, u32, f64),
 }
 
-/// The terms of one row's keep-value, before their weights.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    age_s: f64,
-    recency: f64,
-    frequency: f64,
-    importance: f64,
-    restore_us: f64,
-    cost: f64,
-}
-
-/// What is left of 1 after a time.
-fn decay(age_s: f64, half_life_s: f64) -> f64 {
-    (-age_s / half_life_s).exp2()
+fn wrong(what: String) -> Error {
+    Error::corrupt(format!("policy books: flux: {what}"))
 }
 
 impl Flux {
     fn new(config: &FluxConfig, seed: u64) -> Self {
         Self {
-            alpha: config.recency_weight,
-            beta: config.frequency_weight,
-            gamma: config.importance_weight,
-            delta: config.cost_weight,
-            recency_half_life_s: config.recency_half_life.0.as_secs_f64(),
-            frequency_half_life_s: config.frequency_half_life.0.as_secs_f64(),
+            importance_weight: config.importance_weight,
             importance_half_life_s: config.importance_half_life.0.as_secs_f64(),
             importance_rate: config.importance_rate,
-            cost_scale_us: config.cost_scale.0.as_secs_f64() * 1e6,
+            miss_cost_us: config.miss_cost.0.as_secs_f64() * 1e6,
+            move_cost: config.move_cost,
+            probe: config.probe,
             seed,
             random: fastrand::Rng::with_seed(seed),
-            pool: Vec::with_capacity(POOL_ROWS),
+            steer: Steer::new(),
+            together: Together::new(config.neighbours),
+            sampled: None,
+            now: 1.0,
+            ring: Ring::default(),
+            recent: 0,
+            events: 0,
+            cursor: 0,
+            mean_bytes: 0.0,
+            priced: (f64::NAN, 0, 0.0),
         }
     }
 
-    fn frequency(&self, past: Past, now: Time) -> f64 {
-        let age_s = past.used.age_s(now);
-        f64::from(past.frequency) * decay(age_s, self.frequency_half_life_s)
-    }
-
-    fn importance(&self, past: Past, now: Time) -> f64 {
-        let age_s = past.judged_age_s(now);
-        past.importance() * decay(age_s, self.importance_half_life_s)
-    }
-
-    fn terms(&self, past: Past, restore_us: f64, now: Time) -> Terms {
-        let age_s = past.used.age_s(now);
-        Terms {
-            age_s,
-            recency: decay(age_s, self.recency_half_life_s),
-            frequency: self.frequency(past, now),
-            importance: self.importance(past, now),
-            restore_us,
-            cost: restore_us / (restore_us + self.cost_scale_us),
-        }
-    }
-
-    fn keep(&self, terms: &Terms) -> f64 {
-        self.alpha * terms.recency
-            + self.beta * terms.frequency.ln_1p()
-            + self.gamma * terms.importance
-            + self.delta * terms.cost
-    }
-
-    fn keep_of(&self, hot: Hot, now: Time) -> f64 {
-        self.keep(&self.terms(hot.past(), hot.restore_us(), now))
-    }
-
-    /// A use now: the count decays to now and grows by one.
-    fn used(&self, past: Past, now: Time) -> Past {
-        let frequency = self.frequency(past, now) + 1.0;
-        past.used_at(now, frequency)
-    }
-
-    fn judged(&self, past: Past, reward: f32, now: Time) -> Past {
-        let before = self.importance(past, now);
-        let after = before + self.importance_rate * (f64::from(reward) - before);
-        past.judged_at(now, after)
-    }
-
-    fn reason(&self, terms: &Terms) -> &'static str {
-        let lately = terms.age_s < self.recency_half_life_s;
-        match (lately, terms.frequency >= 2.0, terms.importance >= 0.5) {
-            (false, false, false) => "not used lately, seldom used, not important",
-            (false, false, true) => "important, but not used lately and seldom used",
-            (false, true, false) => "used often, but not lately, and not important",
-            (false, true, true) => "used often and important, but not used lately",
-            (true, false, false) => "used lately, but seldom, and not important",
-            (true, false, true) => "used lately and important, but seldom used",
-            (true, true, false) => "used lately and often, but not important",
-            (true, true, true) => "used lately and often, and important",
-        }
-    }
-
-    fn verdict(&self, books: &Books<Hot>, slot: u32, now: Time) -> Verdict {
-        let hot = books.figures(slot);
-        let terms = self.terms(hot.past(), hot.restore_us(), now);
-        Verdict {
-            row: books.row(slot),
-            keep: self.keep(&terms),
-            certain: false,
-            reason: self.reason(&terms),
-        }
-    }
-
-    /// Scores slots and sorts them, worst first, ties by row.
-    fn scored(&self, books: &Books<Hot>, slots: &[u32], now: Time) -> Vec<(f64, Row, u32)> {
-        let score = |slot: &u32| {
-            (
-                self.keep_of(books.figures(*slot), now),
-                books.row(*slot),
-                *slot,
-            )
+    /// Learns the capacity of the hot tier from what fills it.
+    fn observe(&mut self, books: &Books<Hot>, context: &Context) {
+        let budget = context.budget_bytes as f64;
+        let rows = if books.len() > 0 && context.hot_bytes >= context.budget_bytes / 2 {
+            books.len() as f64 * budget / (context.hot_bytes as f64).max(1.0)
+        } else if self.mean_bytes > 0.0 {
+            budget / self.mean_bytes
+        } else {
+            return;
         };
-        let mut scored: Vec<_> = slots.iter().map(score).collect();
-        scored.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        scored
+        if rows >= 1.0 {
+            self.steer.fit(books.len() as u64, rows, budget);
+        }
     }
 
-    /// The worst of the pool and of as many rows as it takes.
-    fn worst(&mut self, books: &Books<Hot>, want: Want, context: &Context) -> Vec<u32> {
-        let free = books.free();
-        let mean = (context.hot_bytes / books.len() as u64).max(1);
-        let need = usize::try_from(want.bytes / mean).unwrap_or(usize::MAX);
-        let mut look = need
-            .saturating_add(1)
-            .min(want.rows)
-            .saturating_mul(LOOK_AT_EACH)
-            .max(LOOK_AT_LEAST);
-        let mut walk = Shuffle::new(free, self.random.u64(..));
-        let kept = self.pool.iter().filter_map(|row| books.find(*row));
-        let mut slots: Vec<u32> = kept.filter(|slot| *slot < free).collect();
-        loop {
-            slots.extend(walk.by_ref().take(look));
-            // The walk meets each row once, but may meet those of the pool again.
-            slots.sort_unstable();
-            slots.dedup();
-            let scored = self.scored(books, &slots, context.now);
-            let mut bytes = 0_u64;
-            let enough = scored.iter().take(want.rows).position(|(_, _, slot)| {
-                bytes = bytes.saturating_add(books.weight_or_mean(*slot, context));
-                bytes >= want.bytes
-            });
-            let reached = scored.len() >= want.rows;
-            if enough.is_some() || reached || walk.is_done() {
-                let count = enough.map_or(want.rows, |last| last + 1);
-                self.pool.clear();
-                self.pool
-                    .extend(scored.iter().take(POOL_ROWS).map(|(_, row, _)| *row));
-                return scored.iter().take(count).map(|(.., slot)| *slot).collect();
-            }
-            look = slots.len();
-        }
+    /// Uses expected until a row's keep-value has fallen to the lowest: a count `c` that halves with every half-life stands for
+    /// `c ln 2` uses a half-life now, and for `c (1 - 2^-d)` over `d` of them.
+    fn expected_uses(count: f64, keep: f64, lowest: f64) -> f64 {
+        count * (1.0 - (lowest - keep).min(0.0).exp2())
     }
 }
 
 impl Rules for Flux {
     const NAME: &'static str = "flux";
-    const LISTS: u32 = 0;
+    const LISTS: u32 = order::LISTS;
     type Hot = Hot;
     type Past = Past;
 
-    fn enter(&mut self, restore_us: f32, past: Option<Past>, now: Time) -> Hot {
-        let past = match past {
-            Some(past) => past.used_at(now, self.frequency(past, now)),
-            None => Past::default().used_at(now, 1.0),
+    fn seen(&mut self, books: &mut Books<Hot>, row: Row, bytes: u32) {
+        if bytes > 0 {
+            let over = if self.mean_bytes > 0.0 {
+                MEAN_OVER
+            } else {
+                1.0
+            };
+            self.mean_bytes += (f64::from(bytes) - self.mean_bytes) / over;
+        }
+        let capacity = match self.steer.capacity_rows() {
+            rows if rows >= 1.0 => rows,
+            _ => (books.len() as f64).max(CAPACITY_LEAST),
         };
-        Hot::new(past, restore_us)
+        self.now += 1.0 / (self.steer.half_life() * capacity);
+        self.events += 1;
+        self.together.used();
+        self.sampled = self.steer.samples(row).then_some((row, bytes, 0.0));
+    }
+
+    fn gone(&mut self, row: Row) {
+        self.steer.gone(row);
+        self.together.gone(row);
+    }
+
+    fn together(&mut self, books: &Books<Hot>, rows: &[Row]) {
+        let is_hot = |row| books.find(row).is_some();
+        self.together.heard(rows, books.len() as u64, is_hot);
+    }
+
+    fn wishes(
+        &mut self,
+        books: &Books<Hot>,
+        rows: usize,
+        _context: &Context,
+    ) -> Vec<(Verdict, f64)> {
+        let wishes = self.together.wishes(rows, |row| books.find(row).is_some());
+        let verdict = |(row, expected)| {
+            let verdict = Verdict {
+                row,
+                keep: recent_keep(0.0),
+                certain: true,
+                reason: "often retrieved together with rows used just now",
+            };
+            (verdict, expected)
+        };
+        wishes.into_iter().map(verdict).collect()
+    }
+
+    fn expect(&self, past: Option<Past>, uses: f64) -> Option<Past> {
+        let past = past.unwrap_or_default();
+        Some(past.scored({ past.score }.used(uses, self.now)))
+    }
+
+    fn changed(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
+        if !books.figures(slot).recent() {
+            self.place(books, slot, now);
+        }
+    }
+
+    fn unlink(&mut self, figures: Hot) {
+        self.recent -= u32::from(figures.recent()).min(self.recent);
+    }
+
+    fn enter(&mut self, restore_us: f32, past: Option<Past>, now: Time) -> Hot {
+        let past =
+            past.unwrap_or_else(|| Past::default().scored(Score::default().used(1.0, self.now)));
+        let hot = Hot::new(past, restore_us, now);
+        self.simulate(past, hot.restore_us(), now);
+        hot
     }
 
     fn update(&mut self, figures: Hot, restore_us: f32) -> Hot {
-        Hot::new(figures.past(), restore_us)
+        // Told again of what it knows: no use.
+        self.sampled = None;
+        figures.restored_in(restore_us)
     }
 
     fn touch(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
-        let hot = books.figures(slot);
-        books.set_figures(slot, hot.with(self.used(hot.past(), now)));
+        self.use_row(books, slot, 1.0, now);
+        if self.events.is_multiple_of(REFRESH_EVERY) && books.free() > 0 {
+            self.cursor = (self.cursor + 1) % books.free();
+            // What only gains may wait where it is.
+            let past = books.figures(self.cursor).past();
+            if past.importance() > 0.0 || books.weight(self.cursor) == 0 {
+                self.changed(books, self.cursor, now);
+            }
+        }
     }
 
     fn renew(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
-        let hot = books.figures(slot);
-        let past = hot.past();
-        let renewed = past.used_at(now, self.frequency(past, now));
-        books.set_figures(slot, hot.with(renewed));
+        self.use_row(books, slot, RENEWAL_USES, now);
     }
 
-    fn link(&mut self, _books: &mut Books<Hot>, _slot: u32, _now: Time) {}
+    fn link(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
+        let hot = books.figures(slot);
+        books.set_figures(slot, hot.used_at(hot.past(), now).placed(false));
+        self.bring_forward(books, slot, now);
+    }
 
     fn leave(&self, figures: Hot) -> Past {
         figures.past()
     }
 
-    fn miss(&mut self, _books: &mut Books<Hot>, past: Option<Past>, now: Time) -> Past {
-        self.used(past.unwrap_or_default(), now)
+    fn miss(&mut self, books: &mut Books<Hot>, past: Option<Past>, now: Time) -> Past {
+        // What is asked next is whether the row is worth more than the lowest.
+        self.settle(books, 1, now);
+        let past = past.unwrap_or_default();
+        let restore_us = self.sampled.map_or(0.0, |(.., restore_us)| restore_us);
+        self.simulate(past, restore_us, now);
+        past.scored({ past.score }.used(1.0, self.now))
+    }
+
+    fn missed(&mut self, _books: &mut Books<Hot>, item: &Item, now: Time) {
+        if let Some((.., restore_us)) = &mut self.sampled {
+            *restore_us = Hot::new(Past::default(), item.restore_us, now).restore_us();
+        }
     }
 
     fn judge(&mut self, figures: Hot, reward: f32, now: Time) -> Hot {
@@ -281,14 +292,25 @@ impl Rules for Flux {
         Some(self.judged(past.unwrap_or_default(), reward, now))
     }
 
+    fn prepare(&mut self, books: &mut Books<Hot>, want: Want, context: &Context) {
+        self.observe(books, context);
+        self.settle(books, want.rows, context.now);
+    }
+
+    fn victim(&mut self, books: &Books<Hot>, want: Want, context: &Context) -> Option<Verdict> {
+        if want.bytes == 0 {
+            return self.victims(books, want, context).into_iter().next();
+        }
+        let slot = self.first(books)?;
+        Some(self.verdict(books, slot, context.now))
+    }
+
     fn victims(&mut self, books: &Books<Hot>, want: Want, context: &Context) -> Vec<Verdict> {
         let slots: Vec<u32> = if want.bytes > 0 {
             self.worst(books, want, context)
         } else {
             let walk = Shuffle::new(books.free(), self.random.u64(..));
-            let sample: Vec<u32> = walk.take(want.rows).collect();
-            let scored = self.scored(books, &sample, context.now);
-            scored.iter().map(|(.., slot)| *slot).collect()
+            self.in_order(books, walk.take(want.rows).collect(), context.now)
         };
         let verdict = |slot: &u32| self.verdict(books, *slot, context.now);
         slots.iter().map(verdict).collect()
@@ -296,97 +318,142 @@ impl Rules for Flux {
 
     fn admit(
         &mut self,
-        _books: &Books<Hot>,
+        books: &Books<Hot>,
         item: &Item,
         past: Option<Past>,
         context: &Context,
     ) -> Verdict {
-        // Entering renews recency, and a row without a record enters with one use.
-        let hot = self.enter(item.restore_us, past, context.now);
-        Verdict {
+        self.observe(books, context);
+        let verdict = |keep, certain, reason| Verdict {
             row: item.row,
-            keep: self.keep_of(hot, context.now),
-            certain: false,
-            reason: match past {
-                Some(_) => "used again, with a past",
-                None => "used for the first time in memory",
-            },
+            keep,
+            certain,
+            reason,
+        };
+        if self.recent_of(books.free() + 1) > 0 {
+            let reason = "used just now: it stays while it is among the rows used last";
+            return verdict(recent_keep(0.0), true, reason);
         }
+        let past =
+            past.unwrap_or_else(|| Past::default().scored(Score::default().used(1.0, self.now)));
+        let restore_us = Hot::new(past, item.restore_us, context.now).restore_us();
+        let terms = self.terms(past, restore_us, item.bytes, context.now);
+        let keep = terms.keep();
+        let lowest = match self.first(books) {
+            Some(slot) => self.keep_of(books, slot, context.now),
+            None => -KEEP_MOST,
+        };
+        if context.hot_bytes.saturating_add(u64::from(item.bytes)) <= context.budget_bytes {
+            return verdict(keep, true, "used, and there is room");
+        }
+        if Self::expected_uses(terms.count, keep, lowest) > self.move_cost {
+            return verdict(
+                keep,
+                false,
+                "likelier to be used again than what would leave",
+            );
+        }
+        if self.random.f64() < self.probe * context.temperature.clamp(0.0, 1.0) {
+            return verdict(keep, true, "let in to try it");
+        }
+        let reason = "not likely enough to be used again to pay for the move";
+        verdict(keep.min(lowest), false, reason)
     }
 
     fn explain(
         &self,
-        _books: &Books<Hot>,
+        books: &Books<Hot>,
         standing: Standing<Hot, Past>,
         context: &Context,
     ) -> (f64, Vec<Figure>, String) {
-        let now = context.now;
-        let terms = match standing {
-            Standing::Hot { figures, .. } => self.terms(figures.past(), figures.restore_us(), now),
-            Standing::Past(past) => self.terms(past, 0.0, now),
+        let of = match standing {
+            Standing::Hot { figures, pinned } => words::Of::Hot {
+                figures,
+                bytes: 0,
+                pinned,
+            },
+            Standing::Past(past) => words::Of::Past(past),
         };
-        let keep = self.keep(&terms);
-        let then = match standing {
-            Standing::Hot { pinned: true, .. } => {
-                format!("pinned, so it stays whatever its keep-value {keep:.2}")
-            }
-            Standing::Hot { .. } => {
-                format!("leaves when its keep-value {keep:.2} falls below the midpoint")
-            }
-            Standing::Past(_) => format!(
-                "not hot; comes in when a use lifts its keep-value, now {keep:.2} without the cost to restore, above the midpoint"
-            ),
+        words::explain(self, books, of, context)
+    }
+
+    fn explain_hot(
+        &self,
+        books: &Books<Hot>,
+        slot: u32,
+        context: &Context,
+    ) -> (f64, Vec<Figure>, String) {
+        let of = words::Of::Hot {
+            figures: books.figures(slot),
+            bytes: books.weight(slot),
+            pinned: books.pinned(slot),
         };
-        let used = match terms.frequency > 0.0 {
-            true => format!("used {} ago, ", words_of(terms.age_s)),
-            false => String::new(),
-        };
-        let words = format!(
-            "{used}decayed frequency {:.1}, importance {:.1}; {then}",
-            terms.frequency, terms.importance
-        );
-        let figure = |name, value, unit| Figure { name, value, unit };
-        let figures = vec![
-            figure("age", terms.age_s, "s"),
-            figure("recency", terms.recency, "0 to 1"),
-            figure("frequency", terms.frequency, "uses, decayed"),
-            figure("importance", terms.importance, "0 to 1"),
-            figure("restore", terms.restore_us, "us"),
-            figure("cost", terms.cost, "0 to 1"),
-            figure("recency_weight", self.alpha, ""),
-            figure("frequency_weight", self.beta, "of ln(1 + frequency)"),
-            figure("importance_weight", self.gamma, ""),
-            figure("cost_weight", self.delta, ""),
-        ];
-        (keep, figures, words)
+        words::explain(self, books, of, context)
     }
 
     fn save(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.random.get_seed().to_le_bytes());
-        out.extend_from_slice(&(self.pool.len() as u32).to_le_bytes());
-        for row in &self.pool {
-            out.extend_from_slice(&row.0.to_le_bytes());
+        let bits = [self.now, self.mean_bytes].map(f64::to_bits);
+        let numbers = [
+            self.random.get_seed(),
+            bits[0],
+            bits[1],
+            self.ring.top,
+            self.ring.low,
+            self.events,
+        ];
+        for number in numbers {
+            out.extend_from_slice(&number.to_le_bytes());
         }
+        for number in [self.recent, self.cursor] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        self.steer.save(out);
+        self.together.save(out);
     }
 
     fn load(&mut self, input: &mut Input<'_>) -> Result<()> {
         self.random.seed(input.u64()?);
-        for _ in 0..input.count(8)? {
-            let row = Row(input.u64()?);
-            if self.pool.len() < POOL_ROWS {
-                self.pool.push(row);
-            }
+        self.now = f64::from_bits(input.u64()?);
+        self.mean_bytes = f64::from_bits(input.u64()?);
+        if !(self.now >= 1.0 && self.now < 1e12 && self.mean_bytes >= 0.0 && self.mean_bytes < 1e12)
+        {
+            return Err(wrong(format!(
+                "time {} or mean size {} cannot be",
+                self.now, self.mean_bytes
+            )));
         }
-        Ok(())
+        self.ring = Ring {
+            top: input.u64()?,
+            low: input.u64()?,
+        };
+        if self.ring.top > 1 << 48 || self.ring.low > self.ring.top {
+            return Err(wrong(format!("the buckets stand wrongly: {:?}", self.ring)));
+        }
+        self.events = input.u64()?;
+        self.recent = input.u32()?;
+        self.cursor = input.u32()?;
+        self.steer.load(input)?;
+        self.together.load(input)
     }
 
     fn clear(&mut self) {
         self.random.seed(self.seed);
-        self.pool.clear();
+        self.steer = Steer::new();
+        self.together = Together::new(self.together.rate());
+        self.sampled = None;
+        self.now = 1.0;
+        self.ring = Ring::default();
+        (self.recent, self.events, self.cursor) = (0, 0, 0);
+        self.mean_bytes = 0.0;
+        self.priced = (f64::NAN, 0, 0.0);
     }
 
     fn bytes(&self) -> u64 {
-        (self.pool.capacity() * size_of::<Row>()) as u64
+        self.steer.bytes() + self.together.bytes()
+    }
+
+    fn bytes_bound(&self, hot: u64) -> u64 {
+        self.steer.bytes_bound(hot) + self.together.bytes_bound(hot)
     }
 }
 

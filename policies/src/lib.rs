@@ -2,7 +2,7 @@
 //!
 //! | policy | keeps | choose it when |
 //! |---|---|---|
-//! | `flux` | what is used recently, often, judged useful and dear to read back | in doubt: it is the default |
+//! | `flux` | what is likely to be used again, judged useful and dear to miss | in doubt: it is the default |
 //! | `lru` | what was used last | uses of a row come close together |
 //! | `lfu` | what is used often, of late if aged | a stable set of rows is popular and scans pass by |
 //! | `age` | what was used within a set time | moves should follow the clock, not the budget |

@@ -13,14 +13,27 @@ const GHOSTS_1: u64 = 112;
 const GHOSTS_4: u64 = 224;
 
 #[cfg(feature = "flux")]
-policy_conformance!(flux, PolicyHarness::new(&aether_policies::flux::PLUGIN));
+policy_conformance!(
+    flux,
+    PolicyHarness::new(&aether_policies::flux::PLUGIN).row_bytes_max(GHOSTS_1)
+);
 #[cfg(feature = "flux")]
 policy_conformance!(
-    flux_that_forgets_quickly,
+    flux_without_probes_that_forgets_importance,
     PolicyHarness::with_keys(
         &aether_policies::flux::PLUGIN,
-        "recency_half_life = \"1ms\"\nfrequency_half_life = \"1ms\"\nimportance_half_life = \"1s\"\nhistory = 0.5\n"
+        "probe = 0.0\nmove_cost = 0.0\nimportance_half_life = \"1s\"\nhistory = 0.25\n"
     )
+    .row_bytes_max(GHOSTS_1)
+);
+#[cfg(feature = "flux")]
+policy_conformance!(
+    flux_without_history,
+    PolicyHarness::with_keys(
+        &aether_policies::flux::PLUGIN,
+        "probe = 1.0\nmiss_cost = \"1us\"\nimportance_weight = 100.0\nhistory = 0.0\n"
+    )
+    .row_bytes_max(GHOSTS_1)
 );
 #[cfg(feature = "lru")]
 policy_conformance!(lru, PolicyHarness::new(&aether_policies::lru::PLUGIN));

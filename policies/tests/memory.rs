@@ -115,8 +115,8 @@ fn measure(plugin: &'static Plugin, row_bytes_max: f64) {
 
 #[cfg(feature = "flux")]
 #[test]
-fn flux_takes_at_most_48_bytes_a_row() {
-    measure(&aether_policies::flux::PLUGIN, 48.0);
+fn flux_takes_at_most_100_bytes_a_row_with_its_history() {
+    measure(&aether_policies::flux::PLUGIN, 100.0);
 }
 
 #[cfg(feature = "lru")]

@@ -82,7 +82,7 @@ const PINNED: u32 = 1 << 31;
 
 /// Spreads a row over 64 bits (the finaliser of MurmurHash3). Rows are given out by the engine, so that no seed is
 /// needed against chosen ones.
-fn hash(row: Row) -> u64 {
+pub(crate) fn hash(row: Row) -> u64 {
     let mut x = row.0;
     x = (x ^ x >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     x = (x ^ x >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);

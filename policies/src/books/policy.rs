@@ -15,7 +15,7 @@ const MAGIC: [u8; 8] = *b"AETHPOL1";
 /// A policy: [`Rules`] over shared books.
 #[derive(Debug)]
 pub(crate) struct Policy<R: Rules> {
-    rules: R,
+    pub(crate) rules: R,
     books: Books<R::Hot>,
     history: History<R::Past>,
     /// The latest time heard of: time never goes backwards in here.
@@ -55,11 +55,17 @@ impl<R: Rules> Policy<R> {
             self.books.set_weight(slot, item.bytes);
             let figures = self.rules.update(self.books.figures(slot), item.restore_us);
             self.books.set_figures(slot, figures);
+            if !self.books.pinned(slot) {
+                self.rules.changed(&mut self.books, slot, self.now);
+            }
         }
     }
 
     fn accessed(&mut self, row: Row) {
-        if let Some(slot) = self.books.find(row) {
+        let found = self.books.find(row);
+        let bytes = found.map_or(0, |slot| self.books.weight(slot));
+        self.rules.seen(&mut self.books, row, bytes);
+        if let Some(slot) = found {
             return self.rules.touch(&mut self.books, slot, self.now);
         }
         let item = Item {
@@ -79,6 +85,8 @@ impl<R: Rules> Policy<R> {
         if let Some(slot) = self.books.find(row) {
             if self.books.pinned(slot) {
                 self.books.remember(row);
+            } else {
+                self.rules.unlink(self.books.figures(slot));
             }
             let (list, bytes) = (self.books.list_of(slot), self.books.weight(slot));
             let figures = self.books.remove(slot);
@@ -91,7 +99,11 @@ impl<R: Rules> Policy<R> {
     }
 
     fn removed(&mut self, row: Row) {
+        self.rules.gone(row);
         if let Some(slot) = self.books.find(row) {
+            if !self.books.pinned(slot) {
+                self.rules.unlink(self.books.figures(slot));
+            }
             self.books.remove(slot);
             self.history.fit(self.books.len());
             self.rules.fit(self.books.len());
@@ -103,6 +115,7 @@ impl<R: Rules> Policy<R> {
 
     fn replaced(&mut self, old: Row, item: &Item, tier: Tier) {
         if old != item.row {
+            self.rules.gone(old);
             // Rows are never used twice, so that only a repeated event finds the new one known already.
             if self.books.find(item.row).is_some() {
                 self.removed(old);
@@ -138,6 +151,9 @@ impl<R: Rules> Policy<R> {
 
     fn pin(&mut self, slot: u32, pinned: bool) {
         if self.books.pinned(slot) != pinned {
+            if pinned {
+                self.rules.unlink(self.books.figures(slot));
+            }
             let slot = self.books.set_pinned(slot, pinned);
             if !pinned {
                 self.rules.link(&mut self.books, slot, self.now);
@@ -153,6 +169,9 @@ impl<R: Rules> Policy<R> {
         if let Some(slot) = self.books.find(row) {
             let figures = self.rules.judge(self.books.figures(slot), reward, self.now);
             self.books.set_figures(slot, figures);
+            if !self.books.pinned(slot) {
+                self.rules.changed(&mut self.books, slot, self.now);
+            }
         } else {
             let past = self.history.get(row);
             if let Some(past) = self.rules.judge_past(past, reward, self.now) {
@@ -196,7 +215,12 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
     fn on_event(&mut self, event: &Event, now: Time) {
         self.now = self.now.max(now);
         match *event {
-            Event::Inserted { ref item, tier } => self.placed(item, tier),
+            Event::Inserted { ref item, tier } => {
+                if tier == Tier::Hot {
+                    self.rules.seen(&mut self.books, item.row, item.bytes);
+                }
+                self.placed(item, tier);
+            }
             Event::Replaced {
                 old,
                 ref item,
@@ -204,15 +228,18 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
             } => self.replaced(old, item, tier),
             Event::Accessed { row } => self.accessed(row),
             // A search that began before a promotion may tell of its miss afterwards: a use all the same.
-            Event::Missed { ref item } => match self.books.find(item.row) {
-                Some(slot) => self.rules.touch(&mut self.books, slot, self.now),
-                None => {
-                    self.rules.missed(&mut self.books, item, self.now);
-                    let past = self.history.get(item.row);
-                    let past = self.rules.miss(&mut self.books, past, self.now);
-                    self.history.put(item.row, past);
+            Event::Missed { ref item } => {
+                self.rules.seen(&mut self.books, item.row, item.bytes);
+                match self.books.find(item.row) {
+                    Some(slot) => self.rules.touch(&mut self.books, slot, self.now),
+                    None => {
+                        self.rules.missed(&mut self.books, item, self.now);
+                        let past = self.history.get(item.row);
+                        let past = self.rules.miss(&mut self.books, past, self.now);
+                        self.history.put(item.row, past);
+                    }
                 }
-            },
+            }
             Event::Feedback { row, reward } => self.judge(row, reward),
             Event::Pinned { row, pinned } => match self.books.find(row) {
                 Some(slot) => self.pin(slot, pinned),
@@ -226,6 +253,24 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
             // Events of a later version of the contract.
             _ => {}
         }
+    }
+
+    fn on_together(&mut self, rows: &[Row], now: Time) {
+        self.now = self.now.max(now);
+        self.rules.together(&self.books, rows);
+    }
+
+    fn wishes(&mut self, rows: usize, context: &Context) -> Vec<Verdict> {
+        let context = self.at(context);
+        let wishes = self.rules.wishes(&self.books, rows, &context);
+        let verdicts = wishes.into_iter().map(|(verdict, uses)| {
+            let past = self.rules.expect(self.history.get(verdict.row), uses);
+            if let Some(past) = past {
+                self.history.put(verdict.row, past);
+            }
+            verdict
+        });
+        verdicts.collect()
     }
 
     fn victims(&mut self, want: Want, context: &Context) -> Vec<Verdict> {

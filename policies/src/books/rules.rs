@@ -35,6 +35,36 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
         }
     }
 
+    /// A row was used or came to be hot: told before anything else about it. `bytes` is 0 where they are not known.
+    fn seen(&mut self, _books: &mut Books<Self::Hot>, _row: Row, _bytes: u32) {}
+
+    /// A row is gone for good.
+    fn gone(&mut self, _row: Row) {}
+
+    /// Figures or weight of a hot row changed without a use; it is in a list.
+    fn changed(&mut self, _books: &mut Books<Self::Hot>, _slot: u32, _now: Time) {}
+
+    /// A row that is in a list is about to be taken out of it: it leaves the hot tier or is pinned.
+    fn unlink(&mut self, _figures: Self::Hot) {}
+
+    /// These rows, hot and cold, answered one search.
+    fn together(&mut self, _books: &Books<Self::Hot>, _rows: &[Row]) {}
+
+    /// Rows wished for although nobody asked for them just now, each with the number of uses that is expected of it.
+    fn wishes(
+        &mut self,
+        _books: &Books<Self::Hot>,
+        _rows: usize,
+        _context: &Context,
+    ) -> Vec<(Verdict, f64)> {
+        Vec::new()
+    }
+
+    /// What to remember of a row that so many uses are expected of.
+    fn expect(&self, past: Option<Self::Past>, _uses: f64) -> Option<Self::Past> {
+        past
+    }
+
     /// Figures of a row that becomes hot, with what was remembered of it. Entering renews recency.
     fn enter(&mut self, restore_us: f32, past: Option<Self::Past>, now: Time) -> Self::Hot;
 

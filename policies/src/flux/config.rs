@@ -9,34 +9,10 @@ use serde::Deserialize;
 /// Every key, in the order of the formula.
 pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
-        name: "recency_weight",
-        default: "1.0",
-        unit: "",
-        help: "Weight alpha of recency, which is 1 at a use and halves every recency_half_life.",
-    },
-    OptionSpec {
-        name: "recency_half_life",
-        default: "\"10min\"",
-        unit: "duration",
-        help: "Time in which recency halves.",
-    },
-    OptionSpec {
-        name: "frequency_weight",
-        default: "0.5",
-        unit: "",
-        help: "Weight beta of ln(1 + frequency).",
-    },
-    OptionSpec {
-        name: "frequency_half_life",
-        default: "\"1h\"",
-        unit: "duration",
-        help: "Time in which a row's count of uses halves.",
-    },
-    OptionSpec {
         name: "importance_weight",
         default: "1.0",
         unit: "",
-        help: "Weight gamma of importance, 0 to 1, learned from feedback.",
+        help: "A row's worth is multiplied by 1 + importance_weight * importance, learned from feedback, 0 to 1.",
     },
     OptionSpec {
         name: "importance_half_life",
@@ -51,54 +27,62 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         help: "How far one feedback draws importance towards its reward.",
     },
     OptionSpec {
-        name: "cost_weight",
-        default: "0.25",
-        unit: "",
-        help: "Weight delta of the cost of reading a row back from the cold store.",
+        name: "miss_cost",
+        default: "\"100us\"",
+        unit: "duration",
+        help: "What a miss costs beside reading the row; a row's worth grows with miss_cost + its restore time.",
     },
     OptionSpec {
-        name: "cost_scale",
-        default: "\"10ms\"",
-        unit: "duration",
-        help: "Restore time at which the cost is a half.",
+        name: "move_cost",
+        default: "0.05",
+        unit: "misses",
+        help: "What a promotion costs: a cold row enters by its score only if it is expected to save more misses than this.",
+    },
+    OptionSpec {
+        name: "probe",
+        default: "0.002",
+        unit: "share",
+        help: "Share of refused cold rows that are let in all the same, times the temperature up to 1.",
+    },
+    OptionSpec {
+        name: "neighbours",
+        default: "0.0",
+        unit: "rows for each use",
+        help: "Cold rows promoted unasked, at most, because they are retrieved together with rows just used; 0 learns nothing of it.",
     },
     OptionSpec {
         name: "history",
-        default: "0.25",
+        default: "3.0",
         unit: "rows for each hot row",
-        help: "Cold rows whose figures are remembered, at most; at least 64 rows, 0 for none.",
+        help: "Cold rows whose figures are remembered, at most, 20 bytes each; at least 64 rows, 0 for none.",
     },
 ];
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FluxConfig {
-    pub(super) recency_weight: f64,
-    pub(super) recency_half_life: Span,
-    pub(super) frequency_weight: f64,
-    pub(super) frequency_half_life: Span,
     pub(super) importance_weight: f64,
     pub(super) importance_half_life: Span,
     pub(super) importance_rate: f64,
-    pub(super) cost_weight: f64,
-    pub(super) cost_scale: Span,
+    pub(super) miss_cost: Span,
+    pub(super) move_cost: f64,
+    pub(super) probe: f64,
+    pub(super) neighbours: f64,
     pub(super) history: f64,
 }
 
 impl Default for FluxConfig {
     fn default() -> Self {
         Self {
-            recency_weight: 1.0,
-            recency_half_life: Span(Duration::from_secs(600)),
-            frequency_weight: 0.5,
-            // Of 30min, 1h, 2h and 6h the longest that beat lru on all requests of tests/hit_ratio.rs by a point.
-            frequency_half_life: Span(Duration::from_secs(3_600)),
             importance_weight: 1.0,
             importance_half_life: Span(Duration::from_secs(7 * 86_400)),
             importance_rate: 0.3,
-            cost_weight: 0.25,
-            cost_scale: Span(Duration::from_millis(10)),
-            history: 0.25,
+            // About what a request costs in planning, reading and decoding before its first row arrives from a local disk.
+            miss_cost: Span(Duration::from_micros(100)),
+            move_cost: 0.05,
+            probe: 0.002,
+            neighbours: 0.0,
+            history: 3.0,
         }
     }
 }
@@ -106,24 +90,22 @@ impl Default for FluxConfig {
 impl FluxConfig {
     /// Checks every value; an error points at its key.
     pub(super) fn check(&self, raw: &RawConfig) -> Result<()> {
-        let weights = [
-            ("recency_weight", self.recency_weight, 1e6),
-            ("frequency_weight", self.frequency_weight, 1e6),
+        let numbers = [
             ("importance_weight", self.importance_weight, 1e6),
             ("importance_rate", self.importance_rate, 1.0),
-            ("cost_weight", self.cost_weight, 1e6),
-            ("history", self.history, 1.0),
+            ("move_cost", self.move_cost, 1e6),
+            ("probe", self.probe, 1.0),
+            ("neighbours", self.neighbours, 1.0),
+            ("history", self.history, 64.0),
         ];
-        for (key, value, high) in weights {
+        for (key, value, high) in numbers {
             if !(value >= 0.0 && value <= high) {
                 return Err(raw.error(key, format!("expected 0 to {high}, got {value}")));
             }
         }
         let times = [
-            ("recency_half_life", self.recency_half_life, "1ms"),
-            ("frequency_half_life", self.frequency_half_life, "1ms"),
             ("importance_half_life", self.importance_half_life, "1s"),
-            ("cost_scale", self.cost_scale, "1us"),
+            ("miss_cost", self.miss_cost, "1us"),
         ];
         for (key, value, least) in times {
             if least.parse().is_ok_and(|least: Span| value < least) {

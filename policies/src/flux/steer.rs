@@ -1,0 +1,491 @@
+//! Chooses half-life and share of recency by trying them on a sample of the rows.
+//!
+//! Every setting of [`SETTINGS`] is simulated on the rows whose hash falls into the sample, with a capacity as much smaller (Waldspurger,
+//! Saemundsson, Ahmad, Park, "Cache Modeling and Optimization using Miniature Simulations", USENIX ATC 2017). The rate is a power
+//! of two such that a miniature holds at most a quarter of the sample's slots, and these follow the number of hot rows.
+//!
+//! **Safety.** The first setting is plain recency. Another one is in force only as long as its miniature is ahead of recency's: for each,
+//! the uses are counted in which it and recency differ, as a sum of +1 and -1 and as their number, both decayed over [`HORIZON`]
+//! turnovers. It may be chosen when the sum exceeds [`STANDARD_ERRORS`] of what chance alone would give, the square root of that number,
+//! and is left for recency when the sum falls below 0. Between two settings that are ahead of recency, the present one gives way by the
+//! same rule.
+
+use aether_core::{Result, Row};
+
+use crate::books::Input;
+
+use super::ghost::{Ghost, View};
+use super::sample::{Sample, is_sampled};
+use super::wrong;
+
+/// Half-lives tried, in capacities of uses: each eight times the one before, up to a long memory.
+const HALF_LIVES: [f64; 3] = [4.0, 32.0, 256.0];
+/// Shares of rows tried that stay by recency alone.
+const RECENT_SHARES: [f64; 4] = [0.0, 0.1, 0.3, 0.6];
+
+/// A setting: the number of its half-life, and the share of rows that stay by recency alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Setting {
+    half_life: usize,
+    recent_share: f64,
+}
+
+const fn setting(half_life: usize, recent_share: f64) -> Setting {
+    Setting {
+        half_life,
+        recent_share,
+    }
+}
+
+/// Number of settings tried.
+const TRIED: usize = 1 + HALF_LIVES.len() * RECENT_SHARES.len();
+/// The settings tried, recency first. Its half-life matters for what is remembered meanwhile, and what was forgotten cannot be recalled.
+const SETTINGS: [Setting; TRIED] = {
+    let mut settings = [setting(1, 1.0); TRIED];
+    let mut at = 1;
+    while at < TRIED {
+        let (half_life, share) = (
+            (at - 1) / RECENT_SHARES.len(),
+            (at - 1) % RECENT_SHARES.len(),
+        );
+        settings[at] = setting(half_life, RECENT_SHARES[share]);
+        at += 1;
+    }
+    settings
+};
+/// Recency.
+const RECENCY: usize = 0;
+
+/// Slots of the sample: as many as there are hot rows, but no fewer than the first and no more than the second, or than one for so many
+/// rows of a large tier; a power of two.
+const SLOTS_LEAST: u64 = 64;
+const SLOTS_ENOUGH: u64 = 2048;
+const SLOTS_MOST: u64 = 16_384;
+const HOT_ROWS_A_SLOT: u64 = 64;
+/// Slots for one row that a miniature holds: those held and those that left lately.
+const SLOTS_A_ROW: f64 = 4.0;
+/// Turnovers of a miniature over which an advantage is forgotten.
+const HORIZON: f64 = 80.0;
+/// Lead needed to change, in standard errors.
+const STANDARD_ERRORS: f64 = 2.0;
+/// Slots looked at for one that no ghost holds.
+const LOOK_AT: usize = 8;
+/// Change of capacity that is followed.
+const TOLERANCE: f64 = 1.125;
+/// Virtual time after which worths are made small again, so that an `f32` holds them to 1/4,096 of a doubling.
+const REBASE: f64 = 1024.0;
+
+/// What is counted of one half-life: virtual time, and each slot's worth under it.
+#[derive(Debug, Default)]
+struct Counts {
+    now: f64,
+    worth: Vec<f32>,
+}
+
+impl Counts {
+    /// Adds a use of a slot's row, and changes the part of its worth that is not its score.
+    fn used(&mut self, slot: u16, before: f32, value: f32) {
+        let worth = &mut self.worth[usize::from(slot)];
+        let count = (f64::from(*worth - before) - self.now).exp2();
+        *worth = (self.now + (1.0 + count).log2()) as f32 + value;
+    }
+
+    fn advance(&mut self, half_lives: f64) {
+        self.now += half_lives;
+        if self.now > REBASE {
+            let off = self.now as f32;
+            self.now = 0.0;
+            self.worth.iter_mut().for_each(|worth| *worth -= off);
+        }
+    }
+}
+
+/// By how much one setting is ahead of another: hits more, and the variance that chance alone would give that, both decayed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lead {
+    sum: f64,
+    differ: f64,
+}
+
+impl Lead {
+    fn note(&mut self, keep: f64, hit: bool, other: bool, weight: f64) {
+        self.sum *= keep;
+        self.differ *= keep;
+        if hit != other {
+            self.sum += if hit { weight } else { -weight };
+            self.differ += weight * weight;
+        }
+    }
+
+    /// Whether chance alone would hardly give so much.
+    fn is_clear(self) -> bool {
+        self.sum > STANDARD_ERRORS * self.differ.sqrt() + 1.0
+    }
+}
+
+/// The trials and their outcome.
+#[derive(Debug)]
+pub(super) struct Steer {
+    current: usize,
+    sample: Sample,
+    counts: [Counts; HALF_LIVES.len()],
+    ghosts: [Ghost; TRIED],
+    /// Lead of each over recency, and over the current one.
+    over_recency: [Lead; TRIED],
+    over_current: [Lead; TRIED],
+    /// Sampled uses since the current one was chosen.
+    since: f64,
+    /// Changes made.
+    pub(super) changes: u64,
+    /// Uses since the last sampled one.
+    waited: u64,
+    /// A row is sampled when so many high bits of its hash are 0.
+    shift: u32,
+    /// Slots that the sample may have.
+    slots: usize,
+    /// Capacity of the hot tier in rows and bytes; 0 while it is not known.
+    capacity_rows: f64,
+    capacity_bytes: f64,
+}
+
+impl Steer {
+    pub(super) fn new() -> Self {
+        Self {
+            current: RECENCY,
+            sample: Sample::new(),
+            counts: Default::default(),
+            ghosts: std::array::from_fn(|_| Ghost::new()),
+            over_recency: [Lead::default(); TRIED],
+            over_current: [Lead::default(); TRIED],
+            since: 0.0,
+            changes: 0,
+            waited: 0,
+            shift: 0,
+            slots: slots_for(0),
+            capacity_rows: 0.0,
+            capacity_bytes: 0.0,
+        }
+    }
+
+    /// The present half-life, in capacities of uses.
+    pub(super) fn half_life(&self) -> f64 {
+        HALF_LIVES[SETTINGS[self.current].half_life]
+    }
+
+    /// The present share of rows that stay by recency alone.
+    pub(super) fn recent_share(&self) -> f64 {
+        SETTINGS[self.current].recent_share
+    }
+
+    /// Whether recency is in force.
+    pub(super) fn is_recency(&self) -> bool {
+        self.current == RECENCY
+    }
+
+    /// Rows that the hot tier holds when it is full; 0 while that is not known.
+    pub(super) fn capacity_rows(&self) -> f64 {
+        self.capacity_rows
+    }
+
+    /// The hot tier holds `hot` rows now, and so many rows and bytes when it is full. Small changes are not followed.
+    pub(super) fn fit(&mut self, hot: u64, rows: f64, bytes: f64) {
+        let near = |old: f64, new: f64| new <= old * TOLERANCE && old <= new * TOLERANCE;
+        let slots = slots_for(hot);
+        // Twice as many rows get more slots at once; they are given back when a quarter would do.
+        let wanted = if slots > self.slots || slots * 4 <= self.slots {
+            slots
+        } else {
+            self.slots
+        };
+        if near(self.capacity_rows, rows)
+            && near(self.capacity_bytes, bytes)
+            && wanted == self.slots
+        {
+            return;
+        }
+        (self.capacity_rows, self.capacity_bytes) = (rows, bytes);
+        if wanted < self.slots {
+            self.release();
+        }
+        self.slots = wanted;
+        let most = self.slots as f64 / SLOTS_A_ROW;
+        let shift = (rows / most).log2().ceil().clamp(0.0, 40.0) as u32;
+        if shift > self.shift {
+            // The smaller sample is a part of the larger one.
+            for slot in self.sample.outside(shift) {
+                self.vacate(slot);
+            }
+        }
+        self.shift = shift;
+    }
+
+    /// Gives all slots back. What was learned from them stays.
+    fn release(&mut self) {
+        self.sample = Sample::new();
+        self.counts = Default::default();
+        self.ghosts = std::array::from_fn(|_| Ghost::new());
+    }
+
+    /// Counts a use of a row; whether the row is in the sample, and [`Steer::used`] wants to hear of it.
+    pub(super) fn samples(&mut self, row: Row) -> bool {
+        self.waited += 1;
+        self.capacity_rows >= 1.0 && is_sampled(row.0, self.shift)
+    }
+
+    /// A use of a row of the sample; `bytes` and `value` are its RAM and the part of its worth that is not its score, and `weight` is how
+    /// much a hit of it counts.
+    pub(super) fn used(&mut self, row: Row, bytes: u32, value: f32, weight: f64) {
+        let share = (-f64::from(self.shift)).exp2();
+        let capacity = (self.capacity_bytes * share).max(1.0) as u64;
+        if u64::from(bytes) > capacity {
+            return;
+        }
+        let slot = self.slot_of(row.0);
+        let hits = self.simulate(slot, bytes, value, capacity);
+        self.judge(&hits, weight, (self.capacity_rows * share).max(1.0));
+    }
+
+    /// What each ghost makes of a use of a slot's row: whether the row was there.
+    fn simulate(&mut self, slot: u16, bytes: u32, value: f32, capacity: u64) -> [bool; TRIED] {
+        let mut hits = [false; TRIED];
+        for ((ghost, setting), hit) in self.ghosts.iter_mut().zip(SETTINGS).zip(&mut hits) {
+            *hit = ghost.take(slot, view(&self.sample, &self.counts, setting));
+        }
+        let waited = std::mem::take(&mut self.waited) as f64;
+        let before = self.sample.value[usize::from(slot)];
+        for (counts, half_life) in self.counts.iter_mut().zip(HALF_LIVES) {
+            counts.advance(waited / (half_life * self.capacity_rows));
+            counts.used(slot, before, value);
+        }
+        self.sample.used(slot, bytes, value);
+        for (ghost, setting) in self.ghosts.iter_mut().zip(SETTINGS) {
+            let view = view(&self.sample, &self.counts, setting);
+            ghost.put(slot, setting.recent_share, capacity, view);
+        }
+        hits
+    }
+
+    /// Counts who is ahead, and changes the setting where that is clear. `rows`: those that a miniature holds.
+    fn judge(&mut self, hits: &[bool; TRIED], weight: f64, rows: f64) {
+        let keep = 1.0 - 1.0 / (HORIZON * rows);
+        let (recency, current) = (hits[RECENCY], hits[self.current]);
+        self.since += 1.0;
+        for (at, hit) in hits.iter().enumerate() {
+            self.over_recency[at].note(keep, *hit, recency, weight);
+            self.over_current[at].note(keep, *hit, current, weight);
+        }
+        if self.current != RECENCY && self.over_recency[self.current].sum < 0.0 {
+            return self.change(RECENCY);
+        }
+        if self.since < 2.0 * rows {
+            return;
+        }
+        let ahead = (0..TRIED)
+            .filter(|at| self.over_recency[*at].is_clear() && self.over_current[*at].is_clear());
+        let sum = |at: &usize| self.over_current[*at].sum;
+        if let Some(best) = ahead.max_by(|a, b| sum(a).total_cmp(&sum(b))) {
+            self.change(best);
+        }
+    }
+
+    /// Leads are over the current one: they move with it.
+    fn change(&mut self, to: usize) {
+        let lead = self.over_current[to];
+        for other in &mut self.over_current {
+            other.sum -= lead.sum;
+        }
+        self.over_current[self.current].differ = lead.differ;
+        self.over_current[to] = Lead::default();
+        self.current = to;
+        self.since = 0.0;
+        self.changes += 1;
+    }
+
+    /// A row is gone for good.
+    pub(super) fn gone(&mut self, row: Row) {
+        if let Some(slot) = self.sample.find(row.0) {
+            self.vacate(slot);
+        }
+    }
+
+    /// Nothing stays of the row of a slot.
+    fn vacate(&mut self, slot: u16) {
+        for (ghost, setting) in self.ghosts.iter_mut().zip(SETTINGS) {
+            ghost.take(slot, view(&self.sample, &self.counts, setting));
+        }
+        for counts in &mut self.counts {
+            counts.worth[usize::from(slot)] = f32::NEG_INFINITY;
+        }
+        self.sample.vacate(slot);
+    }
+
+    /// The slot of a row; if it has none it is given the least recent one that no ghost holds.
+    fn slot_of(&mut self, row: u64) -> u16 {
+        if let Some(slot) = self.sample.find(row) {
+            return slot;
+        }
+        let slot = if self.sample.len() < self.slots {
+            self.push_slot()
+        } else {
+            let oldest = || self.sample.by_use().take(LOOK_AT);
+            let unheld = oldest().find(|slot| !self.ghosts.iter().any(|ghost| ghost.holds(*slot)));
+            unheld.or(oldest().next()).unwrap_or(0)
+        };
+        if !self.sample.is_vacant(slot) {
+            self.vacate(slot);
+        }
+        self.sample.assign(slot, row);
+        slot
+    }
+
+    /// Room doubles up to what the number of hot rows allows.
+    fn push_slot(&mut self) -> u16 {
+        if self.sample.len() == self.sample.capacity() {
+            self.reserve((self.sample.len() * 2).clamp(slots_for(0), self.slots));
+        }
+        for counts in &mut self.counts {
+            counts.worth.push(f32::NEG_INFINITY);
+        }
+        self.ghosts.iter_mut().for_each(Ghost::push_slot);
+        self.sample.push_slot()
+    }
+
+    fn reserve(&mut self, slots: usize) {
+        self.sample.reserve(slots);
+        for counts in &mut self.counts {
+            counts.worth.reserve_exact(slots - counts.worth.len());
+        }
+        self.ghosts
+            .iter_mut()
+            .for_each(|ghost| ghost.reserve(slots));
+    }
+
+    /// RAM beyond the struct.
+    pub(super) fn bytes(&self) -> u64 {
+        let counts = self
+            .counts
+            .iter()
+            .map(|counts| counts.worth.capacity() * size_of::<f32>());
+        let ghosts = self.ghosts.iter().map(Ghost::bytes);
+        self.sample.bytes_held() + counts.sum::<usize>() as u64 + ghosts.sum::<u64>()
+    }
+
+    /// Upper bound of [`Steer::bytes`] at any number of hot rows up to `hot`.
+    pub(super) fn bytes_bound(&self, hot: u64) -> u64 {
+        let a_slot = Sample::BYTES_A_SLOT + 4 * HALF_LIVES.len() as u64 + 4 * TRIED as u64;
+        (slots_for(hot).max(self.slots) as u64 * a_slot + 64).max(self.bytes())
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        out.push(self.current as u8);
+        for lead in self.over_recency.iter().chain(&self.over_current) {
+            out.extend_from_slice(&lead.sum.to_le_bytes());
+            out.extend_from_slice(&lead.differ.to_le_bytes());
+        }
+        for value in [self.since, self.capacity_rows, self.capacity_bytes] {
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        for value in [
+            self.changes,
+            self.waited,
+            u64::from(self.shift),
+            self.slots as u64,
+        ] {
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        let numbers = self.sample.save(out);
+        let saved: Vec<u16> = self
+            .sample
+            .by_use()
+            .filter(|slot| !self.sample.is_vacant(*slot))
+            .collect();
+        for counts in &self.counts {
+            out.extend_from_slice(&counts.now.to_le_bytes());
+            for slot in &saved {
+                out.extend_from_slice(&counts.worth[usize::from(*slot)].to_le_bytes());
+            }
+        }
+        for ghost in &self.ghosts {
+            ghost.save(&numbers, out);
+        }
+    }
+
+    /// Takes up what `save` wrote.
+    pub(super) fn load(&mut self, input: &mut Input<'_>) -> Result<()> {
+        *self = Self::new();
+        self.current = usize::from(input.u8()?);
+        if self.current >= TRIED {
+            return Err(wrong(format!(
+                "setting {} of {TRIED} is chosen",
+                self.current
+            )));
+        }
+        for lead in self.over_recency.iter_mut().chain(&mut self.over_current) {
+            (lead.sum, lead.differ) = (number(input)?, number(input)?);
+        }
+        self.since = number(input)?;
+        self.capacity_rows = number(input)?;
+        self.capacity_bytes = number(input)?;
+        self.changes = input.u64()?;
+        self.waited = input.u64()?;
+        self.shift = input.u64()?.min(40) as u32;
+        let slots = input.u64()?;
+        let count = input.count(16)?;
+        if !slots.is_power_of_two()
+            || !(SLOTS_LEAST..=SLOTS_MOST).contains(&slots)
+            || count as u64 > slots
+        {
+            return Err(wrong(format!("{count} rows are sampled in {slots} slots")));
+        }
+        self.slots = slots as usize;
+        for _ in 0..count {
+            let slot = self.push_slot();
+            self.sample.load_row(slot, input)?;
+        }
+        for counts in &mut self.counts {
+            counts.now = number(input)?;
+            if !(0.0..=REBASE).contains(&counts.now) {
+                return Err(wrong(format!("the time of a trial is {}", counts.now)));
+            }
+            for worth in &mut counts.worth {
+                *worth = f32::from_bits(input.u32()?);
+                if worth.is_nan() || *worth > 1e9 {
+                    return Err(wrong(format!("a row under trial is worth {worth}")));
+                }
+            }
+        }
+        for (ghost, setting) in self.ghosts.iter_mut().zip(SETTINGS) {
+            ghost.load(view(&self.sample, &self.counts, setting), input)?;
+        }
+        Ok(())
+    }
+}
+
+fn view<'a>(
+    sample: &'a Sample,
+    counts: &'a [Counts; HALF_LIVES.len()],
+    setting: Setting,
+) -> View<'a> {
+    View {
+        bytes: &sample.bytes,
+        order: &sample.order,
+        worth: &counts[setting.half_life].worth,
+    }
+}
+
+fn number(input: &mut Input<'_>) -> Result<f64> {
+    let value = f64::from_bits(input.u64()?);
+    match value.is_finite() {
+        true => Ok(value),
+        false => Err(wrong(format!("a figure of the trials is {value}"))),
+    }
+}
+
+/// Slots that the sample may have next to so many hot rows.
+fn slots_for(hot: u64) -> usize {
+    let slots = hot.min(SLOTS_ENOUGH).max(hot / HOT_ROWS_A_SLOT);
+    1 << slots.clamp(SLOTS_LEAST, SLOTS_MOST).ilog2()
+}
+
+#[cfg(test)]
+mod tests;
