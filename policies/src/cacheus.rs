@@ -1,14 +1,15 @@
 //! CACHEUS: LeCaR's bargain between a scan-resistant LRU and a churn-resistant LFU, with a learning rate that adapts. O(1) an event.
 //!
 //! L. V. Rodriguez, F. Yusuf, S. Lyons, E. Paz, R. Rangaswami, J. Liu, M. Zhao, G. Narasimhan, "Learning Cache Replacement with CACHEUS", FAST
-//! 2021: sections 4.1 (rate), 4.2.1 (SR-LRU), 4.2.2 (CR-LFU). One history of the size of the tier serves SR-LRU and both experts; a row
-//! that frequency chose is in it as well. Counts stop at 255. 29 bytes of record, links and list a row, 8 of the order by count, 8 to
-//! 12 of hash table, and 35 to 39 for each of as many ghosts as hot rows.
+//! 2021: sections 4.1 (rate), 4.2.1 (SR-LRU), 4.2.2 (CR-LFU). One history of the size of the tier serves SR-LRU; each expert's,
+//! half as long, goes on where that ends. Counts stop at 255. 29 bytes of record, links and list a row, 8 of the order by count, 7.2 to
+//! 10.4 of hash table, and 35 to 39 for each of up to twice as many ghosts as hot rows.
 //!
-//! The defaults are those of libCacheSim 0.3.5, with whose miss ratios this policy is compared. It departs from the paper twice: the
-//! border between SR and R makes room for SR and never gives it back, and as its hit ratio is an integer division, 0 unless a whole
-//! window hits, the rate falls from where it begins instead of climbing. `both_ways` and `climb` give the paper's. We depart from both
-//! where SR is over its size and the tier is not full: there a row stays, as a store has no reason to push it out.
+//! The defaults are those of libCacheSim 0.3.5, with whose miss ratios this policy is compared. It departs from the paper twice. The
+//! border between SR and R makes room for SR and never gives it back, by steps that its counts make one row nearly always. And its hit
+//! ratio is an integer division, 0 unless a whole window hits, so that the rate falls from where it begins instead of climbing.
+//! `both_ways` and `climb` give the paper's. We depart from both where SR is over its size and the tier is not full: there a row stays,
+//! as a store has no reason to push it out.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;
@@ -80,13 +81,17 @@ fn build(raw: &RawConfig, context: &BuildContext) -> Result<Box<dyn EvictionPoli
     )))
 }
 
-/// Ghosts for each hot row at most: one, and room for ghosts smaller than hot rows.
-const GHOSTS_SHARE: f64 = 1.25;
+/// Ghosts for each hot row at most: one of the history, a half of each expert's, and room for ghosts smaller than hot rows.
+const GHOSTS_SHARE: f64 = 2.25;
 
 /// SR: new rows and rows demoted from R, least recently used first.
 const SR: u32 = 0;
 /// R: rows used again, least recently used first.
 const R: u32 = 1;
+/// The history of SR-LRU, as large as the tier.
+const HISTORY: u32 = 0;
+/// After it, what fell out of that history and is still in that of the expert that chose it: last use, then frequency.
+const BY_EXPERT: u32 = 1;
 /// The second order has a list for each count up to this.
 const COUNTS: u32 = 255;
 /// The count in a row's figure; above it stand the marks.
@@ -137,7 +142,8 @@ struct Cacheus {
     least: u32,
     /// Bytes that SR may have; 0 until the tier's are known.
     sr_bytes: f64,
-    /// Demoted rows that are hot, and new rows in the history.
+    /// Demoted rows that are hot, and new rows in the history; of a border that moves one way, demotions of rows that did not leave
+    /// again, and new rows that ever left.
     demoted: u64,
     new: u64,
 }
@@ -178,6 +184,17 @@ impl Cacheus {
         self.sr_bytes = (self.sr_bytes + by).clamp(1.0, most);
     }
 
+    /// Whether a row that left is still in the history of the expert that chose it alone: half as long as the tier.
+    fn chosen_by(&self, left: Left, rows: u64) -> Option<usize> {
+        let expert = match { left.word } & (BY_LAST_USE | BY_COUNT) {
+            BY_LAST_USE => 0,
+            BY_COUNT => 1,
+            _ => return None,
+        };
+        let since = self.chosen[expert].wrapping_sub(left.number);
+        (u64::from(since) < (rows / 2).max(1)).then_some(expert)
+    }
+
     fn count(&mut self, shelf: &mut Shelf<'_, Left>, slot: u32) {
         let count = u32::from(shelf.word(slot) & COUNT).max(1);
         shelf.rank(count - 1, slot);
@@ -206,6 +223,11 @@ impl Cacheus {
         }
     }
 
+    /// Whether last use chooses. In hundredths, as the simulator draws: last use keeps a hundredth of the choices however often it erred.
+    fn by_chance(&mut self) -> bool {
+        f64::from(self.random.u32(..100)) / 100.0 < self.by_last_use
+    }
+
     fn regret(&mut self, by_count: bool) {
         let factor = (-self.rate.value()).exp();
         let (mut last, mut count) = (self.by_last_use, 1.0 - self.by_last_use);
@@ -225,23 +247,23 @@ fn step(other: u64, own: u64) -> f64 {
 impl Queues for Cacheus {
     const NAME: &'static str = "cacheus";
     const QUEUES: u32 = 2;
-    const GHOSTS: u32 = 1;
+    const GHOSTS: u32 = 3;
     const SECOND: u32 = COUNTS;
     type Ghost = Left;
 
     fn enter(&mut self, shelf: &mut Shelf<'_, Left>, slot: u32, ghost: Option<(u32, Left)>) {
         match ghost {
-            Some((_, left)) => {
+            Some((HISTORY, left)) => {
                 let word = { left.word };
                 let count = ((word & COUNT) + 1).min(COUNT);
                 self.put_in_r(shelf, slot, count);
                 if word & NEW > 0 {
                     // SR was too small for a row that is used again.
                     self.resize(step(self.demoted, self.new), shelf.capacity);
-                    self.new = self.new.saturating_sub(1);
+                    self.new -= u64::from(self.config.both_ways).min(self.new);
                 }
             }
-            None => shelf.place(SR, slot, 1 | NEW),
+            _ => shelf.place(SR, slot, 1 | NEW),
         }
         self.count(shelf, slot);
     }
@@ -255,8 +277,8 @@ impl Queues for Cacheus {
             // R was too small for a row that is used once more.
             if self.config.both_ways {
                 self.resize(-step(self.new, self.demoted), shelf.capacity);
+                self.demoted = self.demoted.saturating_sub(1);
             }
-            self.demoted = self.demoted.saturating_sub(1);
         }
         self.put_in_r(shelf, slot, count);
         self.count(shelf, slot);
@@ -274,15 +296,8 @@ impl Queues for Cacheus {
         let Some((_, left)) = ghost else {
             return;
         };
-        // Each expert's history is half as long as the tier.
-        let recent = |expert: usize| {
-            let since = self.chosen[expert].wrapping_sub(left.number);
-            u64::from(since) < (rows / 2).max(1)
-        };
-        match { left.word } & (BY_LAST_USE | BY_COUNT) {
-            BY_LAST_USE if recent(0) => self.regret(false),
-            BY_COUNT if recent(1) => self.regret(true),
-            _ => {}
+        if let Some(expert) = self.chosen_by(left, rows) {
+            self.regret(expert == 1);
         }
     }
 
@@ -294,7 +309,7 @@ impl Queues for Cacheus {
             shelf.set_word(last, shelf.word(last) | BY_LAST_USE | BY_COUNT);
             return Some(last);
         }
-        let (slot, mark) = match self.random.f64() < self.by_last_use {
+        let (slot, mark) = match self.by_chance() {
             true => (last, BY_LAST_USE),
             false => (count, BY_COUNT),
         };
@@ -303,23 +318,43 @@ impl Queues for Cacheus {
     }
 
     fn left(&mut self, shelf: &mut Shelf<'_, Left>, row: Row, bytes: u32, word: u16, _queue: u32) {
-        let expert = usize::from(word & BY_COUNT > 0);
-        self.chosen[expert] = self.chosen[expert].wrapping_add(1);
+        let by = word & (BY_LAST_USE | BY_COUNT);
+        let expert = usize::from(by & BY_COUNT > 0);
+        // A row that both chose is no regret of either, and takes no place in their histories.
+        let alone = u32::from(by == BY_LAST_USE || by == BY_COUNT);
+        self.chosen[expert] = self.chosen[expert].wrapping_add(alone);
         self.demoted -= u64::from(word & DEMOTED > 0).min(self.demoted);
         self.new += u64::from(word & NEW > 0);
         let number = self.chosen[expert];
-        shelf
-            .ghosts
-            .put(0, row, bytes.max(1), Left { word, number });
-        while shelf.ghosts.load(0).bytes >= shelf.capacity {
-            let first = shelf.ghosts.first(0).map(|(_, left)| left.word);
-            self.new -= u64::from(first.is_some_and(|w| w & NEW > 0)).min(self.new);
-            shelf.ghosts.pop(0);
+        let bytes = bytes.max(1);
+        shelf.ghosts.put(HISTORY, row, bytes, Left { word, number });
+        let rows = shelf.capacity / u64::from(bytes);
+        while shelf.ghosts.load(HISTORY).bytes >= shelf.capacity {
+            let Some((row, left)) = shelf.ghosts.first(HISTORY) else {
+                break;
+            };
+            shelf.ghosts.pop(HISTORY);
+            let new = self.config.both_ways && { left.word } & NEW > 0;
+            self.new -= u64::from(new).min(self.new);
+            if let Some(expert) = self.chosen_by(left, rows) {
+                shelf.ghosts.put(BY_EXPERT + expert as u32, row, 1, left);
+            }
+        }
+        for queue in [BY_EXPERT, BY_EXPERT + 1] {
+            while let Some((_, left)) = shelf.ghosts.first(queue) {
+                if self.chosen_by(left, rows).is_some() {
+                    break;
+                }
+                shelf.ghosts.pop(queue);
+            }
         }
     }
 
     fn door(&self, ghost: Option<(u32, Left)>) -> u32 {
-        if ghost.is_some() { R } else { SR }
+        match ghost {
+            Some((HISTORY, _)) => R,
+            _ => SR,
+        }
     }
 
     fn words(&self, queue: u32, word: u16) -> &'static str {

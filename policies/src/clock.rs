@@ -2,7 +2,7 @@
 //!
 //! F. J. Corbató, "A Paging Experiment with the Multics System", MIT Project MAC, 1968: one mark a row, set by a use, cleared by
 //! the hand. The circle is kept as a queue: the hand is its front, and a row that the hand spares goes to its end. 29 bytes of
-//! record, links and list a row, and 8 to 12 of hash table.
+//! record, links and list a row, and 7.2 to 10.4 of hash table.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;

@@ -1,5 +1,5 @@
 //! First in, first out: rows leave in the order in which they came, used or not. O(1) an event, 26 bytes of record and links and
-//! 8 to 12 of hash table a row.
+//! 7.2 to 10.4 of hash table a row.
 //!
 //! L. A. Belady, "A Study of Replacement Algorithms for a Virtual-Storage Computer", IBM Systems Journal 5(2), 1966. A new version of
 //! a point counts as a new row; so does a row that was unpinned.

@@ -11,7 +11,7 @@
 //! row; what a row's count has become follows from the number of halvings since it was written. Rows that a halving
 //! made equal leave in the order of their former counts, then of last use.
 //!
-//! 24 bytes of record and links, 8 to 12 of hash table and up to 3 of history a row, and 3 KiB of lists.
+//! 24 bytes of record and links, 7.2 to 10.4 of hash table and up to 3 of history a row, and 3 KiB of lists.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};

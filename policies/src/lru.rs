@@ -1,4 +1,4 @@
-//! Least recently used: exact, O(1) an event, 26 bytes of record and links and 8 to 12 of hash table a row.
+//! Least recently used: exact, O(1) an event, 26 bytes of record and links and 7.2 to 10.4 of hash table a row.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};

@@ -5,7 +5,7 @@
 //! section 4 for window and main space, section 3 for the sketch. The window's share climbs the hill of the hit ratio: G. Einziger,
 //! O. Eytan, R. Friedman, B. Manes, "Adaptive Software Cache Management", Middleware 2018, section 3.1, with the step, decay and restart
 //! of its authors' Caffeine. When the window grows, rows do not move back into it; new ones fill it. Sizes are in bytes. 29 bytes
-//! of record, links and list a row, 8 to 12 of hash table, and 4 to 8 of sketch.
+//! of record, links and list a row, 7.2 to 10.4 of hash table, and 4 to 8 of sketch.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;

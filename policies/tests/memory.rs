@@ -211,8 +211,8 @@ fn lecar_takes_at_most_112_bytes_a_row() {
 
 #[cfg(feature = "cacheus")]
 #[test]
-fn cacheus_takes_at_most_112_bytes_a_row() {
-    measure(&aether_policies::cacheus::PLUGIN, 112.0);
+fn cacheus_takes_at_most_160_bytes_a_row() {
+    measure(&aether_policies::cacheus::PLUGIN, 160.0);
 }
 
 #[cfg(feature = "hyperbolic")]

@@ -90,8 +90,9 @@ mod tests {
         }
         assert_eq!(times(&log, 1, 9), [4]);
         assert_eq!(times(&log, 2, 9), [104, 103]);
-        log.push(Row(7), made(9));
+        (0..2).for_each(|_| log.push(Row(7), made(9)));
         assert_eq!(times(&log, 1, 9), [0; 0]);
+        assert_eq!(times(&log, 2, 9), [104]);
         assert_eq!(log.moves.len(), REMEMBERED);
         assert!(!log.of.contains_key(&Row(1)));
     }

@@ -14,7 +14,12 @@ const BUCKETS_MIN: u64 = 64;
 /// 2^64 over the golden ratio (Knuth, The Art of Computer Programming 3, section 6.4): consecutive numbers are spread evenly.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The first slot of each bucket: a power of two of them, at least as many as rows.
+/// Rows that so many buckets hold before they double: five for four, which bounds a row's share of them by 6.4 bytes.
+fn holds(buckets: u64) -> u64 {
+    buckets.saturating_add(buckets / 4)
+}
+
+/// The first slot of each bucket: a power of two of them.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
     heads: Vec<u32>,
@@ -44,8 +49,10 @@ impl Buckets {
 
     /// Upper bound of [`Buckets::bytes`] at any number of rows up to `rows`.
     pub(super) fn bytes_bound(&self, rows: u64) -> u64 {
-        let most = rows.checked_next_power_of_two().unwrap_or(u64::MAX);
-        let buckets = most.max(BUCKETS_MIN).max(self.len());
+        let mut buckets = BUCKETS_MIN.max(self.len());
+        while holds(buckets) < rows && buckets < 1 << 60 {
+            buckets *= 2;
+        }
         buckets.saturating_mul(size_of::<u32>() as u64)
     }
 }
@@ -66,7 +73,7 @@ impl<X: Packed> Books<X> {
 
     /// Puts a slot that is in no chain into that of its row.
     pub(super) fn enter(&mut self, slot: u32) {
-        if self.records.len() as u64 > self.buckets.len() {
+        if self.records.len() as u64 > holds(self.buckets.len()) {
             let buckets = (self.buckets.len() * 2).max(BUCKETS_MIN);
             return self.rebuild(buckets);
         }

@@ -73,7 +73,7 @@ fn coming_and_going_does_not_make_the_table_grow() {
         }
         let buckets = books.buckets.bytes() as f64 / rows as f64;
         assert!(
-            rows < 1_000 || buckets <= 8.0,
+            rows < 1_000 || buckets <= 6.5,
             "{rows} rows: {buckets} bytes each"
         );
     }

@@ -68,12 +68,14 @@ impl Rate {
             let value = self.value + sign * (self.value * change).abs();
             self.value = value.clamp(MIN, 1.0);
             self.stuck = 0;
-        } else if ratio == 0.0 || gain <= 0.0 {
-            self.stuck += 1;
-            if self.climbs && self.stuck >= STUCK {
-                self.stuck = 0;
-                self.value = draw(random);
-            }
+            return;
+        }
+        let idle = ratio == 0.0 || gain <= 0.0;
+        self.stuck += u32::from(idle);
+        // One that falls is drawn anew only once a window hits as a whole after that.
+        if self.stuck >= STUCK && idle == self.climbs {
+            self.stuck = 0;
+            self.value = draw(random);
         }
     }
 
