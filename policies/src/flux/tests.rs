@@ -240,7 +240,7 @@ fn importance_outlives_other_merits_and_fades() {
         let context = context(Time(days * 86_400 * SECOND), 2);
         let explained = policy.explain(Row(row), &context);
         let figures = explained.figures.iter();
-        let gain = figures.clone().find(|f| f.name == "importance_gain");
+        let gain = figures.clone().find(|f| f.name == "importance_part");
         gain.unwrap().value
     };
     // log2(1 + 1 - 0.7^10) at first, half of the importance after each week.
@@ -329,7 +329,7 @@ fn words_and_figures_tell_the_whole_sum() {
         let figure = explained.figures.iter().find(|f| f.name == name);
         figure.unwrap().value
     };
-    let sum = of("reuse") + of("importance_gain") + of("cost") + of("size");
+    let sum = of("reuse_part") + of("importance_part") + of("cost_part") + of("size_part");
     assert!((sum - explained.keep.unwrap()).abs() < 1e-12);
     assert_eq!(of("half_life"), 32.0 * 4.0);
     assert!(of("threshold") < explained.keep.unwrap());

@@ -2,7 +2,7 @@
 
 use aether_core::role::{Context, Figure};
 
-use crate::books::{Books, words_of};
+use crate::books::{Books, part, words_of};
 
 use super::figures::{Hot, Past};
 use super::{Flux, RECENT_KEEP, Terms, recent_keep};
@@ -51,7 +51,7 @@ pub(super) fn explain(
         "{used}decayed count {:.2}, importance {:.1}; {next}",
         terms.count, terms.importance
     );
-    (keep, figures(flux, &terms, recent, lowest), words)
+    (keep, figures(flux, &terms, keep, recent, lowest), words)
 }
 
 /// What would move the row next.
@@ -90,17 +90,19 @@ fn half_life_uses(flux: &Flux) -> f64 {
     flux.steer.half_life() * flux.steer.capacity_rows()
 }
 
-fn figures(flux: &Flux, terms: &Terms, recent: bool, lowest: Option<f64>) -> Vec<Figure> {
+fn figures(
+    flux: &Flux,
+    terms: &Terms,
+    keep: f64,
+    recent: bool,
+    lowest: Option<f64>,
+) -> Vec<Figure> {
     let figure = |name, value, unit| Figure { name, value, unit };
     let mut figures = vec![
         figure("count", terms.count, "uses, decayed"),
-        figure("reuse", terms.reuse, "log2 of the count"),
         figure("importance", terms.importance, "0 to 1"),
-        figure("importance_gain", terms.importance_gain, "log2"),
         figure("restore", terms.restore_us, "us"),
-        figure("cost", terms.cost, "log2 of ms a miss"),
         figure("bytes", terms.bytes, "bytes"),
-        figure("size", terms.size, "-log2 of KiB"),
         figure(
             "recent",
             f64::from(u8::from(recent)),
@@ -113,7 +115,17 @@ fn figures(flux: &Flux, terms: &Terms, recent: bool, lowest: Option<f64>) -> Vec
             "share of hot rows",
         ),
         figure("settings_changed", flux.steer.changes as f64, "times"),
+        // In doublings: of the count, of 1 + weight x importance, of the milliseconds of a miss, and of KiB downwards.
+        part("reuse_part", terms.reuse),
+        part("importance_part", terms.importance_gain),
+        part("cost_part", terms.cost),
+        part("size_part", terms.size),
     ];
+    // What a place among the rows used last adds to that.
+    let rest = keep - (terms.reuse + terms.value());
+    if rest != 0.0 {
+        figures.push(part("recency_part", rest));
+    }
     if let Some(lowest) = lowest {
         figures.push(figure(
             "threshold",
