@@ -147,6 +147,9 @@ struct Outcome {
     split: u64,
     ended: u64,
     moves: f64,
+    /// Before settling by hand.
+    unsettled_most: u64,
+    unsettled_off: f64,
 }
 
 async fn live_through(seed: u64, metric: Metric, rounds: usize, rows: usize) -> Outcome {
@@ -166,6 +169,7 @@ async fn live_through(seed: u64, metric: Metric, rounds: usize, rows: usize) -> 
         }
     }
     let written = memory.stats().write_amplification().unwrap();
+    let unsettled = world.check().await;
     memory.compact().await.unwrap();
     let counted = memory.stats().counted;
     assert_nothing_lost(&memory, &drift).await;
@@ -183,7 +187,6 @@ async fn live_through(seed: u64, metric: Metric, rounds: usize, rows: usize) -> 
 
     let world = World::with(settings(metric));
     let memory = world.open().await;
-    memory.upsert(Vec::new()).await.ok();
     let points = drift.points();
     for some in points.chunks(300) {
         memory.upsert(some.to_vec()).await.unwrap();
@@ -201,6 +204,8 @@ async fn live_through(seed: u64, metric: Metric, rounds: usize, rows: usize) -> 
         split: counted.partitions_split,
         ended: counted.partitions_ended,
         moves: written,
+        unsettled_most: unsettled.partition_rows_most,
+        unsettled_off: unsettled.off_partition as f64 / unsettled.cold_rows as f64,
     }
 }
 
@@ -222,6 +227,14 @@ async fn partitions_stay_in_bounds_and_are_found_as_in_a_memory_built_afresh() {
         assert!(o.least >= PARTITION_ROWS / 4, "{metric}: {} rows", o.least);
         assert!(o.most <= PARTITION_ROWS * 2, "{metric}: {} rows", o.most);
         assert!(o.off < 0.02, "{metric}: {}", o.off);
+        // In the background only what is far too large is split at once.
+        assert!(
+            o.unsettled_most <= PARTITION_ROWS * 6,
+            "{metric}: {} rows",
+            o.unsettled_most
+        );
+        assert!(o.unsettled_off < 0.05, "{metric}: {}", o.unsettled_off);
+        assert!(o.moves < 10.0, "{metric}: {}", o.moves);
         assert!(
             o.aged > o.fresh - 0.01,
             "{metric}: {} and {}",

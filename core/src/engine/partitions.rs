@@ -12,18 +12,22 @@ use crate::partition::{Partition, Partitions, read_generation};
 use crate::role::{Batch, KeyRange, MetaStore, Table};
 use crate::vector::Metric;
 
-/// Pairs read at a time.
-const PAGE: usize = 64;
+/// Bytes of centroids read at a time.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// Parts of old generations read at a time: each has up to half a megabyte.
+const OLD_PAGE: usize = 16;
 
 /// Every pair of the state table whose key begins with `prefix`, in order.
 async fn scan_prefix(
     meta: &dyn MetaStore,
     prefix: &[u8],
+    page: usize,
     mut visit: impl FnMut(Bytes, Bytes) -> Result<()>,
 ) -> Result<()> {
     let mut range = KeyRange::prefix(prefix);
     loop {
-        let page = meta.scan(Table::State, range.clone(), PAGE).await?;
+        let page = meta.scan(Table::State, range.clone(), page).await?;
         let Some((last, _)) = page.last() else {
             return Ok(());
         };
@@ -37,7 +41,7 @@ async fn scan_prefix(
 /// Centroids as the first versions kept them. Their partitions are all in use: rows of each lie in segments.
 async fn generations(meta: &dyn MetaStore, dim: usize) -> Result<Vec<Partition>> {
     let mut parts: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
-    scan_prefix(meta, key::GENERATION, |k, v| {
+    scan_prefix(meta, key::GENERATION, OLD_PAGE, |k, v| {
         let number = k.get(..10).and_then(|n| std::str::from_utf8(n).ok());
         let number = number.and_then(|n| n.parse().ok());
         let number =
@@ -61,7 +65,8 @@ pub(super) async fn stored(
 ) -> Result<(Partitions, bool)> {
     let mut all = generations(meta, dim).await?;
     let old = !all.is_empty();
-    scan_prefix(meta, key::PARTITION, |k, v| {
+    let page = (PAGE_BYTES / (dim * 4)).clamp(16, 4096);
+    scan_prefix(meta, key::PARTITION, page, |k, v| {
         let number = <[u8; 4]>::try_from(&k[..])
             .map_err(|_| Error::corrupt("partition: its key is not a number"))?;
         let number = u32::from_be_bytes(number);
@@ -104,7 +109,7 @@ impl Inner {
         }
         self.commit_durably(&writer, batch).await?;
         let mut old = Vec::new();
-        scan_prefix(&*self.meta, key::GENERATION, |k, _| {
+        scan_prefix(&*self.meta, key::GENERATION, OLD_PAGE, |k, _| {
             old.push(Bytes::from([key::GENERATION, &k[..]].concat()));
             Ok(())
         })

@@ -40,6 +40,8 @@ pub(crate) struct Cell {
     pub(crate) number: u32,
     /// Its live rows, as far as they may be moved.
     pub(crate) rows: u64,
+    /// Live rows that must stay, since their segment cannot be read or written anew.
+    pub(crate) fixed: u64,
     /// Live rows that it had when it was made or looked at last, where that is known.
     pub(crate) before: Option<u64>,
     /// Whether new rows go elsewhere already.
@@ -53,7 +55,7 @@ impl Cell {
     }
 
     fn shrank(&self) -> bool {
-        self.rows == 0 || self.before.is_none_or(|b| self.rows * 8 < b * 7)
+        self.rows + self.fixed == 0 || self.before.is_none_or(|b| self.rows * 8 < b * 7)
     }
 }
 
@@ -138,7 +140,7 @@ pub(crate) fn choose(
     };
     if worth {
         let mut small: Vec<&Cell> = active()
-            .filter(|c| c.rows < bounds.least && c.shrank())
+            .filter(|c| c.rows + c.fixed < bounds.least && c.shrank())
             .collect();
         small.sort_unstable_by_key(|c| (c.rows, c.number));
         let mut leaving: BTreeSet<u32> = plan.split.iter().map(|(p, _)| *p).collect();
@@ -172,6 +174,7 @@ mod tests {
         Cell {
             number,
             rows,
+            fixed: 0,
             before: None,
             retired: false,
         }
@@ -226,6 +229,15 @@ mod tests {
         assert!(now(&cells[..1], 1_000).is_empty(), "the last one stays");
         let empty = [cell(0, 0), cell(1, 50), cell(2, 0)];
         assert_eq!(now(&empty, 1_000).leave, [0, 2]);
+    }
+
+    #[test]
+    fn rows_that_must_stay_keep_their_partition() {
+        let mut cells = [cell(0, 0), cell(1, 50), cell(2, 0)];
+        cells[0].fixed = 60;
+        assert_eq!(now(&cells, 1_000).leave, [2]);
+        cells[0].fixed = 500;
+        assert!(now(&cells, 1_000).split.is_empty());
     }
 
     #[test]

@@ -83,11 +83,15 @@ impl Inner {
         let known = index.active().iter().chain(index.retired());
         let known: BTreeSet<u32> = known.copied().collect();
         state.before.retain(|p, _| known.contains(p));
-        let cell = |(retired, number): (bool, &u32)| Cell {
-            number: *number,
-            rows: self.movable_rows(&view, *number, &state.barred),
-            before: state.before.get(number).copied(),
-            retired,
+        let cell = |(retired, number): (bool, &u32)| {
+            let (rows, fixed) = self.rows_of(&view, *number, &state.barred);
+            Cell {
+                number: *number,
+                rows,
+                fixed,
+                before: state.before.get(number).copied(),
+                retired,
+            }
         };
         let active = index.active().iter().map(|p| (false, p));
         let retired = index.retired().iter().map(|p| (true, p));
@@ -114,15 +118,23 @@ impl Inner {
         Some(plan)
     }
 
-    /// Live rows of a partition that may be moved.
-    fn movable_rows(&self, view: &ColdView, partition: u32, barred: &BTreeSet<SegmentId>) -> u64 {
+    /// Live rows of a partition: those that may be moved, and those that must stay.
+    fn rows_of(&self, view: &ColdView, partition: u32, barred: &BTreeSet<SegmentId>) -> (u64, u64) {
         let places = view.cell(partition).map_or(&[][..], |c| &c.places);
         let live = |segment: &Segment, block: usize| {
             let block = segment.directory.blocks.get(block);
             block.map_or(0, |b| segment.live_in(b))
         };
-        let movable = places.iter().filter(|p| self.may_move(&p.segment, barred));
-        movable.map(|p| live(&p.segment, p.block)).sum()
+        let mut rows = (0, 0);
+        for place in places.iter() {
+            let live = live(&place.segment, place.block);
+            if self.may_move(&place.segment, barred) {
+                rows.0 += live;
+            } else {
+                rows.1 += live;
+            }
+        }
+        rows
     }
 
     /// The blocks of partitions that may be moved, by segment.
@@ -186,7 +198,7 @@ impl Inner {
             .split_rows(&before, &plan, bounds, &mut gathered)
             .await?;
         for number in &splits.whole {
-            let rows = self.movable_rows(&view, *number, &state.barred);
+            let (rows, _) = self.rows_of(&view, *number, &state.barred);
             state.before.insert(*number, rows);
         }
         let active: BTreeSet<u32> = before.active().iter().copied().collect();
