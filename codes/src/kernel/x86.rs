@@ -137,8 +137,7 @@ unsafe fn plane_avx512<const WIDTH: u32, const R: usize>(
         let mut packed = [_mm512_setzero_si512(); R];
         for (row, packed) in packed.iter_mut().enumerate() {
             // SAFETY: what lies beyond `bytes` is masked out and not touched.
-            *packed =
-                unsafe { _mm512_maskz_loadu_epi8(live, first.add(row * stride + at).cast()) };
+            *packed = unsafe { _mm512_maskz_loadu_epi8(live, first.add(row * stride + at).cast()) };
         }
         for field in 0..(8 / WIDTH) as usize {
             // SAFETY: masked to the run of this field, which ends at `(field + 1) * bytes`.

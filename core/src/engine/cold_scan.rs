@@ -267,7 +267,8 @@ impl Inner {
                             check_row(&segment, &scanned.rows, *place, *row)?;
                             compare(*place, *row);
                             if let Some(vector) = vector(*place).filter(|_| scanned.again) {
-                                self.blocks.keep_row(&segment, first + *place as u32, vector);
+                                self.blocks
+                                    .keep_row(&segment, first + *place as u32, vector);
                             }
                         }
                     }

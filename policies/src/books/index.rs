@@ -14,9 +14,9 @@ const BUCKETS_MIN: u64 = 64;
 /// 2^64 over the golden ratio (Knuth, The Art of Computer Programming 3, section 6.4): consecutive numbers are spread evenly.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Rows that so many buckets hold before they double: five for four, which bounds a row's share of them by 6.4 bytes.
+/// Rows that so many buckets hold before they double: seven for four, which bounds a row's share of them by 4.6 bytes.
 fn holds(buckets: u64) -> u64 {
-    buckets.saturating_add(buckets / 4)
+    buckets.saturating_add(buckets / 4 * 3)
 }
 
 /// The first slot of each bucket: a power of two of them.

@@ -6,7 +6,7 @@
 //! - a pinned row is in no list;
 //! - each slot is in the chain of its row's bucket, and in no other.
 //!
-//! A row costs its record, 8 bytes of links if there are lists, and 3.2 to 6.4 bytes of buckets. A use looks at one bucket, then at one
+//! A row costs its record, 8 bytes of links if there are lists, and 2.3 to 4.6 bytes of buckets. A use looks at one bucket, then at one
 //! record, or two where rows share a bucket: two lines of cache that have to come one after the other.
 
 mod chunked;
