@@ -168,7 +168,8 @@ impl Query {
         // Twice the product with the grid's values is `2 * product - whole`: below 2^53, so f64 loses nothing of it.
         let whole = (highest * self.sum) as f64;
         let half_step = self.step / 2.0;
-        let bound = |(((product, add), scale), error): (((&i32, &[u8; 4]), &[u8; 4]), &[u8; 4])| {
+        let rows = self.products.iter().zip(adds).zip(scales).zip(errors);
+        out.extend(rows.map(|(((product, add), scale), error)| {
             let (add, scale, error) = (
                 f32::from_le_bytes(*add),
                 f32::from_le_bytes(*scale),
@@ -182,9 +183,7 @@ impl Query {
                 estimate: base + add + along,
                 error: deviations * (a * a + b * b).sqrt() + slack,
             }
-        };
-        let rows = self.products.iter().zip(adds).zip(scales).zip(errors);
-        out.extend(rows.map(bound));
+        }));
         true
     }
 }

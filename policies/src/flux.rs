@@ -14,13 +14,13 @@
 //!
 //! - **History.** Counts of rows that left, or were only missed, are remembered in 20 bytes each.
 //! - **Recency.** The most recently used share of the rows stays whatever its score: the probation of new rows. It begins as all of them.
-//! - **Steering.** Half-life and share of recency are those that do best in miniature on a sample of the rows ([`steer`]); any that is not
+//! - **Steering.** Half-life and share of recency are those that do best in miniature on a sample of the rows (`steer`); any that is not
 //!   clearly better than plain recency gives way to it.
-//! - **Victims.** Buckets of worth, each an eighth of a doubling wide ([`order`]): the lowest leave, always. A use costs O(1).
+//! - **Victims.** Buckets of worth, each an eighth of a doubling wide (`order`): the lowest leave, always. A use costs O(1).
 //! - **Admission.** With a share of recency every missed row enters it. Without, a row enters when the uses expected until
 //!   its score falls to the lowest save more than the move costs. A few refused ones are let in all the same, the more the
 //!   higher the temperature, so that a wrong order can be found out.
-//! - **Neighbours.** Where asked for, cold rows that were retrieved together with rows just used are wished for ([`together`]).
+//! - **Neighbours.** Where asked for, cold rows that were retrieved together with rows just used are wished for (`together`).
 //!
 //! 34 bytes of record, 8 of links, 2.3 to 4.6 of buckets, 96 at most of the trials, and history; with neighbours 256 more.
 
