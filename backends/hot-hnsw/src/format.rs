@@ -352,6 +352,9 @@ impl Graph {
             self.publish(slot);
             head.linked.store(1, Ordering::Release);
             self.map.insert(row(slot), slot, self);
+            for link in self.links(slot, 0).into_iter().flat_map(read_links) {
+                self.count_in(0, link);
+            }
             let level = head.level.load(Ordering::Relaxed);
             if entry.is_none_or(|(highest, _)| level > highest) {
                 entry = Some((level, slot));

@@ -4,6 +4,9 @@
 //! Hierarchical Navigable Small World graphs" (2018), with the neighbour selection of algorithm 4 (no extension of the
 //! candidates, pruned ones are not kept). Removal is not in the paper: every row near the removed one that had a link to
 //! it gets links to the removed row's neighbours instead, as far as the same selection rule wants them.
+//!
+//! Nor is this: the last list of level 0 that leads to a row is not pruned, and a row that a removal leaves without a link is linked
+//! anew. The paper's rule lets a row lose every link to it, and then no search finds it.
 
 use std::sync::atomic::Ordering;
 
@@ -69,28 +72,31 @@ impl Graph {
         true
     }
 
-    /// Links a published row at each of its levels; `false` if it has no link at level 0 afterwards.
+    /// Links a published row at each of its levels; `false` if no row has a link to it at level 0 afterwards.
     fn link_all_levels(&self, scratch: &mut Scratch, slot: u32, link: Link) -> bool {
         let entry = self.entry.load(Ordering::Acquire);
         if entry == NONE || entry == link {
             return entry == link;
         }
+        self.link_from(scratch, entry, slot, link)
+    }
+
+    /// As [`Graph::link_all_levels`], looking for neighbours from the row `start`.
+    fn link_from(&self, scratch: &mut Scratch, start: Link, slot: u32, link: Link) -> bool {
         let point = self.point(slot);
         let level = self.head(slot).level.load(Ordering::Relaxed);
-        let top = self.head(slot_of(entry)).level.load(Ordering::Relaxed);
-        self.descend_to(scratch, point, level.min(top));
+        let top = self.head(slot_of(start)).level.load(Ordering::Relaxed);
+        self.descend_from(scratch, start, point, level.min(top));
         let mut linked = false;
         for at in (0..=level.min(top)).rev() {
             self.search_level(scratch, point, self.ef_construction, at, link);
-            linked = self.link_level(scratch, slot, link, at);
+            linked = self.link_level(scratch, link, at);
         }
         linked
     }
 
-    fn link_level(&self, scratch: &mut Scratch, slot: u32, link: Link, level: u32) -> bool {
-        let Some(own) = self.links(slot, level) else {
-            return false;
-        };
+    /// Links a row and the rows chosen from the pool to each other; `false` if none of these has a link to it now.
+    fn link_level(&self, scratch: &mut Scratch, link: Link, level: u32) -> bool {
         let mut chosen = std::mem::take(&mut scratch.chosen);
         chosen.clear();
         for c in &scratch.pool {
@@ -101,16 +107,62 @@ impl Graph {
                 chosen.push(*c);
             }
         }
-        {
-            let _own = self.head(slot).lock.lock();
-            write_links(own, chosen.iter().map(|c| c.link));
-        }
         let mut linked = false;
-        for c in &chosen {
-            linked |= self.add_link(scratch, c.link, link, c.distance, level);
+        if self.write_chosen(scratch, &chosen, link, level) {
+            for c in &chosen {
+                linked |= self.add_link(scratch, c.link, link, c.distance, level, false);
+            }
+            // When every neighbour has nearer rows on that side, the nearest that can has to keep it all the same.
+            let mut at = 0;
+            while level == 0
+                && !linked
+                && let Some(c) = scratch.pool.get(at).copied()
+            {
+                at += 1;
+                linked =
+                    c.link != link && self.add_link(scratch, c.link, link, c.distance, level, true);
+            }
         }
         scratch.chosen = chosen;
         linked
+    }
+
+    /// Writes a row's list: the chosen ones, then, as far as there is room, those it has already. It has some when other rows met it
+    /// at a higher level and linked themselves to it, and they count on it. `false` if the row is gone.
+    fn write_chosen(
+        &self,
+        scratch: &mut Scratch,
+        chosen: &[Candidate],
+        link: Link,
+        level: u32,
+    ) -> bool {
+        let (slot, head) = (slot_of(link), self.head(slot_of(link)));
+        let _own = head.lock.lock();
+        let Some(own) = self.links(slot, level) else {
+            return false;
+        };
+        if head.tag.load(Ordering::Acquire) != link {
+            return false;
+        }
+        let list = &mut scratch.list;
+        list.clear();
+        list.extend_from_slice(chosen);
+        for c in chosen {
+            self.count_in(level, c.link);
+        }
+        for present in read_links(own).filter(|l| self.is_live(*l)) {
+            let twice = chosen.iter().any(|c| c.link == present);
+            if twice || list.len() == own.cells.len() {
+                self.count_out(level, present);
+            } else {
+                list.push(Candidate {
+                    distance: 0.0,
+                    link: present,
+                });
+            }
+        }
+        write_links(own, list.iter().map(|c| c.link));
+        true
     }
 
     /// Whether a candidate is nearer to the base than to every row chosen before it (algorithm 4).
@@ -121,7 +173,8 @@ impl Graph {
             .all(|r| self.distance(point, self.point(slot_of(r.link)), c.distance) >= c.distance)
     }
 
-    /// Adds a link from a row to a new one, pruning the row's list when it is full; `false` if the row is gone.
+    /// Adds a link from a row to a new one, pruning the row's list when it is full: then the new link stays only if algorithm 4 wants
+    /// it, or if it has to. `false` if the row is gone or has no link to the new one afterwards.
     fn add_link(
         &self,
         scratch: &mut Scratch,
@@ -129,6 +182,7 @@ impl Graph {
         to: Link,
         distance: f32,
         level: u32,
+        has_to: bool,
     ) -> bool {
         let (slot, head) = (slot_of(from), self.head(slot_of(from)));
         let _head = head.lock.lock();
@@ -143,13 +197,15 @@ impl Graph {
         if present.iter().any(|c| c.load(Ordering::Relaxed) == to) {
             return true;
         }
+        let new = Candidate { distance, link: to };
         if append(links, to) {
+            self.count_in(level, to);
             return true;
         }
         let point = self.point(slot);
         let list = &mut scratch.list;
         list.clear();
-        list.push(Candidate { distance, link: to });
+        list.push(new);
         for cell in present {
             let link = cell.load(Ordering::Relaxed);
             if self.is_live(link) {
@@ -158,18 +214,82 @@ impl Graph {
             }
         }
         if list.len() > count {
-            list.sort_unstable();
-            let mut kept = 0;
-            for i in 0..list.len() {
-                if self.is_diverse(&list[i], &list[..kept]) {
-                    list.swap(kept, i);
-                    kept += 1;
-                }
-            }
-            list.truncate(kept.min(links.cells.len()));
+            self.prune(list, to, links.cells.len(), level, has_to);
         }
         write_links(links, list.iter().map(|c| c.link));
-        true
+        let stays = list.iter().any(|c| c.link == to);
+        if stays {
+            self.count_in(level, to);
+        }
+        stays
+    }
+
+    /// Leaves those of a list that algorithm 4 wants, and those that no other list leads to. `new` stays if it is wanted or has to, unless
+    /// the list is full of others that stay.
+    fn prune(&self, list: &mut Vec<Candidate>, new: Link, room: usize, level: u32, has_to: bool) {
+        list.sort_unstable();
+        let mut kept = 0;
+        for i in 0..list.len() {
+            if self.is_diverse(&list[i], &list[..kept]) {
+                list.swap(kept, i);
+                kept += 1;
+            }
+        }
+        for i in kept..list.len() {
+            let link = list[i].link;
+            let stays = if link == new {
+                has_to
+            } else {
+                level == 0 && !self.count_out_unless_last(link)
+            };
+            if stays {
+                list.swap(kept, i);
+                kept += 1;
+            }
+        }
+        list.truncate(kept);
+        if let Some(last) = list.get(room).map(|c| c.link) {
+            let goes = level > 0 || last == new || self.count_out_unless_last(last);
+            let out = if goes { last } else { new };
+            list.retain(|c| c.link != out);
+        }
+    }
+
+    /// Counts a list of level 0 more that leads to `link`.
+    pub(crate) fn count_in(&self, level: u32, link: Link) {
+        if level == 0 {
+            let incoming = &self.head(slot_of(link)).incoming;
+            incoming.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a list of level 0 less that leads to `link`, which was alive a moment ago.
+    fn count_out(&self, level: u32, link: Link) {
+        if level == 0 {
+            let incoming = &self.head(slot_of(link)).incoming;
+            // A link that came to life again, see `Link`, was not counted.
+            let less = |n: u32| n.checked_sub(1);
+            let _ = incoming.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+    }
+
+    /// Counts a list less that leads to `link`; `false`, and counts nothing, if there is no other.
+    fn count_out_unless_last(&self, link: Link) -> bool {
+        let incoming = &self.head(slot_of(link)).incoming;
+        let less = |n: u32| (n > 1).then(|| n - 1);
+        incoming
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
+    }
+
+    /// Whether no list leads to a row, or none leads away from it. The one row of an index is cut off from nothing.
+    fn is_cut_off(&self, link: Link) -> bool {
+        let slot = slot_of(link);
+        self.is_live(link)
+            && (self.head(slot).incoming.load(Ordering::Relaxed) == 0
+                || self
+                    .links(slot, 0)
+                    .is_none_or(|l| !read_links(l).any(|l| self.is_live(l))))
     }
 
     /// Removes a row; `false` if it was not there. The caller holds its stripe and is not pinned.
@@ -210,7 +330,7 @@ impl Graph {
         link
     }
 
-    /// A row of the highest level there is: a neighbour in the highest list that has one, or else any. Called under the entry lock.
+    /// A row of the highest level there is: a neighbour in the highest list that has one, or else any; [`NONE`] if there is no other.
     fn entry_instead_of(&self, slot: u32, gone: Link) -> Link {
         let usable = |link: Link| {
             link != gone
@@ -242,6 +362,9 @@ impl Graph {
         let mut own = std::mem::take(&mut scratch.links);
         own.clear();
         own.extend(read_links(links).filter(|l| self.is_live(*l)));
+        for link in &own {
+            self.count_out(level, *link);
+        }
         let mut seen = std::mem::take(&mut scratch.more);
         seen.clear();
         for link in &own {
@@ -267,6 +390,13 @@ impl Graph {
                 self.mend(scratch, *link, &own, level);
             }
         }
+        if level == 0 {
+            for link in own.iter().chain(&seen) {
+                if self.is_cut_off(*link) {
+                    self.link_again(scratch, *link);
+                }
+            }
+        }
         scratch.links = own;
         scratch.more = seen;
     }
@@ -290,6 +420,23 @@ impl Graph {
         }
         scratch.chosen = kept;
         scratch.list = list;
+    }
+
+    /// Links a row anew that was cut off: every row that could have taken the removed one's place was removed meanwhile, or had no room.
+    fn link_again(&self, scratch: &mut Scratch, link: Link) {
+        let slot = slot_of(link);
+        for _ in 0..LINK_TRIES {
+            let entry = self.entry.load(Ordering::Acquire);
+            let start = if entry == link {
+                self.entry_instead_of(slot, link)
+            } else {
+                entry
+            };
+            // Without another row there is nothing to link it to; one that comes will link itself to this one.
+            if start == NONE || !self.is_live(link) || self.link_from(scratch, start, slot, link) {
+                return;
+            }
+        }
     }
 
     /// Rewrites a row's list as its live links followed by the nearest of `list`: first those that algorithm 4 wants, then, as far as
@@ -337,6 +484,9 @@ impl Graph {
                 }
             }
         }
+        for c in &kept[had..] {
+            self.count_in(level, c.link);
+        }
         write_links(links, kept.iter().map(|c| c.link));
         had
     }
@@ -348,8 +498,9 @@ impl Graph {
         if head.tag.load(Ordering::Acquire) == from
             && let Some(links) = self.links(slot_of(from), level)
             && read_links(links).all(|l| l != to)
+            && append(links, to)
         {
-            append(links, to);
+            self.count_in(level, to);
         }
     }
 

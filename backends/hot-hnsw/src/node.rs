@@ -64,6 +64,8 @@ pub(crate) struct Head {
     pub(crate) linked: AtomicU32,
     /// Epoch in which the slot was given up.
     pub(crate) retired: AtomicU64,
+    /// Lists of level 0 that lead here. The last of them is not pruned away.
+    pub(crate) incoming: AtomicU32,
     /// Guards writing the links of every level, and setting `tag` to [`NONE`].
     pub(crate) lock: Mutex<()>,
 }
@@ -84,6 +86,7 @@ impl Head {
             next: AtomicU32::new(NONE),
             linked: AtomicU32::new(0),
             retired: AtomicU64::new(0),
+            incoming: AtomicU32::new(0),
             lock: Mutex::new(()),
         }
     }

@@ -84,9 +84,20 @@ impl Graph {
     pub(crate) fn descend_to(&self, scratch: &mut Scratch, query: Point, level: u32) {
         scratch.pool.clear();
         let entry = self.entry.load(Ordering::Acquire);
-        if entry == NONE {
-            return;
+        if entry != NONE {
+            self.descend_from(scratch, entry, query, level);
         }
+    }
+
+    /// As [`Graph::descend_to`], from the row `entry`.
+    pub(crate) fn descend_from(
+        &self,
+        scratch: &mut Scratch,
+        entry: Link,
+        query: Point,
+        level: u32,
+    ) {
+        scratch.pool.clear();
         let mut best = Candidate {
             distance: self.distance(query, self.point(slot_of(entry)), f32::INFINITY),
             link: entry,

@@ -136,6 +136,7 @@ impl Graph {
         self.give_back_upper(slots, head);
         head.row.store(row.0, Ordering::Relaxed);
         head.count.store(0, Ordering::Relaxed);
+        head.incoming.store(0, Ordering::Relaxed);
         head.linked.store(0, Ordering::Relaxed);
         let mut granted = 0;
         let mut last: Option<u32> = None;

@@ -1,6 +1,6 @@
 //! Looks inside the graph.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use aether_core::role::HotIndex;
@@ -130,8 +130,69 @@ fn an_index_that_is_empty_now_and_then_cuts_no_row_off() {
         reached.sort_unstable();
         let mut rows = index.rows();
         rows.sort_unstable();
-        assert_eq!(reached, rows, "round {round}");
+        let cut = rows.iter().filter(|r| reached.binary_search(r).is_err());
+        let cut: Vec<_> = cut.map(|r| neighborhood(&index, *r)).collect();
+        assert!(cut.is_empty(), "round {round}: {cut:?}");
     }
+}
+
+/// However narrow the lists and whatever comes and goes, some list leads to every row, and the count of those lists is right.
+#[test]
+fn the_last_list_that_leads_to_a_row_stays() {
+    let (n, dim) = (2_000, 24);
+    let config = HnswConfig {
+        m: 4,
+        ef_construction: 32,
+        ..HnswConfig::default()
+    };
+    let index = HnswIndex::new(dim, Metric::L2, 5, config).unwrap();
+    let mut rng = fastrand::Rng::with_seed(6);
+    for i in 0..2 * n {
+        // Few centres far apart, and rows close around them: lists are full of better links than those to rows aside.
+        let mut vector = noise(&mut rng, dim);
+        vector[i as usize % 4] += 20.0 * rng.f32();
+        index.insert(Row(i), &vector).unwrap();
+        if i >= n {
+            assert!(index.remove(Row(i - n)).unwrap());
+        }
+    }
+    let graph = &index.graph;
+    let mut lists: HashMap<u32, u32> = HashMap::new();
+    let slots = graph.map.slots(graph);
+    for slot in &slots {
+        for link in graph.links(*slot, 0).into_iter().flat_map(read_links) {
+            if graph.is_live(link) {
+                *lists.entry(slot_of(link)).or_default() += 1;
+            }
+        }
+    }
+    let mut bad = Vec::new();
+    for slot in slots {
+        let counted = graph.head(slot).incoming.load(Ordering::Relaxed);
+        let lists = lists.get(&slot).copied().unwrap_or(0);
+        if counted == 0 || lists != counted {
+            bad.push((graph.head(slot).row.load(Ordering::Relaxed), lists, counted));
+        }
+    }
+    assert_eq!(bad, [], "row, lists that lead to it, lists counted");
+}
+
+/// A row with the live links of its level 0, those out of it and those into it.
+fn neighborhood(index: &HnswIndex, row: Row) -> (Row, Vec<Row>, Vec<Row>) {
+    let graph = &index.graph;
+    let (slot, _stays) = graph.map.get(row, graph).unwrap();
+    let row_at = |slot: u32| Row(graph.head(slot).row.load(Ordering::Relaxed));
+    let out = |slot: u32| {
+        let links = graph.links(slot, 0).into_iter().flat_map(read_links);
+        links.filter(|l| graph.is_live(*l)).map(slot_of)
+    };
+    let into = graph.map.slots(graph).into_iter();
+    let into = into.filter(|s| out(*s).any(|to| to == slot));
+    (
+        row,
+        out(slot).map(row_at).collect(),
+        into.map(row_at).collect(),
+    )
 }
 
 /// The rows that can be reached from the entry point over live links of any level.
