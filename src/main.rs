@@ -47,6 +47,11 @@ enum What {
     Bench(cli::bench::Args),
     /// Judge policies on recorded accesses
     Replay(cli::replay::Args),
+    /// Kill a working memory again and again, and look whether anything was lost
+    Torture(cli::torture::Args),
+    /// The process that `torture` kills
+    #[command(hide = true)]
+    TortureChild(cli::torture::ChildArgs),
     /// The process that `demo` kills
     #[command(hide = true)]
     DemoChild(cli::demo::ChildArgs),
@@ -74,6 +79,8 @@ fn main() -> ExitCode {
             What::Codecs(args) => cli::codecs::run(&args, json),
             What::Bench(args) => cli::bench::run(args, json).await,
             What::Replay(args) => cli::replay::run(&args, json),
+            What::Torture(args) => cli::torture::run(args, json).await,
+            What::TortureChild(args) => cli::torture::child(args).await,
             What::DemoChild(args) => cli::demo::child(args).await,
         }
     }))

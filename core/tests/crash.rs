@@ -1,132 +1,17 @@
 //! A power cut at every single call of a store, before and after its effect, with every prefix of the commits that were not
-//! durable yet surviving; and a second cut at every call of the recovery from the first.
+//! durable yet surviving; a second cut at every call of the recovery from the first; and cuts at drawn calls of drawn workloads.
+//!
+//! `AETHER_SEEDS` sets the number of drawn workloads (200), `AETHER_SEED` the first of them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
-use std::time::Duration;
+use aether_testkit::workload::{Profile, Workload};
 
-use aether_core::config::SearchMode;
-use aether_core::{Metric, Point};
-use aether_testkit::strategy;
-use aether_testkit::workload::Op;
-
-use common::run::{FLUSH, Run};
-use common::{Settings, World};
-
-const DIM: usize = 8;
-
-fn settings() -> Settings {
-    Settings {
-        dim: DIM,
-        metric: Metric::L2,
-        // The kit's exact index: the budget is a sharp edge.
-        budget: "84KiB",
-        hot: "fake",
-        memory: FLUSH,
-        flux: "batch_rows = 12\nsample = 16",
-        search: "probe_min = 1",
-        // Steps of 12 rows, so that compactions are cut between two of them.
-        compaction: "ratio = 3\nsegment_bytes = \"4KiB\"\ngrace = \"4s\"\nenabled = true",
-        ..Settings::default()
-    }
-}
-
-fn some(range: std::ops::Range<u64>, seed: u64) -> Vec<Point> {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let point = |i| {
-        let point = strategy::point(&mut rng, strategy::id(i), DIM);
-        match i % 7 {
-            3 => point.with_ttl(Duration::from_secs(40), false),
-            5 => point.with_ttl(Duration::from_secs(40), true),
-            _ => point,
-        }
-    };
-    range.map(point).collect()
-}
-
-fn ids(range: std::ops::Range<u64>) -> Vec<aether_core::PointId> {
-    range.map(strategy::id).collect()
-}
-
-/// Points in one corner.
-fn near(range: std::ops::Range<u64>, seed: u64) -> Vec<Point> {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let point = |i| {
-        let vector: Vec<f32> = (0..DIM).map(|_| 3.0 + rng.f32()).collect();
-        Point::new(strategy::id(i), vector)
-    };
-    range.map(point).collect()
-}
-
-/// Every kind of write and of move, each at least once with something under it that changed.
-fn workload() -> Vec<Op> {
-    let search = |seed| Op::Search {
-        query: strategy::vector(&mut fastrand::Rng::with_seed(seed), DIM),
-        k: 7,
-        mode: SearchMode::Complete,
-        filter: None,
-        parts: true,
-    };
-    vec![
-        Op::Upsert(some(0..20, 1)),
-        Op::Demote(ids(0..15)),
-        Op::Upsert(some(10..30, 2)),
-        Op::Delete(ids(0..4)),
-        Op::Promote(ids(4..9)),
-        search(3),
-        Op::Demote(ids(4..9)),
-        Op::Pin(ids(20..22), true),
-        // More than the hot tier has room for: rows are made to leave, and some land cold.
-        Op::Upsert(some(100..180, 4)),
-        Op::Tick,
-        search(5),
-        Op::Advance(Duration::from_secs(6)),
-        Op::Tick,
-        Op::Compact,
-        Op::Delete(ids(100..110)),
-        Op::Upsert(some(110..115, 6)),
-        Op::Advance(Duration::from_secs(36)),
-        Op::Tick,
-        Op::Reopen,
-        Op::Promote(ids(120..124)),
-        Op::Compact,
-        Op::Advance(Duration::from_secs(5)),
-        Op::Tick,
-        Op::Pin(ids(20..21), false),
-        search(7),
-        // A cluster that grows beyond its partition, and shrinks again.
-        Op::Upsert(near(200..250, 8)),
-        Op::Demote(ids(200..250)),
-        Op::Compact,
-        search(9),
-        Op::Delete(ids(204..250)),
-        Op::Compact,
-        search(11),
-    ]
-}
-
-async fn work(run: &mut Run, ops: &[Op], at: &str) {
-    for (i, op) in ops.iter().enumerate() {
-        if let Err(what) = run.step(op.clone()).await {
-            let mut text = format!("{op:?}");
-            text.truncate(text.floor_char_boundary(300));
-            panic!("{at}: operation {i} ({text}): {what}");
-        }
-    }
-}
-
-async fn end(run: &mut Run, at: &str) {
-    let ended = async {
-        run.check_everything().await?;
-        run.memory().close().await.map_err(|e| e.to_string())?;
-        run.check_stored().await
-    };
-    ended
-        .await
-        .unwrap_or_else(|e: String| panic!("{at}: at the end: {e}"));
-}
+use common::World;
+use common::run::Run;
+use common::script::{end, settings, work, workload};
 
 #[tokio::test]
 async fn the_workload_splits_and_merges_partitions() {
@@ -203,4 +88,62 @@ async fn again_at_every_call_of_the_recovery() {
     }
     assert!(cuts > 500, "{cuts} cuts");
     println!("{cuts} double cuts survived");
+}
+
+/// Cuts in every drawn workload.
+const CUTS: u64 = 60;
+/// Operations of a drawn workload.
+const OPS: usize = 30;
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|e| panic!("{name}={value}: {e}")),
+    )
+}
+
+#[tokio::test]
+async fn at_drawn_calls_of_drawn_workloads() {
+    let first = variable("AETHER_SEED").unwrap_or(1);
+    let seeds = variable("AETHER_SEEDS").unwrap_or(200);
+    let profile = Profile {
+        dim: settings().dim,
+        ids: 120,
+        batch: 30,
+        crash_every: 0,
+    };
+    let mut cuts = 0;
+    for seed in first..first + seeds {
+        let mut workload = Workload::new(seed, profile);
+        let ops: Vec<_> = (0..OPS).map(|_| workload.next_op()).collect();
+        let mut uncut = Run::new(settings()).await;
+        let before = uncut.world.power.calls();
+        work(&mut uncut, &ops, &format!("AETHER_SEED={seed}, uncut")).await;
+        let calls = uncut.world.power.calls() - before;
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut met = 0;
+        for turn in 0.. {
+            if met == CUTS {
+                break;
+            }
+            // One in each of equal parts of the run, so that none is left out for long.
+            let part = turn % CUTS;
+            let (from, to) = (part * calls / CUTS, (part + 1) * calls / CUTS);
+            let n = rng.u64(from..=to).max(1);
+            let at = format!("AETHER_SEED={seed}, cut at call {n} of {calls}");
+            let mut run = Run::new(settings()).await;
+            run.keep = rng.usize(0..4);
+            run.again = (rng.u8(0..3) == 0).then(|| rng.u64(1..25));
+            run.world.power.die_at(n, rng.bool());
+            work(&mut run, &ops, &at).await;
+            end(&mut run, &at).await;
+            // A reopening in the workload takes the cut back that was to come.
+            met += u64::from(run.crashes > 0);
+            cuts += run.crashes;
+            assert!(turn < 10 * CUTS, "AETHER_SEED={seed}: cuts come to nothing");
+        }
+    }
+    println!("{cuts} cuts in {seeds} workloads survived");
 }

@@ -96,23 +96,31 @@ fn assert_lively(run: &Run, crashes: usize) {
 
 #[test]
 fn without_crashes_l2() {
-    assert_lively(&run(1, 4000, settings(Metric::L2, "flat"), profile(0)), 0);
+    assert_lively(&run(1, 9_000, settings(Metric::L2, "flat"), profile(0)), 0);
 }
 
 #[test]
 fn with_crashes_l2() {
-    assert_lively(&run(2, 5000, settings(Metric::L2, "flat"), profile(40)), 50);
+    assert_lively(
+        &run(2, 12_000, settings(Metric::L2, "flat"), profile(40)),
+        50,
+    );
 }
 
 #[test]
 fn with_crashes_inner_product() {
-    let run = run(3, 4000, settings(Metric::InnerProduct, "flat"), profile(40));
+    let run = run(
+        3,
+        10_000,
+        settings(Metric::InnerProduct, "flat"),
+        profile(40),
+    );
     assert_lively(&run, 40);
 }
 
 #[test]
 fn with_crashes_cosine() {
-    let run = run(4, 4000, settings(Metric::Cosine, "flat"), profile(40));
+    let run = run(4, 10_000, settings(Metric::Cosine, "flat"), profile(40));
     assert_lively(&run, 40);
 }
 
@@ -120,5 +128,5 @@ fn with_crashes_cosine() {
 fn with_crashes_all_the_time_and_little_room() {
     let mut tight = settings(Metric::L2, "fake");
     tight.budget = "96KiB";
-    assert_lively(&run(5, 4000, tight, profile(12)), 100);
+    assert_lively(&run(5, 9_000, tight, profile(12)), 100);
 }

@@ -7,46 +7,13 @@
     reason = "with no policy switched on there is nothing to measure"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use aether_core::role::{Event, EvictionPolicy, Item, Tier};
 use aether_core::{Plugin, Row, Time};
+use aether_testkit::alloc::{Counting, held};
 use aether_testkit::conformance::policy::PolicyHarness;
-
-thread_local! {
-    /// Bytes that this thread holds. A thread of its own runs each test, so that tests do not count one another.
-    static HELD: Cell<i64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count(bytes: i64) {
-    // A thread that ends frees after its cell is gone; those bytes are nobody's question.
-    if HELD.try_with(|held| held.set(held.get() + bytes)).is_err() {}
-}
-
-// SAFETY: every call goes on to the system's allocator unchanged; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn held() -> i64 {
-    HELD.with(Cell::get)
-}
 
 fn item(row: u64) -> Item {
     Item {

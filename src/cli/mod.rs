@@ -15,6 +15,7 @@ pub(crate) mod replay;
 pub(crate) mod search;
 pub(crate) mod settings;
 pub(crate) mod stats;
+pub(crate) mod torture;
 
 use std::fmt;
 use std::process::ExitCode;

@@ -7,6 +7,7 @@
 )]
 
 pub mod run;
+pub mod script;
 
 use std::fmt;
 use std::future::Future;

@@ -1,5 +1,7 @@
 //! One memory beside its model: does operations on both, survives power cuts, and compares.
 
+use std::cell::Cell;
+
 use aether_core::config::SearchMode;
 use aether_core::engine::{Parts, Record};
 use aether_core::role::Tier;
@@ -21,6 +23,10 @@ pub struct Run {
     pub log: Vec<String>,
     pub keep: usize,
     pub again: Option<u64>,
+    /// Whether stores fail now: then an operation may fail, and an answer may be cut short.
+    pub faulty: bool,
+    /// Whether an operation has failed so.
+    pub failed: Cell<bool>,
     pub crashes: usize,
     pub moved: u64,
     pub cold_hits: usize,
@@ -43,6 +49,8 @@ impl Run {
             log: Vec::new(),
             keep: 0,
             again: None,
+            faulty: false,
+            failed: Cell::new(false),
             crashes: 0,
             moved: 0,
             cold_hits: 0,
@@ -61,11 +69,15 @@ impl Run {
         self.memory.clone().expect("a memory is open between steps")
     }
 
-    /// An error is right only where the plug was pulled under the operation.
+    /// An error is right only where the plug was pulled under the operation, or a store failed.
     fn excuse<T>(&self, what: &str, result: aether_core::Result<T>) -> Result<Option<T>, String> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(_) if self.world.power.is_dead() => Ok(None),
+            Err(_) if self.faulty => {
+                self.failed.set(true);
+                Ok(None)
+            }
             Err(e) => Err(format!("{what} failed: {e}")),
         }
     }
@@ -88,6 +100,8 @@ impl Run {
             log: Vec::new(),
             keep: self.keep,
             again: None,
+            faulty: false,
+            failed: Cell::new(false),
             crashes: 0,
             moved: 0,
             cold_hits: 0,
@@ -286,7 +300,7 @@ impl Run {
         let done = self.memory().search(request).await;
         if let Some(answer) = self.excuse("search", done)? {
             let dead = self.world.power.is_dead();
-            if !dead && !answer.coverage.is_whole() {
+            if !dead && !self.faulty && !answer.coverage.is_whole() {
                 return Err(format!("cut short without a cause: {:?}", answer.coverage));
             }
             let cold = answer.hits.iter().filter(|h| h.tier == Tier::Cold);

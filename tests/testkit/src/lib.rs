@@ -2,6 +2,7 @@
 //!
 //! One dev-dependency and one macro call prove a plug-in; see [`conformance`].
 
+pub mod alloc;
 pub mod conformance;
 pub mod fake;
 pub mod model;

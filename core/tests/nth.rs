@@ -1,0 +1,103 @@
+//! Every call of a store fails once, and from there on until the memory is opened again, in turn: without an effect, without a reply
+//! before the effect, and without one after it. Whatever an operation says then, nothing acknowledged is lost, nothing comes back that was
+//! deleted, and once the store answers again the work goes on.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::run::Run;
+use common::script::{end, settings, work, workload};
+use common::{Call, Verdict};
+
+/// Fails the calls from the `n`th of this life on, or that one alone.
+fn fail(run: &mut Run, n: u64, lasting: bool, verdict: Verdict) {
+    let at = run.world.power.calls() + n;
+    run.faulty = true;
+    run.world.power.script(move |_: &Call, i| {
+        if i == at || (lasting && i > at) {
+            verdict
+        } else {
+            Verdict::Pass
+        }
+    });
+}
+
+/// The store answers again; what an operation that failed did is looked into after a reopening, as a user would.
+async fn recover(run: &mut Run, at: &str) {
+    run.faulty = false;
+    run.failed.set(false);
+    run.world.power.unscript();
+    let risen = run.rise().await;
+    risen.unwrap_or_else(|what| panic!("{at}: {what}"));
+}
+
+/// Fails calls from each on in turn; how many runs met their failure, and in how many of them an operation failed.
+async fn each_call(lasting: bool, verdict: Verdict) -> (u64, u64) {
+    let ops = workload();
+    let mut failed = 0;
+    for n in 1.. {
+        let at = format!("{verdict:?} at call {n}, lasting: {lasting}");
+        let mut run = Run::new(settings()).await;
+        let first = run.world.power.calls();
+        fail(&mut run, n, lasting, verdict);
+        let mut rest = ops.iter();
+        for op in rest.by_ref() {
+            let done = run.step(op.clone()).await;
+            done.unwrap_or_else(|what| panic!("{at}: {op:?}: {what}"));
+            if run.failed.get() {
+                break;
+            }
+        }
+        let met = run.world.power.calls() >= first + n;
+        if run.failed.get() {
+            failed += 1;
+            if lasting {
+                // While the store is away, opening is refused, and does no harm.
+                drop(run.memory.take());
+                let opened = run.world.builder().open().await;
+                assert!(opened.is_err(), "{at}");
+            }
+            recover(&mut run, &at).await;
+            work(&mut run, &rest.cloned().collect::<Vec<_>>(), &at).await;
+        } else {
+            run.faulty = false;
+            run.world.power.unscript();
+        }
+        end(&mut run, &at).await;
+        if !met {
+            return (n - 1, failed);
+        }
+    }
+    unreachable!("a workload has an end")
+}
+
+#[tokio::test]
+async fn once_without_effect() {
+    let (calls, failed) = each_call(false, Verdict::Fail).await;
+    assert!(calls > 100 && failed > 10, "{calls} calls, {failed} failed");
+}
+
+#[tokio::test]
+async fn once_before_the_effect_without_a_reply() {
+    let (calls, failed) = each_call(false, Verdict::Lost).await;
+    assert!(calls > 100 && failed > 10, "{calls} calls, {failed} failed");
+}
+
+#[tokio::test]
+async fn once_after_the_effect_without_a_reply() {
+    let (calls, failed) = each_call(false, Verdict::LoseReply).await;
+    assert!(calls > 100 && failed > 10, "{calls} calls, {failed} failed");
+}
+
+#[tokio::test]
+async fn from_there_on_without_effect() {
+    let (calls, failed) = each_call(true, Verdict::Fail).await;
+    assert!(calls > 50 && failed > 50, "{calls} calls, {failed} failed");
+}
+
+#[tokio::test]
+async fn from_there_on_after_the_effect_without_a_reply() {
+    let (calls, failed) = each_call(true, Verdict::LoseReply).await;
+    assert!(calls > 50 && failed > 50, "{calls} calls, {failed} failed");
+}

@@ -1,0 +1,265 @@
+//! What must be true after a kill.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use aether::config::SearchMode;
+use aether::role::Fidelity;
+use aether::{Config, Memory, Metric, Parts, PointId, Record, Registry, SearchRequest, Stats};
+
+use super::script::{
+    Line, Op, PLACES, Place, Version, WORKERS, id_of, mix, operation, payload_of, vector_of,
+};
+use crate::cli::{Done, memory};
+
+/// Problems told in full; of more only the number.
+const TOLD: usize = 20;
+
+/// The points as the acknowledgements say, and the operations that may or may not have happened.
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    live: BTreeMap<Place, Version>,
+    /// Begun and not acknowledged yet, by worker.
+    open: BTreeMap<u64, Op>,
+    /// What failed operations may have left in a place, beside what was there.
+    unsure: BTreeMap<Place, Vec<Option<Version>>>,
+    pub(super) found: Found,
+}
+
+/// What was counted, and what was wrong.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    pub(super) acknowledged: u64,
+    /// Operations that failed and said so.
+    pub(super) failed: u64,
+    /// Writes without acknowledgement that were found done, and not done.
+    pub(super) completed: u64,
+    pub(super) undone: u64,
+    /// Acknowledged points that are not there, or not as they were written last.
+    pub(super) lost: u64,
+    /// Points that are there and should not be.
+    pub(super) phantom: u64,
+    problems: Vec<String>,
+    more: usize,
+}
+
+impl Found {
+    pub(super) fn problem(&mut self, text: String) {
+        if self.problems.len() < TOLD {
+            self.problems.push(text);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn must(&mut self, holds: bool, problem: impl FnOnce() -> String) {
+        if !holds {
+            self.problem(problem());
+        }
+    }
+
+    /// Everything that was wrong, in words.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let more = (self.more > 0).then(|| format!("and {} more", self.more));
+        self.problems.iter().cloned().chain(more).collect()
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl Oracle {
+    /// Takes note of what a child with this seed said.
+    pub(super) fn hear(&mut self, seed: u64, line: Line) {
+        match line {
+            Line::Opened => {}
+            Line::Begun(worker, number) => {
+                let op = operation(seed, worker, number);
+                if self.open.insert(worker, op).is_some() {
+                    let text = format!("worker {worker} began twice");
+                    self.found.problem(text);
+                }
+            }
+            Line::Done(worker, _) => {
+                self.found.acknowledged += 1;
+                if let Some(op) = self.open.remove(&worker) {
+                    self.apply(&op);
+                }
+            }
+            Line::Failed(worker, _) => {
+                self.found.failed += 1;
+                for (place, version) in self.open.remove(&worker).iter().flat_map(Op::effect) {
+                    self.unsure.entry(place).or_default().push(version);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        for (place, version) in op.effect() {
+            self.settle(place, version);
+        }
+    }
+
+    /// A place holds this, for certain.
+    fn settle(&mut self, place: Place, version: Option<Version>) {
+        self.unsure.remove(&place);
+        match version {
+            Some(version) => self.live.insert(place, version),
+            None => self.live.remove(&place),
+        };
+    }
+
+    fn expected(&self, place: Place) -> Option<Version> {
+        self.live.get(&place).copied()
+    }
+
+    /// Opens the memory, compares all of it, closes it, and verifies every byte of it. Answers its figures.
+    ///
+    /// # Errors
+    /// When the memory cannot be opened, read or closed: then nothing can be said of what it holds.
+    pub(super) async fn verify(
+        &mut self,
+        config: &Config,
+        registry: &Arc<Registry>,
+    ) -> Done<Stats> {
+        let memory = memory::open(config.clone(), registry.clone()).await?;
+        let found = read_all(&memory).await?;
+        self.resolve(&found);
+        self.settle_unsure(&found);
+        for place in 0..WORKERS * PLACES {
+            let (expected, record) = (self.expected(place), found.get(&place));
+            if matches(place, expected, record) {
+                continue;
+            }
+            if expected.is_some() {
+                self.found.lost += 1;
+            } else {
+                self.found.phantom += 1;
+            }
+            self.found.problem(format!(
+                "point {place} ({}): expected version {expected:?}, found {record:?}",
+                id_of(place)
+            ));
+        }
+        self.compare_searches(&memory).await?;
+        let stats = memory.stats();
+        self.found
+            .must(stats.points as usize == self.live.len(), || {
+                format!("expected {} points counted: {stats:?}", self.live.len())
+            });
+        self.found.must(stats.hot_bytes <= stats.budget_bytes, || {
+            format!("over the budget of hot bytes: {stats:?}")
+        });
+        memory.close().await?;
+        drop(memory);
+        let report = aether::check(config, registry.clone()).await?;
+        self.found
+            .must(report.is_clean(), || format!("check: {report:#?}"));
+        let whole = report.points as usize == self.live.len();
+        self.found
+            .must(whole && report.orphans + report.intents == 0, || {
+                format!(
+                    "check: expected {} points, no orphans and no intents: {report:#?}",
+                    self.live.len()
+                )
+            });
+        Ok(stats)
+    }
+
+    /// An operation without acknowledgement happened as a whole or not at all.
+    fn resolve(&mut self, found: &BTreeMap<Place, Record>) {
+        for op in std::mem::take(&mut self.open).into_values() {
+            let effect = op.effect();
+            if effect.iter().any(|(p, _)| self.unsure.contains_key(p)) {
+                for (place, version) in effect {
+                    self.unsure.entry(place).or_default().push(version);
+                }
+                continue;
+            }
+            let done = effect
+                .iter()
+                .all(|(place, version)| matches(*place, *version, found.get(place)));
+            let undone = effect
+                .iter()
+                .all(|(place, _)| matches(*place, self.expected(*place), found.get(place)));
+            if !done && !undone {
+                self.found.problem(format!(
+                    "neither all nor nothing of an unacknowledged batch is there: {op:?}"
+                ));
+            }
+            if effect.is_empty() || done == undone {
+                continue;
+            }
+            self.found.completed += u64::from(done);
+            self.found.undone += u64::from(undone);
+            if done {
+                self.apply(&op);
+            }
+        }
+    }
+
+    /// What a failed operation may have left is right, and stays as it was found.
+    fn settle_unsure(&mut self, found: &BTreeMap<Place, Record>) {
+        for (place, versions) in std::mem::take(&mut self.unsure) {
+            let record = found.get(&place);
+            let left = versions.into_iter().find(|v| matches(place, *v, record));
+            if let Some(version) = left {
+                self.settle(place, version);
+            }
+        }
+    }
+
+    /// Every live point is found exactly once, nothing else is, and the nearest are the nearest.
+    async fn compare_searches(&mut self, memory: &Memory) -> Done<()> {
+        let query = vector_of(mix(&[self.found.acknowledged]));
+        let mut truth: Vec<(f32, PointId)> = (self.live.iter())
+            .map(|(p, v)| (Metric::L2.distance(&query, &vector_of(*v)), id_of(*p)))
+            .collect();
+        truth.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let request = SearchRequest::new(query, truth.len() + 1).mode(SearchMode::Complete);
+        let answer = memory.search(request).await?;
+        self.found.must(answer.coverage.is_whole(), || {
+            format!("a complete search was not whole: {:?}", answer.coverage)
+        });
+        let ids: BTreeSet<_> = answer.hits.iter().map(|h| h.id.clone()).collect();
+        self.found.must(ids.len() == answer.hits.len(), || {
+            "a complete search found a point twice".to_owned()
+        });
+        let live: BTreeSet<_> = truth.iter().map(|t| t.1.clone()).collect();
+        self.found.must(ids == live, || {
+            let missing: Vec<_> = live.difference(&ids).collect();
+            let beside: Vec<_> = ids.difference(&live).collect();
+            format!("a complete search missed {missing:?} and found {beside:?} that is not there")
+        });
+        let nearest: HashSet<_> = truth.iter().take(10).map(|t| &t.1).collect();
+        let first: HashSet<_> = answer.hits.iter().take(10).map(|h| &h.id).collect();
+        let exact = answer.hits.iter().all(|h| h.fidelity == Fidelity::Exact);
+        self.found.must(!exact || first == nearest, || {
+            format!("the ten nearest: expected {nearest:?}, found {first:?}")
+        });
+        Ok(())
+    }
+}
+
+/// Whether a point is what it should be. A vector that came back through a lossy codec is not compared.
+fn matches(place: Place, expected: Option<Version>, record: Option<&Record>) -> bool {
+    match (expected, record) {
+        (None, None) => true,
+        (Some(version), Some(record)) => {
+            record.id == id_of(place)
+                && record.payload == payload_of(version)
+                && (record.fidelity != Fidelity::Exact
+                    || record.vector.as_ref() == Some(&vector_of(version)))
+        }
+        _ => false,
+    }
+}
+
+async fn read_all(memory: &Memory) -> Done<BTreeMap<Place, Record>> {
+    let ids: Vec<_> = (0..WORKERS * PLACES).map(id_of).collect();
+    let records = memory.get_many(&ids, Parts::default()).await?;
+    let found = (0..).zip(records);
+    Ok(found.filter_map(|(p, r)| r.map(|r| (p, r))).collect())
+}
