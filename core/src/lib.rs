@@ -22,6 +22,11 @@ pub mod shuffle;
 pub mod vector;
 mod wire;
 
+/// Tests of decoders count what they hold.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: aether_testkit::alloc::Counting = aether_testkit::alloc::Counting;
+
 pub use clock::{Clock, ManualClock, SystemClock, Time};
 pub use config::Config;
 pub use engine::{BlockingMemory, Memory, MemoryBuilder, Point, SearchRequest};

@@ -243,3 +243,54 @@ fn codes_bound_the_distances_of_their_rows() {
         }
     }
 }
+
+/// Feeds a parser with parts whose content grew wrong under a checksum that is right: what a mistake in a writer would leave.
+fn feed_sealed(name: &str, sealed: &[u8], seed: u64, parse: impl Fn(&[u8]) -> bool) {
+    let content = crate::seal::unseal(sealed, seed, name).unwrap().to_vec();
+    aether_testkit::damage::feed(name, 1 << 20, &[content], |bytes| {
+        let mut sealed = bytes.to_vec();
+        crate::seal::seal(&mut sealed, 0, seed);
+        parse(&sealed)
+    });
+}
+
+#[test]
+fn contents_that_are_wrong_under_a_right_checksum_are_refused_or_harmless() {
+    let w = written();
+    let d = &w.directory;
+    let b = &d.blocks[1];
+    let part = |r: std::ops::Range<u64>| &w.data[r.start as usize..r.end as usize];
+    let seed = |offset| super::format::place_seed(SEGMENT, offset);
+    let footer = w.footer_offset..w.footer_offset + u64::from(w.footer_bytes);
+    let tail = &w.data[footer.end as usize..];
+    feed_sealed("footer", part(footer.clone()), SEGMENT.0, |sealed| {
+        // The tail, and the manifest, say what the footer's length is.
+        let mut end = sealed.to_vec();
+        let bytes = sealed.len() as u32;
+        let mut tail = tail[..tail.len() - 8].to_vec();
+        tail[8..12].copy_from_slice(&bytes.to_le_bytes());
+        crate::seal::seal(&mut tail, 0, SEGMENT.0);
+        end.extend_from_slice(&tail);
+        parse_end(SEGMENT, &end, w.footer_offset, bytes).is_ok()
+    });
+    let rows = b.rows_range();
+    feed_sealed("rows", part(rows.clone()), seed(rows.start), |sealed| {
+        parse_rows(SEGMENT, d, b, sealed).is_ok()
+    });
+    let group = d.group(b, 0).unwrap();
+    let (range, decoders) = (group.range.clone(), decoders());
+    feed_sealed("group", part(range.clone()), seed(range.start), |sealed| {
+        parse_group(SEGMENT, d, b, &group, sealed, &decoders, &mut Vec::new()).is_ok()
+    });
+    let keys = b.keys_range();
+    feed_sealed("keys", part(keys.clone()), seed(keys.start), |sealed| {
+        parse_keys(SEGMENT, b, sealed).is_ok()
+    });
+    let payloads = b.payloads_range();
+    feed_sealed(
+        "payloads",
+        part(payloads.clone()),
+        seed(payloads.start),
+        |sealed| parse_payloads(SEGMENT, b, sealed, 1 << 16).is_ok(),
+    );
+}

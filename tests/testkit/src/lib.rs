@@ -4,6 +4,7 @@
 
 pub mod alloc;
 pub mod conformance;
+pub mod damage;
 pub mod fake;
 pub mod model;
 pub mod sim;
