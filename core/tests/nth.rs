@@ -6,6 +6,9 @@
 
 mod common;
 
+use aether_core::config::SearchMode;
+use aether_core::engine::Parts;
+use aether_core::{Error, ErrorKind, SearchRequest};
 use common::run::Run;
 use common::script::{end, settings, work, workload};
 use common::{Call, Verdict};
@@ -32,6 +35,33 @@ async fn recover(run: &mut Run, at: &str) {
     risen.unwrap_or_else(|what| panic!("{at}: {what}"));
 }
 
+/// What reads say while nobody knows what became of the operation that failed: an answer, or that they cannot know; never that something
+/// is wrong with what is stored.
+async fn read(run: &Run, at: &str) {
+    let memory = run.memory();
+    // Closed: what failed was the closing.
+    let telling = |e: &Error| {
+        matches!(
+            e.kind(),
+            ErrorKind::Poisoned | ErrorKind::Unavailable | ErrorKind::Closed
+        )
+    };
+    for id in run.model.ids().into_iter().chain(run.model.doubted()) {
+        if let Err(error) = memory.get(&id).await {
+            assert!(telling(&error), "{at}: get {id}: {error}");
+        }
+    }
+    let query = vec![0.5; run.world.settings.dim];
+    let request = SearchRequest::new(query, 400).mode(SearchMode::Complete);
+    match memory.search(request.parts(Parts::default())).await {
+        Ok(answer) => {
+            let unread = answer.hits.iter().any(|h| h.vector.is_none());
+            assert!(!unread || !answer.coverage.is_whole(), "{at}: {answer:?}");
+        }
+        Err(error) => assert!(telling(&error), "{at}: search: {error}"),
+    }
+}
+
 /// Fails calls from each on in turn; how many runs met their failure, and in how many of them an operation failed.
 async fn each_call(lasting: bool, verdict: Verdict) -> (u64, u64) {
     let ops = workload();
@@ -52,6 +82,7 @@ async fn each_call(lasting: bool, verdict: Verdict) -> (u64, u64) {
         let met = run.world.power.calls() >= first + n;
         if run.failed.get() {
             failed += 1;
+            read(&run, &at).await;
             if lasting {
                 // While the store is away, opening is refused, and does no harm.
                 drop(run.memory.take());

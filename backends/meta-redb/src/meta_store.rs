@@ -58,12 +58,15 @@ impl RedbMeta {
     pub fn open(dir: &Path, config: &RedbConfig, read_only: bool) -> Result<Self> {
         let open = || {
             let path = dir.join(&config.file);
-            let file = open_file(dir, &path, read_only)?;
             let mode = Mode {
                 cache_bytes: usize::try_from(config.cache.0).unwrap_or(usize::MAX),
                 read_only,
                 verify: config.verify,
             };
+            if !read_only && !path.exists() {
+                begin(dir, &path, mode)?;
+            }
+            let file = open_file(dir, &path, read_only)?;
             Self::on(file, mode, config.readers).map_err(|e| e.with("file", path.display()))
         };
         open().map_err(|e| error::at(e, "open"))
@@ -75,6 +78,27 @@ impl RedbMeta {
         let lanes = Lanes::start(&core, readers)?;
         Ok(Self { core, lanes })
     }
+}
+
+/// Begins a file under another name, and gives it its own when it is whole: a process that ends meanwhile, or a full disk, leaves
+/// nothing that a later opening would take for a damaged store.
+fn begin(dir: &Path, path: &Path, mode: Mode) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let fresh = Path::new(&name);
+    let failed = |e: std::io::Error| {
+        error::io(&e, "a new file cannot be put in its place").with("file", path.display())
+    };
+    match std::fs::remove_file(fresh) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    let file = open_file(dir, fresh, false)?;
+    let begun = contain(|| Core::open(file, mode)).map(drop);
+    begun.map_err(|e| e.with("file", path.display()))?;
+    std::fs::rename(fresh, path)
+        .and_then(|()| sync_dir(dir))
+        .map_err(failed)
 }
 
 fn open_file(dir: &Path, path: &Path, read_only: bool) -> Result<Arc<dyn StorageBackend>> {

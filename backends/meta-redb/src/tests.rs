@@ -58,6 +58,33 @@ async fn steps(store: &RedbMeta, len: usize) -> u32 {
     fresh.len() as u32
 }
 
+/// A process that ended while it began a file, or a disk that was full, leaves a file of another name, whatever is in it.
+#[test]
+fn a_file_whose_beginning_was_cut_short_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = RedbConfig::default();
+    let open = |read_only| RedbMeta::open(folder.path(), &config, read_only);
+    drop(open(false).unwrap());
+    let path = folder.path().join(&config.file);
+    let whole = std::fs::read(&path).unwrap();
+    let mut name = path.clone().into_os_string();
+    name.push(".new");
+    for length in [0, 1, 4096, whole.len() - 1, whole.len()] {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&name, &whole[..length]).unwrap();
+        assert!(open(true).is_err(), "there is no store yet");
+        let store = open(false).unwrap();
+        assert!(path.is_file() && !Path::new(&name).exists());
+        run(async {
+            let epoch = store.claim().await.unwrap();
+            let seq = store.commit(step(epoch, 0, 10)).await.unwrap();
+            store.durable(seq).await.unwrap();
+        });
+        drop(store);
+        run(async { assert_eq!(steps(&open(false).unwrap(), 10).await, 1) });
+    }
+}
+
 /// A failed sync or write poisons the writer, leaves the file alone from then on, lets reads go on, and takes nothing that
 /// was acknowledged: neither from the bytes as the process saw them nor from those that were synced.
 #[test]

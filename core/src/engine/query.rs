@@ -439,7 +439,8 @@ impl Inner {
         Ok(true)
     }
 
-    /// What to do about a row that the metadata store no longer knows. Normally a writer is about to show why. But once a write's
+    /// What to do about a row that the metadata store no longer knows, or knows in a segment that this process does not. Normally a
+    /// writer is about to show why. But once a write's
     /// outcome is unknown nobody ever will, in this process: a search leaves the point out and says so, a read by id says so.
     ///
     /// # Errors
@@ -482,6 +483,9 @@ impl Inner {
                 Home::Segment(segment, ordinal) => {
                     let Some(found) = view.find(segment).and_then(|s| s.directory.locate(ordinal))
                     else {
+                        if self.leave_unsure(limit)? {
+                            continue;
+                        }
                         return Ok(None);
                     };
                     read[i].1 = view.find(segment).map_or(Fidelity::Exact, |s| s.fidelity);

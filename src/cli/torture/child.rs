@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether::{Error, ErrorKind, Memory, Parts, Result, SearchRequest};
+use aether::{Error, ErrorKind, Memory, MemoryBuilder, Parts, Result, SearchRequest};
 use tokio::task::JoinSet;
 
 use super::script::{Line, Op, WORKERS, id_of, operation, point_of, vector_of};
 use crate::cli::settings::Settings;
-use crate::cli::{Done, io_failure, memory};
+use crate::cli::{Done, io_failure};
 
 /// Time that a worker lets pass after a failure.
 const BREATH: Duration = Duration::from_millis(2);
@@ -37,7 +37,15 @@ pub(crate) async fn child(args: ChildArgs) -> Done {
         dir: Some(args.dir),
         set: args.set,
     };
-    let memory = memory::open(settings.load()?, Arc::new(aether::registry()?)).await?;
+    let builder = MemoryBuilder::new(settings.load()?, Arc::new(aether::registry()?));
+    let memory = match builder.open().await {
+        Ok(memory) => memory,
+        Err(error) if from_outside(&error) => {
+            tell(Line::Refused)?;
+            return std::future::pending().await;
+        }
+        Err(error) => return Err(error.into()),
+    };
     tell(Line::Opened)?;
     let mut workers = JoinSet::new();
     if !args.idle {

@@ -67,6 +67,7 @@ impl Lives {
                             life = Life::Opened;
                             self.opening = start.elapsed();
                         }
+                        Line::Refused => ended = true,
                         Line::Begun(..) => {}
                         Line::Done(..) | Line::Failed(..) => left -= 1,
                     }

@@ -74,6 +74,7 @@ impl Oracle {
     pub(super) fn hear(&mut self, seed: u64, line: Line) {
         match line {
             Line::Opened => {}
+            Line::Refused => self.found.failed += 1,
             Line::Begun(worker, number) => {
                 let op = operation(seed, worker, number);
                 if self.open.insert(worker, op).is_some() {

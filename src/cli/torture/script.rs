@@ -153,6 +153,8 @@ pub(super) fn mix(numbers: &[u64]) -> u64 {
 pub(super) enum Line {
     /// The memory is open.
     Opened,
+    /// The memory cannot be opened, for want of room or of a store.
+    Refused,
     /// Worker, number: it was begun.
     Begun(u64, u64),
     /// Worker, number: it was acknowledged.
@@ -165,6 +167,7 @@ impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opened => writeln!(f, "opened"),
+            Self::Refused => writeln!(f, "refused"),
             Self::Begun(worker, number) => writeln!(f, "begun {worker} {number}"),
             Self::Done(worker, number) => writeln!(f, "done {worker} {number}"),
             Self::Failed(worker, number) => writeln!(f, "failed {worker} {number}"),
@@ -176,8 +179,10 @@ impl Line {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let verb = words.next()?;
-        if verb == "opened" {
-            return Some(Self::Opened);
+        match verb {
+            "opened" => return Some(Self::Opened),
+            "refused" => return Some(Self::Refused),
+            _ => {}
         }
         let (worker, number) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         match verb {
