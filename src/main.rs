@@ -1,5 +1,7 @@
 //! The command `aether`: argument parsing only; the work is in `cli`.
 
+#![forbid(unsafe_code)]
+
 mod cli;
 
 use std::io::IsTerminal;

@@ -23,7 +23,7 @@ mod rotation;
 
 pub use encode::{Block, Centre, Coder, FACTOR_BYTES};
 pub use estimate::{Bounds, Query, Spot, least};
-pub use kernel::{Kernel, KernelKind};
+pub use kernel::{Kernel, KernelKind, widest};
 pub use normal::deviations;
 
 /// Bits a dimension that a code may have.
@@ -41,6 +41,7 @@ pub enum Measure {
 }
 
 /// Inner product in f32, in eight partial sums, so that it is vectorised and its rounding stays small.
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a8, a_rest) = a.as_chunks::<8>();
     let (b8, b_rest) = b.as_chunks::<8>();

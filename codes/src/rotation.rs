@@ -55,6 +55,7 @@ impl Rotation {
     }
 
     /// Rotates `vector`, zeros appended, into `out`: `[padded]`.
+    #[inline(always)]
     pub(crate) fn apply(&self, vector: &[f32], out: &mut Vec<f32>) {
         out.clear();
         match &self.form {
@@ -85,6 +86,7 @@ impl Rotation {
 }
 
 /// Walsh-Hadamard transform, scaled to be orthogonal. The length is a power of two.
+#[inline(always)]
 fn hadamard(x: &mut [f32]) {
     let mut half = 1;
     while half < x.len() {
@@ -101,6 +103,7 @@ fn hadamard(x: &mut [f32]) {
 }
 
 /// Turns each pair of one half and the other by 45 degrees.
+#[inline(always)]
 fn turn(x: &mut [f32]) {
     let (a, b) = x.split_at_mut(x.len() / 2);
     for (a, b) in a.iter_mut().zip(b) {

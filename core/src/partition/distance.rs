@@ -3,10 +3,12 @@
 //! Rows and centroids are compared in tiles of a few of each, so that every number that is loaded is used several times and the sums do not
 //! wait for one another. A pair's sum is made in the same order in a tile of any size, so results do not depend on who stands beside whom.
 
+use aether_codes::widest;
+
 use crate::vector::Metric;
 
-/// Sums beside one another: what every x86-64 and every ARM processor adds at once.
-const LANES: usize = 4;
+/// Sums beside one another: what AVX2 adds at once, and every processor in two goes.
+const LANES: usize = 8;
 /// Rows of a tile.
 const ROWS: usize = 4;
 /// Centroids of a tile.
@@ -35,8 +37,9 @@ impl Measure {
 type Lanes = [f32; LANES];
 
 /// One pair's sum so far, and what is left of the vectors.
+#[inline(always)]
 fn finish(sum: Lanes, x: &[f32], c: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let [a, b, d, e] = sum;
+    let [a, b, d, e]: [f32; 4] = std::array::from_fn(|l| sum[l] + sum[l + LANES / 2]);
     let rest: f32 = x.iter().zip(c).map(|(x, c)| term(*x, *c)).sum();
     (a + b) + (d + e) + rest
 }
@@ -104,15 +107,16 @@ pub(super) fn each(
     centroids: &[&[f32]],
     mut visit: impl FnMut(usize, usize, f32),
 ) {
-    match measure {
+    widest(|| match measure {
         Measure::Squared => sums(rows, centroids, |x, c| (x - c) * (x - c), visit),
         Measure::Angle => {
             let product = |x, c| x * c;
             sums(rows, centroids, product, |r, c, sum| visit(r, c, 1.0 - sum));
         }
-    }
+    });
 }
 
+#[inline(always)]
 fn sums(
     rows: &[&[f32]],
     centroids: &[&[f32]],

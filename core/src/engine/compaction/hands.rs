@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::MutexGuard;
 
 use super::super::cold::Segment;
@@ -54,8 +55,6 @@ pub(super) struct Compaction<'a> {
     /// In order of ordinals.
     pub(super) packed: Vec<(Row, Stub)>,
     pub(super) moved: Vec<(Row, Stub)>,
-    /// Ordinals of rows that were killed while the blob was put.
-    pub(super) dead: Vec<u32>,
     pub(super) segment: Option<Arc<Segment>>,
     /// Numbers of the notes of garbage, one for each input that ended.
     pub(super) notes: Vec<u64>,
@@ -90,22 +89,29 @@ impl Compaction<'_> {
         let inner = self.inner;
         let mut writer = inner.writer.lock().await;
         let mut batch = Batch::new(writer.epoch);
+        // The segment first: it gives up its bytes before those of the commit are made.
+        if let Some(draft) = &mut self.draft {
+            draft.commit_into(&mut batch)?;
+            self.segment = Some(Arc::new(inner.take_segment(draft)?));
+        }
         let ending: BTreeSet<SegmentId> = self.retired().map(|s| s.id).collect();
-        for (row, stub) in std::mem::take(&mut self.packed) {
-            if !self.lives(row) {
-                batch.put(
-                    Table::Dead,
-                    dead_key(stub.segment, stub.ordinal),
-                    row.key().to_vec(),
-                );
-                self.dead.push(stub.ordinal);
-                continue;
+        let (mut rows, mut dead) = (std::mem::take(&mut self.packed), Vec::new());
+        rows.retain(|(row, stub)| {
+            let key = Bytes::copy_from_slice(&row.key());
+            if !self.lives(*row) {
+                batch.put(Table::Dead, dead_key(stub.segment, stub.ordinal), key);
+                dead.push(stub.ordinal);
+                return false;
             }
-            batch.put(Table::Cold, row.key().to_vec(), stub.encode());
-            if let Some((old, ordinal)) = self.places.get(&row).filter(|p| !ending.contains(&p.0)) {
-                batch.put(Table::Dead, dead_key(*old, *ordinal), row.key().to_vec());
+            if let Some((old, ordinal)) = self.places.get(row).filter(|p| !ending.contains(&p.0)) {
+                batch.put(Table::Dead, dead_key(*old, *ordinal), key.clone());
             }
-            self.moved.push((row, stub));
+            batch.put(Table::Cold, key, stub.encode());
+            true
+        });
+        self.moved = rows;
+        if let Some(segment) = &self.segment {
+            dead.iter().for_each(|o| segment.mark_dead(*o));
         }
         let now = inner.now();
         let retired: Vec<(SegmentId, BlobKey)> =
@@ -120,12 +126,6 @@ impl Compaction<'_> {
         }
         if let Some(change) = &self.change {
             change.put(&mut batch);
-        }
-        if let Some(draft) = &mut self.draft {
-            draft.commit_into(&mut batch)?;
-            let segment = inner.take_segment(draft)?;
-            self.dead.iter().for_each(|o| segment.mark_dead(*o));
-            self.segment = Some(Arc::new(segment));
         }
         let committed = inner.commit_durably(&writer, batch).await;
         match &committed {
