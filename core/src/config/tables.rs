@@ -136,7 +136,7 @@ table! {
         /// Hot rows that are scored in one turn.
         sample: usize = "256", "rows";
         /// Most rows of one migration.
-        batch_rows: usize = "2048", "rows";
+        batch_rows: usize = "8192", "rows";
         /// Most vector bytes of one migration.
         batch_bytes: ByteSize = "\"8MiB\"", "bytes";
         /// Cold rows that may wait for promotion; further ones are counted and forgotten.

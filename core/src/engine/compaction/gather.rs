@@ -194,6 +194,8 @@ impl Inner {
 
     /// Leaves out what was killed and is not marked yet, and what has expired, which is removed first.
     pub(super) async fn drop_dead(&self, gathered: &mut Gathered) -> Result<()> {
+        // Neighbours in the store are looked up together.
+        gathered.rows.sort_unstable_by_key(|r| r.row);
         let key = |r: &SegmentRow| Bytes::copy_from_slice(&r.row.key());
         let mut live: HashSet<Row> = HashSet::with_capacity(gathered.rows.len());
         for rows in gathered.rows.chunks(LOOKED_UP) {

@@ -1,6 +1,6 @@
 //! The hands of a step: one commit moves its rows, and the partitions with them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -74,15 +74,13 @@ impl Compaction<'_> {
     }
 
     /// Whether a row still lives where it was read. Asked under the writer's lock, so that nothing is killed in between.
-    fn lives(&self, row: Row) -> bool {
+    fn lives(&self, from: &HashMap<SegmentId, &Segment>, row: Row) -> bool {
         let Some((id, ordinal)) = self.places.get(&row) else {
             return false;
         };
         // In this order: whoever marks a row dead takes it off the kills afterwards.
         !self.inner.kills.read().contains(row)
-            && (self.taken.iter())
-                .find(|t| t.segment.id == *id)
-                .is_some_and(|t| !t.segment.is_dead(*ordinal))
+            && from.get(id).is_some_and(|s| !s.is_dead(*ordinal))
     }
 
     async fn commit(&mut self) -> Result<()> {
@@ -95,10 +93,12 @@ impl Compaction<'_> {
             self.segment = Some(Arc::new(inner.take_segment(draft)?));
         }
         let ending: BTreeSet<SegmentId> = self.retired().map(|s| s.id).collect();
+        let taken = self.taken.iter().map(|t| (t.segment.id, &*t.segment));
+        let taken: HashMap<SegmentId, &Segment> = taken.collect();
         let (mut rows, mut dead) = (std::mem::take(&mut self.packed), Vec::new());
         rows.retain(|(row, stub)| {
             let key = Bytes::copy_from_slice(&row.key());
-            if !self.lives(*row) {
+            if !self.lives(&taken, *row) {
                 batch.put(Table::Dead, dead_key(stub.segment, stub.ordinal), key);
                 dead.push(stub.ordinal);
                 return false;
