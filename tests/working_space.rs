@@ -125,4 +125,31 @@ fn compaction_and_demotion_keep_to_the_working_space() {
     assert_eq!(moved, ids.len());
     assert!(took < SPACE, "{took} bytes of {SPACE}");
     memory.close().unwrap();
+    payloads();
+}
+
+/// Rows whose payloads weigh far more than their vectors: 26 MB of text that hardly packs.
+fn payloads() {
+    const HEAVY: u64 = 800;
+    let folder = tempfile::tempdir().unwrap();
+    let memory = open(&folder.path().join("memory"), "8MiB", "64MiB");
+    let mut rng = fastrand::Rng::with_seed(9);
+    for from in (0..HEAVY).step_by(50) {
+        let mut heavy = |i| {
+            let text: String = (0..32 << 10).map(|_| rng.alphanumeric()).collect();
+            Point::new(i, vector(i)).with_payload(serde_json::json!({ "text": text }))
+        };
+        memory
+            .upsert((from..from + 50).map(&mut heavy).collect())
+            .unwrap();
+    }
+    let ids: Vec<PointId> = (0..HEAVY).map(PointId::Int).collect();
+    memory.demote(&ids[..10]).unwrap();
+    let (demoted, moved) = beyond(|| memory.demote(&ids[10..]).unwrap());
+    assert_eq!(moved, ids.len() - 10);
+    let (compacted, _) = beyond(|| memory.compact().unwrap());
+    println!("payloads: demotion {demoted} bytes, compaction {compacted}");
+    assert!(demoted < SPACE, "{demoted} bytes of {SPACE}");
+    assert!(compacted < SPACE, "{compacted} bytes of {SPACE}");
+    memory.close().unwrap();
 }

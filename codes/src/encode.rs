@@ -12,7 +12,7 @@
 //!
 //! where cos is that of the angle between x and r (equation 18 of the 2024 paper with the 2025 paper's grid).
 
-use crate::kernel::{Plane, code_bytes, pack, planes, widest};
+use crate::kernel::{Plane, code_bytes, pack, planes};
 use crate::rotation::Rotation;
 use crate::{BITS, Measure, dot};
 
@@ -144,11 +144,6 @@ impl Coder {
     /// # Panics
     /// When vector or centroid have another length.
     pub fn encode(&self, centre: &Centre, vector: &[f32], block: &mut Block) {
-        widest(|| self.encode_row(centre, vector, block));
-    }
-
-    #[inline(always)]
-    fn encode_row(&self, centre: &Centre, vector: &[f32], block: &mut Block) {
         assert!(
             vector.len() == self.dim && centre.plain.len() == self.dim,
             "vector and centroid: `dim` floats"
@@ -196,14 +191,12 @@ impl Coder {
 }
 
 /// 1 / |v|, or 0 for zero.
-#[inline(always)]
 pub(crate) fn inverse_norm(v: &[f32]) -> f32 {
     let norm = v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if norm > 0.0 { (1.0 / norm) as f32 } else { 0.0 }
 }
 
 /// Rounds `r` (of length `norm` > 0) to the grid; gives |r|^2 / <x, r> and 1 / cos^2 - 1.
-#[inline(always)]
 fn quantise(r: &[f32], bits: u8, norm: f32, numbers: &mut Vec<u8>) -> (f64, f64) {
     let middle = (f32::from(1u16 << bits) - 1.0) / 2.0;
     let sigma = norm / (r.len() as f32).sqrt();
@@ -241,7 +234,6 @@ fn quantise(r: &[f32], bits: u8, norm: f32, numbers: &mut Vec<u8>) -> (f64, f64)
 }
 
 /// The number, as a float, of the grid's value nearest to `x` in steps.
-#[inline(always)]
 fn grid(x: f32, middle: f32) -> f32 {
     // Truncation is rounding down here, since the sum is not negative.
     ((x + middle + 0.5).max(0.0) as i32 as f32).min(2.0 * middle)

@@ -5,11 +5,11 @@
 //! shift and a mask, and what comes out stands beside a run of the query. Every kernel gives the very same integers.
 
 mod scalar;
-mod wide;
+mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use wide::widest;
+pub use tile::{TILE_OTHERS, TILE_ROWS, Term, pair, tile};
 
 /// One plane of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,6 @@ pub(crate) fn code_bytes(planes: &[Plane]) -> usize {
 }
 
 /// Packs numbers of `planes` bits, `[padded]`, as one code.
-#[inline(always)]
 pub(crate) fn pack(planes: &[Plane], numbers: &[u8], out: &mut Vec<u8>) {
     for plane in planes {
         let mask = (1u8 << plane.width) - 1;

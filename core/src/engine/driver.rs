@@ -23,7 +23,7 @@ use crate::role::{Batch, Table, Tier};
 use crate::segment::{SegmentRow, WrittenSegment, blob_key};
 
 /// Rows read from the metadata store together.
-const STORED_TOGETHER: usize = 64;
+const STORED_TOGETHER: usize = 16;
 
 /// One kind of migration's hands.
 pub(super) trait Work {
