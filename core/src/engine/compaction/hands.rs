@@ -79,8 +79,7 @@ impl Compaction<'_> {
             return false;
         };
         // In this order: whoever marks a row dead takes it off the kills afterwards.
-        !self.inner.kills.read().contains(row)
-            && from.get(id).is_some_and(|s| !s.is_dead(*ordinal))
+        !self.inner.kills.read().contains(row) && from.get(id).is_some_and(|s| !s.is_dead(*ordinal))
     }
 
     async fn commit(&mut self) -> Result<()> {
