@@ -3,6 +3,7 @@
 //!
 //! This crate is the facade over `aether-core`: it links the plug-ins in that its features name. A library user starts with
 //! `default-features = false, features = ["standard"]`; the default features are those of the command `aether`.
+#![forbid(unsafe_code)]
 #![cfg_attr(
     feature = "standard",
     doc = r#"

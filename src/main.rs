@@ -59,6 +59,7 @@ enum What {
 
 fn main() -> ExitCode {
     let Command { json, what } = Command::parse();
+    cli::allocator::keep_little();
     let filter = EnvFilter::try_from_env("AETHER_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -10,7 +10,7 @@
 //! | `rotation` | the rotation, by Hadamard transforms and random signs |
 //! | `encode` | rounding to the grid, and what is stored |
 //! | `estimate` | distance and bound of every row of a block |
-//! | `kernel` | integer products of codes and queries: scalar reference, AVX2, AVX-512 |
+//! | `kernel` | integer products of codes and queries, and sums over pairs of vectors: scalar reference, AVX2, AVX-512 |
 //! | `normal` | how many standard deviations a confidence takes |
 //!
 //! This crate knows neither files nor partitions; `unsafe` is confined to `kernel`.
@@ -23,7 +23,7 @@ mod rotation;
 
 pub use encode::{Block, Centre, Coder, FACTOR_BYTES};
 pub use estimate::{Bounds, Query, Spot, least};
-pub use kernel::{Kernel, KernelKind};
+pub use kernel::{Kernel, KernelKind, TILE_OTHERS, TILE_ROWS, Term, pair, tile};
 pub use normal::deviations;
 
 /// Bits a dimension that a code may have.

@@ -87,6 +87,18 @@ impl Rotation {
 /// Walsh-Hadamard transform, scaled to be orthogonal. The length is a power of two.
 fn hadamard(x: &mut [f32]) {
     let mut half = 1;
+    if x.len() >= 8 {
+        // The first three levels of eight numbers stay in registers.
+        for eight in x.as_chunks_mut::<8>().0 {
+            for half in [1, 2, 4] {
+                for i in (0..8).filter(|i| i & half == 0) {
+                    let (a, b) = (eight[i], eight[i + half]);
+                    (eight[i], eight[i + half]) = (a + b, a - b);
+                }
+            }
+        }
+        half = 8;
+    }
     while half < x.len() {
         for pair in x.chunks_exact_mut(2 * half) {
             let (a, b) = pair.split_at_mut(half);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aether::config::Span;
 use aether::import::{Columns, Format, Import, Options};
 use aether::{Error, Point};
 use serde::Serialize;
@@ -67,9 +68,16 @@ pub(crate) struct Args {
     #[command(flatten)]
     input: Input,
     /// Points of one write
-    #[arg(long, default_value_t = 1000, value_name = "POINTS")]
+    #[arg(long, default_value_t = BATCH, value_name = "POINTS")]
     batch: usize,
+    /// Longest time a write waits for room in RAM before it lands cold, as memory.insert_wait [default: 0s, since making room sends older
+    /// rows away, each of which is written twice then]
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    wait: Span,
 }
+
+/// Points of one write: what the committer takes at once.
+pub(crate) const BATCH: usize = 4096;
 
 #[derive(Serialize)]
 struct Imported {
@@ -102,6 +110,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     let per_point = dim as u64 * 4 + 256;
     let fits = usize::try_from(config.limits.batch_bytes.0 / per_point).unwrap_or(usize::MAX);
     let batch = args.batch.min(config.limits.batch_rows).min(fits).max(1);
+    let usual = std::mem::replace(&mut config.memory.insert_wait, args.wait);
     let memory = memory::open(config, registry.clone()).await?;
     let mut progress = Progress::new(format!("import {}", args.file.display()), count);
     let (mut points, mut landed_cold) = (0u64, 0u64);
@@ -112,7 +121,8 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     });
     let written = written.await;
     let took = progress.finish();
-    let (stats, config) = (memory.stats(), memory.config().clone());
+    let (stats, mut config) = (memory.stats(), memory.config().clone());
+    config.memory.insert_wait = usual;
     memory.close().await?;
     if let Err(e) = written {
         return Err(e

@@ -1,5 +1,6 @@
 //! The command `aether`: one file a subcommand.
 
+pub(crate) mod allocator;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod codecs;

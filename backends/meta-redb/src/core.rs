@@ -336,6 +336,12 @@ fn rows<'a, 't>(
         .ok_or_else(|| Error::internal("a table was not opened"))
 }
 
+fn place(op: &Op) -> (Table, &Bytes) {
+    match op {
+        Op::Put(table, key, _) | Op::Delete(table, key) => (*table, key),
+    }
+}
+
 /// Checks the preconditions and makes the changes.
 fn apply(txn: &WriteTransaction, batch: &Batch) -> Result<()> {
     let mut open: Open<'_> = [const { None }; Table::ALL.len()];
@@ -354,7 +360,11 @@ fn apply(txn: &WriteTransaction, batch: &Batch) -> Result<()> {
             return Err(required.conflict(found));
         }
     }
-    for op in &batch.ops {
+    // In order of keys, so that each page is visited once: a compaction names rows from all over the table. Of one key, the later stays
+    // the later.
+    let mut ops: Vec<&Op> = batch.ops.iter().collect();
+    ops.sort_by(|a, b| place(a).cmp(&place(b)));
+    for op in ops {
         match op {
             Op::Put(table, key, value) => {
                 put(rows(txn, &mut open, *table)?, table.name(), key, value)?;

@@ -5,8 +5,11 @@
 //! shift and a mask, and what comes out stands beside a run of the query. Every kernel gives the very same integers.
 
 mod scalar;
+mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub use tile::{TILE_OTHERS, TILE_ROWS, Term, pair, tile};
 
 /// One plane of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

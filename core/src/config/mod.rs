@@ -346,6 +346,12 @@ impl Config {
             m.hot_budget.0 >= 1 << 16,
             "at least \"64KiB\"",
         )?;
+        check(
+            "memory",
+            "working_space",
+            m.working_space.0 >= 1 << 20,
+            "at least \"1MiB\"",
+        )?;
         check("memory", "path", !m.path.as_os_str().is_empty(), "a folder")?;
         check(
             "flux",

@@ -99,6 +99,8 @@ table! {
         metric: Metric = "\"cosine\"", "";
         /// RAM for the hot tier: index, directory and the policy's books together never exceed it.
         hot_budget: ByteSize = "\"512MiB\"", "bytes";
+        /// RAM for rows on their way between the tiers and through a compaction, whose segments are smaller where it is little.
+        working_space: ByteSize = "\"128MiB\"", "bytes";
         /// When a write is acknowledged: commit (survives a power cut) or none (may be lost in a crash).
         durability: Durability = "\"commit\"", "";
         /// Longest time an insert into a full hot tier waits for room before it lands cold.
@@ -134,7 +136,7 @@ table! {
         /// Hot rows that are scored in one turn.
         sample: usize = "256", "rows";
         /// Most rows of one migration.
-        batch_rows: usize = "2048", "rows";
+        batch_rows: usize = "8192", "rows";
         /// Most vector bytes of one migration.
         batch_bytes: ByteSize = "\"8MiB\"", "bytes";
         /// Cold rows that may wait for promotion; further ones are counted and forgotten.
@@ -157,7 +159,7 @@ table! {
         ratio: usize = "8", "segments";
         /// Share of dead rows at which a segment is written anew without them.
         dead_share: f64 = "0.4", "share of rows";
-        /// Vector bytes of one segment, before packing; also about the RAM that one step of a compaction takes twice over.
+        /// Vector bytes of one segment, before packing, if memory.working_space has room for it about five times.
         segment_bytes: ByteSize = "\"32MiB\"", "bytes";
         /// Most that is read and written in the background; "0B" sets no limit.
         rate: ByteSize = "\"64MiB\"", "bytes per second";

@@ -31,7 +31,8 @@ pub(crate) struct Segment {
     pub(crate) id: SegmentId,
     pub(crate) blob: BlobKey,
     pub(crate) bytes: u64,
-    pub(crate) directory: Directory,
+    /// Shared with the former selves of the segment, of which fewer rows had moved on.
+    pub(crate) directory: Arc<Directory>,
     /// What its codec gives back.
     pub(crate) fidelity: Fidelity,
     /// Bit by ordinal, and how many are set.
@@ -51,7 +52,7 @@ impl Segment {
             id,
             blob,
             bytes,
-            directory,
+            directory: Arc::new(directory),
             fidelity,
             dead,
         }
@@ -96,21 +97,16 @@ impl Segment {
 
     /// Rows of a block not marked dead.
     pub(crate) fn live_in(&self, block: &Block) -> u64 {
-        if self.dead.read().1 == 0 {
+        let (words, count) = &*self.dead.read();
+        if *count == 0 {
             return u64::from(block.rows);
         }
-        self.dead_in(block).iter().filter(|d| !**d).count() as u64
+        dead_bits(words, block).filter(|dead| !dead).count() as u64
     }
 
     /// For each place of a block whether its row is dead.
     pub(crate) fn dead_in(&self, block: &Block) -> Vec<bool> {
-        let dead = self.dead.read();
-        let bit = |o: u32| {
-            let word = dead.0.get(o as usize / 64);
-            word.is_some_and(|w| w >> (o % 64) & 1 == 1)
-        };
-        let first = block.first_ordinal;
-        (first..first + block.rows).map(bit).collect()
+        dead_bits(&self.dead.read().0, block).collect()
     }
 
     /// What must be read to have all of a block but its codes: its groups of vectors, its keys, its payloads.
@@ -135,6 +131,16 @@ impl Segment {
         let lengths = (d.group_bytes.len() + d.pages.len()) * 4;
         (blocks + lengths + d.rows as usize / 8 + size_of::<Self>()) as u64
     }
+}
+
+/// The bits of a block's rows.
+fn dead_bits(words: &[u64], block: &Block) -> impl Iterator<Item = bool> {
+    let bit = |o: u32| {
+        let word = words.get(o as usize / 64);
+        word.is_some_and(|w| w >> (o % 64) & 1 == 1)
+    };
+    let first = block.first_ordinal;
+    (first..first + block.rows).map(bit)
 }
 
 /// One block of a partition.
@@ -592,6 +598,19 @@ impl BlockReader {
     pub(crate) fn forget(&self, segment: &Segment) {
         for page in 0..segment.directory.pages.len() as u32 {
             self.codes.remove(&(segment.id.0, page));
+        }
+    }
+
+    /// Lets go of the codes of rows that all have moved on: a merge empties its inputs partition by partition, and until the last of them
+    /// has gone the codes of all rows would be here twice.
+    pub(crate) fn forget_emptied(&self, segment: &Segment) {
+        let directory = &segment.directory;
+        for page in 0..directory.pages.len() as u32 {
+            let mut blocks = directory.page_blocks(page);
+            let dead = |b: usize| (directory.blocks.get(b)).is_none_or(|b| segment.live_in(b) == 0);
+            if blocks.all(dead) {
+                self.codes.remove(&(segment.id.0, page));
+            }
         }
     }
 

@@ -718,7 +718,7 @@ impl Work for ColdWrite<'_> {
                     .pack(Some(self.writer), &mut self.draft, rows.collect())
                     .await?;
                 let segment: SegmentId = self.draft.segment;
-                self.stubs = stubs(segment, &packed, |row| {
+                self.stubs = stubs(segment, packed, |row| {
                     ttl.get(&row).copied().unwrap_or(false)
                 });
                 inner

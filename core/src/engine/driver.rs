@@ -1,6 +1,6 @@
 //! Runs migrations: does what the machine asks for, and tells it what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -21,6 +21,9 @@ use crate::migrate::{Effect, Event, Failure, IntentKind, Machine, Outcome};
 use crate::partition::Partitions;
 use crate::role::{Batch, Table, Tier};
 use crate::segment::{SegmentRow, WrittenSegment, blob_key};
+
+/// Rows read from the metadata store together.
+const STORED_TOGETHER: usize = 16;
 
 /// One kind of migration's hands.
 pub(super) trait Work {
@@ -267,19 +270,18 @@ impl Inner {
                 .released
                 .fetch_add(work.moved.len() as u64, Relaxed);
         }
-        let most = (self.config.flux.batch_bytes.0 / (self.dim as u64 * 4)).max(1) as usize;
-        let mut batches = fresh.chunks(most.min(self.config.flux.batch_rows));
+        let mut left = VecDeque::from(fresh);
         let story = Story {
             why,
             steps: &by_row,
         };
-        let mut ready = self.packed_demotion(&mut batches, story).await?;
+        let mut ready = self.packed_demotion(&mut left, story).await?;
         while let Some(mut work) = ready {
             let mut machine = Machine::demote(work.draft.segment, work.draft.blob.clone());
             // While one batch waits for the stores, the processors pack the next.
             let (ended, next) = tokio::join!(
                 drive(&mut machine, &mut work),
-                self.packed_demotion(&mut batches, story)
+                self.packed_demotion(&mut left, story)
             );
             moved += self.demotion_ended(ended?, &work.moved)?;
             ready = next?;
@@ -290,14 +292,20 @@ impl Inner {
     /// The next batch of rows to demote, packed; `None` when there is none left.
     async fn packed_demotion<'a>(
         self: &'a Arc<Self>,
-        batches: &mut std::slice::Chunks<'_, Row>,
+        left: &mut VecDeque<Row>,
         story: Story<'a>,
     ) -> Result<Option<Demotion<'a>>> {
-        for batch in batches {
+        while !left.is_empty() {
+            let batch = left.drain(..self.batch_rows().min(left.len())).collect();
             let draft = self.draft(&mut *self.writer.lock().await)?;
-            let mut work = Demotion::new(self, story, draft, batch.to_vec());
+            let mut work = Demotion::new(self, story, draft, batch);
+            let (packed, unread) = work.pack().await?;
+            unread
+                .into_iter()
+                .rev()
+                .for_each(|row| left.push_front(row));
             // Else every one of them was deleted or replaced since it was chosen: there is nothing to move, and nothing went wrong.
-            if work.pack().await? {
+            if packed {
                 return Ok(Some(work));
             }
         }
@@ -449,18 +457,20 @@ impl<'a> Demotion<'a> {
         }
     }
 
-    /// Reads the rows and packs them; `false` when none of them is there any more.
-    async fn pack(&mut self) -> Result<bool> {
+    /// Reads the rows and packs them; `false` when none of them is there any more. Beside that the rows that their payloads left no
+    /// room for.
+    async fn pack(&mut self) -> Result<(bool, Vec<Row>)> {
         let mut rows = Vec::with_capacity(self.rows.len());
         let mut ttl = BTreeSet::new();
         let stored = self.read_hot(&mut rows, &mut ttl).await?;
-        self.read_stored(&stored, &mut rows, &mut ttl).await?;
+        let read = self.read_stored(&stored, &mut rows, &mut ttl).await?;
+        let unread = stored[read..].to_vec();
         if rows.is_empty() {
-            return Ok(false);
+            return Ok((false, unread));
         }
         let rows = self.inner.pack(None, &mut self.draft, rows).await?;
-        self.packed = stubs(self.draft.segment, &rows, |row| ttl.contains(&row));
-        Ok(true)
+        self.packed = stubs(self.draft.segment, rows, |row| ttl.contains(&row));
+        Ok((true, unread))
     }
 
     /// Takes rows without payload from RAM, where the index gives back what it was given; answers those that must be read from their
@@ -516,35 +526,41 @@ impl<'a> Demotion<'a> {
         Ok(others)
     }
 
+    /// Reads rows from the metadata store as far as there is room for their payloads; answers how many.
     async fn read_stored(
         &self,
         wanted: &[Row],
         rows: &mut Vec<SegmentRow>,
         ttl: &mut BTreeSet<Row>,
-    ) -> Result<()> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<Bytes> = (wanted.iter())
-            .map(|r| Bytes::copy_from_slice(&r.key()))
-            .collect();
-        let values = self.inner.meta.get(Table::Fresh, &keys).await?;
-        for (row, value) in wanted.iter().zip(values) {
-            // Gone, as above.
-            let Some(value) = value else { continue };
-            let fresh = Fresh::decode(&value, self.inner.dim)?;
-            if fresh.ttl {
-                ttl.insert(*row);
+    ) -> Result<usize> {
+        let (mut read, mut payloads) = (0, 0);
+        for some in wanted.chunks(STORED_TOGETHER) {
+            if payloads > self.inner.payload_bytes() {
+                break;
             }
-            rows.push(SegmentRow {
-                row: *row,
-                id: fresh.id,
-                vector: fresh.vector,
-                payload: fresh.payload,
-                partition: 0,
-            });
+            let keys: Vec<Bytes> = (some.iter())
+                .map(|r| Bytes::copy_from_slice(&r.key()))
+                .collect();
+            let values = self.inner.meta.get(Table::Fresh, &keys).await?;
+            for (row, value) in some.iter().zip(values) {
+                // Gone, as above.
+                let Some(value) = value else { continue };
+                let fresh = Fresh::decode(&value, self.inner.dim)?;
+                payloads += fresh.payload.as_ref().map_or(0, Bytes::len);
+                if fresh.ttl {
+                    ttl.insert(*row);
+                }
+                rows.push(SegmentRow {
+                    row: *row,
+                    id: fresh.id,
+                    vector: fresh.vector,
+                    payload: fresh.payload,
+                    partition: 0,
+                });
+            }
+            read += some.len();
         }
-        Ok(())
+        Ok(read)
     }
 }
 

@@ -365,8 +365,12 @@ impl Inner {
                     *cold = Arc::new(cold.without_beside(&segments));
                     drop(cold);
                     let view = self.view();
-                    let ended = segments.iter().filter(|s| view.find(s.id).is_none());
-                    ended.for_each(|s| self.blocks.forget(s));
+                    for segment in &segments {
+                        match view.find(segment.id) {
+                            None => self.blocks.forget(segment),
+                            Some(now) => self.blocks.forget_emptied(now),
+                        }
+                    }
                     self.garbage.lock().release(&notes);
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! Where to look: [`types`](self) what goes in and out, `commit` how writes become durable, `query` how a search travels, `cold_search` and
 //! `cold_scan` what it does in the cold tier, `probing` how far it goes there,
-//! `driver` how rows move, `pack` how they come into a segment, `partitions` which ones there are, `turn` what a tick does, `compaction` and `garbage` how the cold tier stays in order, `builder` how a memory opens and recovers.
+//! `driver` how rows move, `pack` how they come into a segment, `partitions` which ones there are, `turn` what a tick does, `compaction` and `garbage` how the cold tier stays in order, `builder` how a memory opens and recovers,
+//! `working` how much RAM any of that may take.
 
 mod admission;
 mod blocking;
@@ -41,6 +42,7 @@ mod stats;
 mod timeline;
 mod turn;
 mod types;
+mod working;
 
 pub use blocking::BlockingMemory;
 pub use builder::MemoryBuilder;

@@ -10,6 +10,8 @@ const FEWEST: usize = 256;
 const PROBED: usize = 4;
 /// Of more groups, one in so many.
 const PROBED_SHARE: usize = 8;
+/// Rows that are compared together: enough for each group to meet many of them, few enough for their ranks to stay in the cache.
+const TOGETHER: usize = 1024;
 /// How far the number of centroids may leave what the groups were made for before they are made anew: a factor.
 const OUTGROWN: f64 = 1.5;
 /// Seed of the groups: not the memory's, since it decides nothing but speed and the last few rows' cells.
@@ -85,14 +87,31 @@ impl Groups {
     ) -> Vec<(usize, f32)> {
         let centres: Vec<&[f32]> = self.centres.iter().map(Vec::as_slice).collect();
         let probed = PROBED.max(centres.len() / PROBED_SHARE).min(centres.len());
-        let mut ranked = vec![vec![(0f32, 0u32); centres.len()]; rows.len()];
-        distance::each(measure, rows, &centres, |r, c, distance| {
+        let mut best = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(TOGETHER) {
+            let asked = self.asked(measure, rows, &centres, probed);
+            best.extend(self.nearest_of(measure, rows, &asked, centroids));
+        }
+        best
+    }
+
+    /// For each group the places of the rows that are compared with its members.
+    fn asked(
+        &self,
+        measure: Measure,
+        rows: &[&[f32]],
+        centres: &[&[f32]],
+        probed: usize,
+    ) -> Vec<Vec<usize>> {
+        let width = centres.len();
+        let mut ranked = vec![(0f32, 0u32); width * rows.len()];
+        distance::each(measure, rows, centres, |r, c, distance| {
             // A group that lost all its members answers nothing.
             let none = self.members[c].is_empty();
-            ranked[r][c] = (if none { f32::INFINITY } else { distance }, c as u32);
+            ranked[r * width + c] = (if none { f32::INFINITY } else { distance }, c as u32);
         });
-        let mut asked: Vec<Vec<usize>> = vec![Vec::new(); centres.len()];
-        for (row, ranks) in ranked.iter_mut().enumerate() {
+        let mut asked: Vec<Vec<usize>> = vec![Vec::new(); width];
+        for (row, ranks) in ranked.chunks_exact_mut(width.max(1)).enumerate() {
             let by = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
             if probed < ranks.len() {
                 ranks.select_nth_unstable_by(probed, by);
@@ -101,6 +120,16 @@ impl Groups {
                 asked[*group as usize].push(row);
             }
         }
+        asked
+    }
+
+    fn nearest_of(
+        &self,
+        measure: Measure,
+        rows: &[&[f32]],
+        asked: &[Vec<usize>],
+        centroids: &[&[f32]],
+    ) -> Vec<(usize, f32)> {
         let mut best = vec![(0, f32::INFINITY); rows.len()];
         for (asked, members) in asked.iter().zip(&self.members) {
             let some: Vec<&[f32]> = asked.iter().map(|r| rows[*r]).collect();

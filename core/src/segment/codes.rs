@@ -29,6 +29,11 @@ impl<'a> Codes<'a> {
         self.coder.bits()
     }
 
+    /// Bytes of a row.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.coder.row_bytes()
+    }
+
     /// Appends the codes of rows of one partition; gives their radius around its centroid.
     pub(crate) fn write<'v>(
         &self,

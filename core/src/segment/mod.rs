@@ -13,6 +13,9 @@ pub(crate) use reader::{
 };
 #[cfg(test)]
 pub(crate) use writer::write_segment;
-pub(crate) use writer::{Packing, SegmentRow, WrittenSegment, assemble, block_ranges, pack_block};
+pub(crate) use writer::{
+    BlockPlan, PackedBlock, Packing, SegmentRow, SegmentWriter, WrittenSegment, block_ranges,
+    pack_block,
+};
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,9 @@ use crate::id::{PointId, Row, SegmentId};
 use crate::seal::{SEAL_BYTES, seal};
 use crate::vector::{Shape, VectorBlock};
 
+/// Bytes that a group takes at most beyond its vectors and the numbers of their rows: seal, and what a codec adds to what it cannot pack.
+const GROUP_BYTES: usize = 64;
+
 /// One row on its way into a segment.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentRow {
@@ -69,7 +72,7 @@ pub(crate) struct PackedBlock {
 /// Writes rows, which must be sorted by partition, as one segment; a row's ordinal is its place in `rows`.
 ///
 /// # Errors
-/// As [`pack_block`] and [`assemble`].
+/// As [`pack_block`] and [`SegmentWriter`].
 #[cfg(test)]
 pub(crate) fn write_segment(
     segment: SegmentId,
@@ -77,11 +80,16 @@ pub(crate) fn write_segment(
     block_rows: usize,
     packing: &Packing<'_>,
 ) -> Result<WrittenSegment> {
-    let blocks = block_ranges(rows, block_rows).into_iter();
-    let blocks: Result<Vec<PackedBlock>> = blocks
-        .map(|range| pack_block(&rows[range], packing))
+    let ranges = block_ranges(rows, block_rows);
+    let plan: Vec<BlockPlan> = ranges
+        .iter()
+        .map(|r| BlockPlan::of(&rows[r.clone()]))
         .collect();
-    assemble(segment, blocks?, packing)
+    let mut writer = SegmentWriter::new(segment, &plan, packing)?;
+    for range in ranges {
+        writer.append(pack_block(&rows[range], packing)?)?;
+    }
+    writer.finish(packing)
 }
 
 /// Where the blocks of rows sorted by partition begin and end: one partition each, and at most `block_rows` rows.
@@ -121,20 +129,47 @@ pub(crate) fn pack_block(rows: &[SegmentRow], packing: &Packing<'_>) -> Result<P
     })
 }
 
+/// What a segment's layout needs to know of a block before it is packed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockPlan {
+    rows: usize,
+    first: u64,
+    last: u64,
+}
+
+impl BlockPlan {
+    pub(crate) fn of(rows: &[SegmentRow]) -> Self {
+        let numbers = || rows.iter().map(|r| r.row.0);
+        Self {
+            rows: rows.len(),
+            first: numbers().min().unwrap_or(0),
+            last: numbers().max().unwrap_or(0),
+        }
+    }
+
+    /// Bytes of a row's number, which is counted from the first.
+    fn width(&self) -> usize {
+        if u32::try_from(self.last - self.first).is_ok() {
+            4
+        } else {
+            8
+        }
+    }
+
+    fn rows_bytes(&self) -> usize {
+        9 + self.rows * self.width()
+    }
+}
+
 fn pack_rows(rows: &[SegmentRow]) -> Vec<u8> {
-    let first = rows.iter().map(|r| r.row.0).min().unwrap_or(0);
-    let last = rows.iter().map(|r| r.row.0).max().unwrap_or(0);
-    let width = if u32::try_from(last - first).is_ok() {
-        4u8
-    } else {
-        8
-    };
-    let mut out = Vec::with_capacity(9 + rows.len() * usize::from(width));
-    out.extend_from_slice(&first.to_le_bytes());
-    out.push(width);
+    let plan = BlockPlan::of(rows);
+    let width = plan.width();
+    let mut out = Vec::with_capacity(plan.rows_bytes() + SEAL_BYTES);
+    out.extend_from_slice(&plan.first.to_le_bytes());
+    out.push(width as u8);
     for r in rows {
-        let bytes = (r.row.0 - first).to_le_bytes();
-        out.extend_from_slice(&bytes[..usize::from(width)]);
+        let bytes = (r.row.0 - plan.first).to_le_bytes();
+        out.extend_from_slice(&bytes[..width]);
     }
     out
 }
@@ -187,97 +222,151 @@ fn pack_payloads(rows: &[SegmentRow]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Puts packed blocks, which must come in order of their partitions, together to a segment.
+/// Puts packed blocks together to a segment, each as it comes, so that none has to wait in RAM for the others.
 ///
-/// # Errors
-/// `Capacity` for too much of anything.
-pub(crate) fn assemble(
+/// What a search looks at lies together, and so does what it reads of a few rows, and what it seldom wants. How long the first of these
+/// regions is follows from the plan alone; the second grows behind it; keys and payloads wait to be the third.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
     segment: SegmentId,
-    packed: Vec<PackedBlock>,
-    packing: &Packing<'_>,
-) -> Result<WrittenSegment> {
-    let rows: usize = packed.iter().map(|b| b.count as usize).sum();
-    if rows > SEGMENT_ROWS_MAX {
-        return Err(Error::capacity(format!(
-            "segment: expected at most {SEGMENT_ROWS_MAX} rows, got {rows}; lower limits.batch_rows"
-        )));
-    }
-    let size = |b: &PackedBlock| {
-        let parts = [&b.rows, &b.codes, &b.groups, &b.keys, &b.payloads];
-        parts.iter().map(|p| p.len()).sum::<usize>() + (b.group_ends.len() + 4) * SEAL_BYTES + 64
-    };
-    let bytes: usize = packed.iter().map(size).sum();
-    let mut out = Vec::with_capacity(HEADER_BYTES + bytes + 256);
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&narrow(packing.dim, "dimension")?.to_le_bytes());
-    out.extend_from_slice(&segment.0.to_le_bytes());
-    let mut w = Writer { segment, out };
+    out: Vec<u8>,
+    /// Where the next block's rows and codes go, and where their region ends.
+    codes_at: usize,
+    codes_end: usize,
+    blocks: Vec<Block>,
+    group_bytes: Vec<u32>,
+    first_ordinal: u32,
+    /// Keys and payloads of each block.
+    rest: Vec<(Vec<u8>, Vec<u8>)>,
+}
 
-    // What a search looks at lies together, and so does what it reads of a few rows, and what it seldom wants.
-    let mut blocks = Vec::with_capacity(packed.len());
-    let mut first_ordinal = 0;
-    for p in &packed {
-        let rows_offset = w.out.len() as u64;
-        blocks.push(Block {
+impl SegmentWriter {
+    /// Begins a segment of these blocks, which must come in this order.
+    ///
+    /// # Errors
+    /// `Capacity` for too many rows.
+    pub(crate) fn new(
+        segment: SegmentId,
+        plan: &[BlockPlan],
+        packing: &Packing<'_>,
+    ) -> Result<Self> {
+        let rows: usize = plan.iter().map(|b| b.rows).sum();
+        if rows > SEGMENT_ROWS_MAX {
+            return Err(Error::capacity(format!(
+                "segment: expected at most {SEGMENT_ROWS_MAX} rows, got {rows}; lower limits.batch_rows"
+            )));
+        }
+        let codes =
+            |b: &BlockPlan| b.rows_bytes() + b.rows * packing.codes.row_bytes() + 2 * SEAL_BYTES;
+        let codes_end = HEADER_BYTES + plan.iter().map(codes).sum::<usize>();
+        let groups = rows / packing.group_rows.max(1) + plan.len();
+        let vectors = rows * (packing.dim * 4 + 8) + groups * GROUP_BYTES;
+        // Room for all of it at once: a vector of bytes that grows is copied, and held twice meanwhile.
+        let mut out = Vec::with_capacity(codes_end + vectors + rows * 16 + plan.len() * 64);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&narrow(packing.dim, "dimension")?.to_le_bytes());
+        out.extend_from_slice(&segment.0.to_le_bytes());
+        out.resize(codes_end, 0);
+        Ok(Self {
+            segment,
+            out,
+            codes_at: HEADER_BYTES,
+            codes_end,
+            blocks: Vec::with_capacity(plan.len()),
+            group_bytes: Vec::with_capacity(groups),
+            first_ordinal: 0,
+            rest: Vec::with_capacity(plan.len()),
+        })
+    }
+
+    /// Takes the next block.
+    ///
+    /// # Errors
+    /// `Capacity` for too much of anything, `Internal` for a block that was not planned.
+    pub(crate) fn append(&mut self, p: PackedBlock) -> Result<()> {
+        let rows_offset = self.codes_at as u64;
+        let rows_bytes = self.place(p.rows)?;
+        let codes_bytes = self.place(p.codes)?;
+        let vectors_offset = self.out.len() as u64;
+        let first_group = narrow(self.group_bytes.len(), "groups")?;
+        let mut from = 0;
+        for end in &p.group_ends {
+            let bytes = self.part(&p.groups[from..*end])?;
+            self.group_bytes.push(bytes);
+            from = *end;
+        }
+        let vectors_bytes = self.out.len() as u64 - vectors_offset;
+        self.blocks.push(Block {
             partition: p.partition,
             rows: p.count,
-            first_ordinal,
+            first_ordinal: self.first_ordinal,
             radius: p.radius,
-            first_group: 0,
-            rows_bytes: w.part(&p.rows)?,
-            codes_bytes: w.part(&p.codes)?,
-            vectors_bytes: 0,
+            first_group,
+            rows_bytes,
+            codes_bytes,
+            vectors_bytes: narrow(vectors_bytes as usize, "sub-block")?,
             keys_bytes: 0,
             payloads_bytes: 0,
             rows_offset,
-            vectors_offset: 0,
+            vectors_offset,
             keys_offset: 0,
         });
-        first_ordinal += p.count;
+        self.first_ordinal += p.count;
+        self.rest.push((p.keys, p.payloads));
+        Ok(())
     }
-    let mut group_bytes = Vec::new();
-    for (p, block) in packed.iter().zip(&mut blocks) {
-        block.vectors_offset = w.out.len() as u64;
-        block.first_group = narrow(group_bytes.len(), "groups")?;
-        let mut from = 0;
-        for end in &p.group_ends {
-            group_bytes.push(w.part(&p.groups[from..*end])?);
-            from = *end;
+
+    /// Ends the segment.
+    ///
+    /// # Errors
+    /// `Capacity` for too much of anything, `Internal` when a planned block did not come.
+    pub(crate) fn finish(mut self, packing: &Packing<'_>) -> Result<WrittenSegment> {
+        if self.codes_at != self.codes_end {
+            return Err(Error::internal("a segment ended before its last block"));
         }
-        let bytes = w.out.len() as u64 - block.vectors_offset;
-        block.vectors_bytes = narrow(bytes as usize, "sub-block")?;
+        for (i, (keys, payloads)) in std::mem::take(&mut self.rest).into_iter().enumerate() {
+            let keys_offset = self.out.len() as u64;
+            let (keys_bytes, payloads_bytes) = (self.part(&keys)?, self.part(&payloads)?);
+            let block = &mut self.blocks[i];
+            block.keys_offset = keys_offset;
+            (block.keys_bytes, block.payloads_bytes) = (keys_bytes, payloads_bytes);
+        }
+        let directory = Directory {
+            rows: self.first_ordinal,
+            generation: 0,
+            codec: packing.codec.header(),
+            pages: pages(&self.blocks),
+            blocks: std::mem::take(&mut self.blocks),
+            code_bits: packing.codes.bits(),
+            group_rows: narrow(packing.group_rows.max(1), "rows of a group")?,
+            group_bytes: std::mem::take(&mut self.group_bytes),
+        };
+        let (footer_offset, footer_bytes) = self.end(&directory)?;
+        Ok(WrittenSegment {
+            data: Bytes::from(self.out),
+            directory,
+            footer_offset,
+            footer_bytes,
+        })
     }
-    for (p, block) in packed.iter().zip(&mut blocks) {
-        block.keys_offset = w.out.len() as u64;
-        block.keys_bytes = w.part(&p.keys)?;
-        block.payloads_bytes = w.part(&p.payloads)?;
+
+    /// Puts a part and its seal where the layout has them; gives the length of both.
+    fn place(&mut self, mut bytes: Vec<u8>) -> Result<u32> {
+        seal(
+            &mut bytes,
+            0,
+            place_seed(self.segment, self.codes_at as u64),
+        );
+        let unplanned = || Error::internal("a block is not what its segment was laid out for");
+        let end = self.codes_at + bytes.len();
+        let room = self.out.get_mut(self.codes_at..end.min(self.codes_end));
+        let room = room.filter(|room| room.len() == bytes.len());
+        room.ok_or_else(unplanned)?.copy_from_slice(&bytes);
+        self.codes_at = end;
+        narrow(bytes.len(), "sub-block")
     }
-    let directory = Directory {
-        rows: first_ordinal,
-        generation: 0,
-        codec: packing.codec.header(),
-        pages: pages(&blocks),
-        blocks,
-        code_bits: packing.codes.bits(),
-        group_rows: narrow(packing.group_rows.max(1), "rows of a group")?,
-        group_bytes,
-    };
-    let (footer_offset, footer_bytes) = w.end(&directory)?;
-    Ok(WrittenSegment {
-        data: Bytes::from(w.out),
-        directory,
-        footer_offset,
-        footer_bytes,
-    })
-}
 
-struct Writer {
-    segment: SegmentId,
-    out: Vec<u8>,
-}
-
-impl Writer {
     /// Appends a part and its seal, bound to where it lies; gives the length of both.
     fn part(&mut self, bytes: &[u8]) -> Result<u32> {
         let start = self.out.len();

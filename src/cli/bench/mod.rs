@@ -188,7 +188,7 @@ impl Loaded {
         });
         let mut progress = Progress::new("build", Some(rows as u64));
         let batch = (memory.config().limits.batch_bytes.0 as usize / (self.base.dim() * 4 + 256))
-            .clamp(1, 1000);
+            .clamp(1, import::BATCH);
         import::feed(
             memory,
             points,

@@ -22,6 +22,13 @@ impl Resident {
         std::fs::write("/proc/self/clear_refs", "5").is_ok()
     }
 
+    /// The peak since it began anew, which it does then.
+    pub(super) fn take_peak() -> Option<u64> {
+        let peak = Self::read()?.peak_bytes;
+        Self::reset_peak();
+        Some(peak)
+    }
+
     fn parse(status: &str) -> Option<Self> {
         let kib = |name: &str| {
             let line = status.lines().find_map(|l| l.strip_prefix(name))?;

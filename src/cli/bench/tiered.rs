@@ -1,8 +1,9 @@
 //! `aether bench tiered`: a share in RAM, the rest in the cold store.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use aether::config::{ByteSize, SearchMode};
+use aether::config::{ByteSize, SearchMode, Span};
 use aether::layer::{Dollars, Ledger};
 use aether::{Memory, Point, PointId, SearchRequest};
 use serde::Serialize;
@@ -27,6 +28,12 @@ pub(crate) struct Args {
     /// Measure with the segments as they were written, instead of merging them first as the background does in time
     #[arg(long)]
     unmerged: bool,
+    /// Longest time a write waits for room in RAM before it lands cold, as for `aether import`
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    wait: Span,
+    /// Close the memory before the measurement and open it again, and tell how long that takes to the first answer
+    #[arg(long)]
+    reopen: bool,
 }
 
 /// How much may be in RAM.
@@ -74,6 +81,9 @@ struct Line<'a> {
     build_s: f64,
     /// Time of merging the segments after that; 0 where they were left as they were.
     compact_s: f64,
+    /// Time from opening what was written to its first answer, with `--reopen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reopen_s: Option<f64>,
     budget_bytes: u64,
     hot_rows: u64,
     cold_rows: u64,
@@ -104,10 +114,16 @@ struct Line<'a> {
 /// RAM as the kernel counts it, beside what the settings allow.
 #[derive(Clone, Copy, Serialize)]
 struct Ram {
-    /// Hot budget, block cache, and what the cold tier's index takes now.
+    /// Hot budget, block cache, working space, and what the cold tier's index and codes take now. The metadata store's cache is its own.
     allowed_bytes: u64,
+    /// Of it, the space for rows on their way.
+    working_bytes: u64,
     /// Most that was resident since the memory was opened, the data set of the measurement included (`VmHWM`).
     peak_resident_bytes: Option<u64>,
+    /// The same while rows were written, while segments were merged, and since.
+    peak_build_bytes: Option<u64>,
+    peak_compact_bytes: Option<u64>,
+    peak_search_bytes: Option<u64>,
     /// What was resident before it was opened: the data set, its truth and the program.
     resident_before_bytes: Option<u64>,
     /// Plain bytes of all vectors.
@@ -140,15 +156,28 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
         }
     };
     config.validate()?;
+    config.memory.insert_wait = args.wait;
     let before = Resident::read().filter(|_| Resident::reset_peak());
-    let memory = super::open(config, &loaded.registry).await?;
+    let mut memory = super::open(config.clone(), &loaded.registry).await?;
     let build_s = loaded.fill(&memory).await?;
     calm(&memory).await?;
-    let started = std::time::Instant::now();
+    let peak_build = Resident::take_peak();
+    let started = Instant::now();
     if !args.unmerged {
         memory.compact().await?;
     }
     let compact_s = started.elapsed().as_secs_f64();
+    let peak_compact = Resident::take_peak();
+    let mut reopen_s = None;
+    if args.reopen {
+        memory.close().await?;
+        drop(memory);
+        let started = Instant::now();
+        memory = super::open(config, &loaded.registry).await?;
+        let request = SearchRequest::new(loaded.queries.row(0).to_vec(), data.k);
+        memory.search(request.untouched()).await?;
+        reopen_s = Some(started.elapsed().as_secs_f64());
+    }
     let modes = if args.mode.is_empty() {
         SearchMode::ALL.to_vec()
     } else {
@@ -180,6 +209,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
             let start = memory.stats();
             let summary = tokio::task::block_in_place(|| measure(data, &loaded, &query))?;
             let after = memory.stats();
+            let peak_search = Resident::read().map(|r| r.peak_bytes);
             let (then, now) = (&start.counted, &after.counted);
             let used = after.remote.ledger.usage - start.remote.ledger.usage;
             let searches = now.searches - then.searches;
@@ -205,6 +235,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 summary,
                 build_s,
                 compact_s,
+                reopen_s,
                 budget_bytes: after.budget_bytes,
                 hot_rows: after.hot_rows,
                 cold_rows: after.points.saturating_sub(after.hot_rows),
@@ -226,8 +257,14 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 ram: Ram {
                     allowed_bytes: after.budget_bytes
                         + memory.config().search.cache.0
-                        + after.cold_index_bytes,
-                    peak_resident_bytes: Resident::read().map(|r| r.peak_bytes),
+                        + memory.config().memory.working_space.0
+                        + after.cold_index_bytes
+                        + after.codes_bytes,
+                    working_bytes: memory.config().memory.working_space.0,
+                    peak_resident_bytes: peak_search.max(peak_build).max(peak_compact),
+                    peak_build_bytes: peak_build,
+                    peak_compact_bytes: peak_compact,
+                    peak_search_bytes: peak_search,
                     resident_before_bytes: before.map(|r| r.now_bytes),
                     raw_bytes: (loaded.base.rows() * loaded.base.dim() * 4) as u64,
                 },

@@ -1,10 +1,12 @@
 //! The rows of a step: which blocks they are in, what of them still lives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
+use futures::StreamExt;
 
 use super::super::cold::Segment;
 use super::super::inner::Inner;
@@ -14,8 +16,10 @@ use crate::id::{PointId, Row, SegmentId};
 use crate::role::Table;
 use crate::segment::{Block, SegmentRow};
 
-/// Bytes read by one request.
-const READ_BYTES: u64 = 8 << 20;
+/// Reads of a step at once: a remote store answers several in the time of one.
+const READS: usize = 4;
+/// Rows looked up together.
+const LOOKED_UP: usize = 4096;
 
 /// Blocks of one input that a step takes.
 pub(super) struct Taken {
@@ -23,6 +27,38 @@ pub(super) struct Taken {
     pub(super) blocks: Vec<usize>,
     /// Whether no live block is left.
     pub(super) whole: bool,
+}
+
+impl Taken {
+    /// Its blocks in runs of at most so many bytes, if one block is not more: what is read at once.
+    fn reads(&self, most: u64) -> Vec<Range<usize>> {
+        let (mut runs, mut bytes): (Vec<Range<usize>>, u64) = (Vec::new(), 0);
+        for (at, index) in self.blocks.iter().enumerate() {
+            let block = whole_bytes(&self.segment.directory.blocks[*index]);
+            bytes += block;
+            match runs.last_mut().filter(|_| bytes <= most) {
+                Some(run) => run.end = at + 1,
+                None => {
+                    runs.push(at..at + 1);
+                    bytes = block;
+                }
+            }
+        }
+        runs
+    }
+}
+
+/// Some blocks of one segment as they were read.
+struct Read {
+    /// Each with how many of the parts are its own.
+    blocks: Vec<(Block, usize)>,
+    parts: Vec<Bytes>,
+}
+
+impl Read {
+    fn bytes(&self) -> u64 {
+        self.parts.iter().map(|b| b.len() as u64).sum()
+    }
 }
 
 /// Rows on their way, and the places where they were.
@@ -79,74 +115,100 @@ impl Inner {
         taken
     }
 
-    /// Reads the rows of some blocks that are not marked dead and that `sieve` lets through.
+    /// Reads the rows of some blocks that are not marked dead and that `sieve` lets through, a few reads at once, in order; stops early when
+    /// `enough` says so. The error names the part that it came from by its place.
     pub(super) async fn gather_rows(
         self: &Arc<Self>,
-        part: &Taken,
+        parts: &[Taken],
         sieve: Option<&Sieve>,
+        enough: impl Fn() -> bool,
         gathered: &mut Gathered,
-    ) -> Result<()> {
-        let mut rest = part.blocks.as_slice();
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let within = |index: &&usize| {
-                let first = bytes == 0;
-                bytes += whole_bytes(&part.segment.directory.blocks[**index]);
-                first || bytes <= READ_BYTES
+    ) -> std::result::Result<(), (usize, Error)> {
+        let most = self.read_bytes();
+        let mut pieces = Vec::new();
+        for (place, part) in parts.iter().enumerate() {
+            pieces.extend(part.reads(most).into_iter().map(|range| (place, range)));
+        }
+        let reads = pieces.into_iter().map(|(place, range)| {
+            let (inner, segment) = (self.clone(), parts[place].segment.clone());
+            let blocks = parts[place].blocks[range].iter();
+            let blocks: Vec<Block> = blocks.map(|b| segment.directory.blocks[*b]).collect();
+            async move { (place, inner.read_whole(&segment, blocks).await) }
+        });
+        let mut reads = futures::stream::iter(reads).buffered(READS);
+        while !enough() {
+            let Some((place, read)) = reads.next().await else {
+                break;
             };
-            let n = rest.iter().take_while(within).count();
-            let (now, later) = rest.split_at(n);
-            rest = later;
-            let blocks = now.iter().map(|i| part.segment.directory.blocks[*i]);
-            let blocks: Vec<_> = blocks.collect();
-            let parts: Vec<_> = blocks
-                .iter()
-                .map(|b| part.segment.whole_ranges(b))
-                .collect();
-            let ranges = parts.concat();
-            let read = self.blocks.read_past_cache(&part.segment, &ranges).await?;
-            gathered.read += read.iter().map(|b| b.len() as u64).sum::<u64>();
-            let (inner, segment, sieve) = (self.clone(), part.segment.clone(), sieve.cloned());
-            let unpacked = tokio::task::spawn_blocking(move || {
-                let mut rows = Vec::new();
-                let mut read = &read[..];
-                for (block, parts) in blocks.iter().zip(&parts) {
-                    let (now, later) = read.split_at(parts.len());
-                    read = later;
-                    let mut left_out = segment.dead_in(block);
-                    let unpacked = inner.blocks.unpack_whole(&segment, block, now)?;
-                    if let Some(sieve) = &sieve {
-                        sieve(&unpacked, &mut left_out);
-                    }
-                    let placed = (block.first_ordinal..).zip(unpacked).zip(left_out);
-                    rows.extend(placed.filter(|(_, out)| !out).map(|(row, _)| row));
-                }
-                Ok::<_, Error>(rows)
-            });
-            for (ordinal, row) in unpacked.await.map_err(Error::task)?? {
-                gathered.places.insert(row.row, (part.segment.id, ordinal));
+            let at = |e| (place, e);
+            let segment = &parts[place].segment;
+            let read = read.map_err(at)?;
+            gathered.read += read.bytes();
+            let rows = self.unpack(segment.clone(), read, sieve.cloned()).await;
+            for (ordinal, row) in rows.map_err(at)? {
+                gathered.places.insert(row.row, (segment.id, ordinal));
                 gathered.rows.push(row);
             }
         }
         Ok(())
     }
 
+    async fn read_whole(&self, segment: &Segment, blocks: Vec<Block>) -> Result<Read> {
+        let ranges: Vec<_> = blocks.iter().map(|b| segment.whole_ranges(b)).collect();
+        let parts = self
+            .blocks
+            .read_past_cache(segment, &ranges.concat())
+            .await?;
+        let lengths = ranges.iter().map(Vec::len);
+        Ok(Read {
+            blocks: blocks.into_iter().zip(lengths).collect(),
+            parts,
+        })
+    }
+
+    async fn unpack(
+        self: &Arc<Self>,
+        segment: Arc<Segment>,
+        read: Read,
+        sieve: Option<Sieve>,
+    ) -> Result<Vec<(u32, SegmentRow)>> {
+        let inner = self.clone();
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let mut rows = Vec::new();
+            let mut rest = &read.parts[..];
+            for (block, parts) in &read.blocks {
+                let (now, later) = rest.split_at(*parts);
+                rest = later;
+                let mut left_out = segment.dead_in(block);
+                let unpacked = inner.blocks.unpack_whole(&segment, block, now)?;
+                if let Some(sieve) = &sieve {
+                    sieve(&unpacked, &mut left_out);
+                }
+                let placed = (block.first_ordinal..).zip(unpacked).zip(left_out);
+                rows.extend(placed.filter(|(_, out)| !out).map(|(row, _)| row));
+            }
+            Ok(rows)
+        });
+        unpacked.await.map_err(Error::task)?
+    }
+
     /// Leaves out what was killed and is not marked yet, and what has expired, which is removed first.
     pub(super) async fn drop_dead(&self, gathered: &mut Gathered) -> Result<()> {
-        let keys = |rows: &[SegmentRow]| -> Vec<Bytes> {
-            let key = |r: &SegmentRow| Bytes::copy_from_slice(&r.row.key());
-            rows.iter().map(key).collect()
-        };
-        let mut live: BTreeSet<Row> = BTreeSet::new();
-        let stored = self.get_chunked(Table::Cold, &keys(&gathered.rows)).await?;
-        for (row, value) in gathered.rows.iter().zip(stored) {
-            let Some(stub) = value.as_deref().map(Stub::decode).transpose()? else {
-                continue;
-            };
-            if gathered.places.get(&row.row) == Some(&(stub.segment, stub.ordinal)) {
-                live.insert(row.row);
-                if stub.ttl {
-                    gathered.ttl.insert(row.row);
+        // Neighbours in the store are looked up together.
+        gathered.rows.sort_unstable_by_key(|r| r.row);
+        let key = |r: &SegmentRow| Bytes::copy_from_slice(&r.row.key());
+        let mut live: HashSet<Row> = HashSet::with_capacity(gathered.rows.len());
+        for rows in gathered.rows.chunks(LOOKED_UP) {
+            let keys: Vec<Bytes> = rows.iter().map(key).collect();
+            for (row, value) in rows.iter().zip(self.get_chunked(Table::Cold, &keys).await?) {
+                let Some(stub) = value.as_deref().map(Stub::decode).transpose()? else {
+                    continue;
+                };
+                if gathered.places.get(&row.row) == Some(&(stub.segment, stub.ordinal)) {
+                    live.insert(row.row);
+                    if stub.ttl {
+                        gathered.ttl.insert(row.row);
+                    }
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! The hands of a step: one commit moves its rows, and the partitions with them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::MutexGuard;
 
 use super::super::cold::Segment;
@@ -54,8 +55,6 @@ pub(super) struct Compaction<'a> {
     /// In order of ordinals.
     pub(super) packed: Vec<(Row, Stub)>,
     pub(super) moved: Vec<(Row, Stub)>,
-    /// Ordinals of rows that were killed while the blob was put.
-    pub(super) dead: Vec<u32>,
     pub(super) segment: Option<Arc<Segment>>,
     /// Numbers of the notes of garbage, one for each input that ended.
     pub(super) notes: Vec<u64>,
@@ -75,37 +74,43 @@ impl Compaction<'_> {
     }
 
     /// Whether a row still lives where it was read. Asked under the writer's lock, so that nothing is killed in between.
-    fn lives(&self, row: Row) -> bool {
+    fn lives(&self, from: &HashMap<SegmentId, &Segment>, row: Row) -> bool {
         let Some((id, ordinal)) = self.places.get(&row) else {
             return false;
         };
         // In this order: whoever marks a row dead takes it off the kills afterwards.
-        !self.inner.kills.read().contains(row)
-            && (self.taken.iter())
-                .find(|t| t.segment.id == *id)
-                .is_some_and(|t| !t.segment.is_dead(*ordinal))
+        !self.inner.kills.read().contains(row) && from.get(id).is_some_and(|s| !s.is_dead(*ordinal))
     }
 
     async fn commit(&mut self) -> Result<()> {
         let inner = self.inner;
         let mut writer = inner.writer.lock().await;
         let mut batch = Batch::new(writer.epoch);
+        // The segment first: it gives up its bytes before those of the commit are made.
+        if let Some(draft) = &mut self.draft {
+            draft.commit_into(&mut batch)?;
+            self.segment = Some(Arc::new(inner.take_segment(draft)?));
+        }
         let ending: BTreeSet<SegmentId> = self.retired().map(|s| s.id).collect();
-        for (row, stub) in std::mem::take(&mut self.packed) {
-            if !self.lives(row) {
-                batch.put(
-                    Table::Dead,
-                    dead_key(stub.segment, stub.ordinal),
-                    row.key().to_vec(),
-                );
-                self.dead.push(stub.ordinal);
-                continue;
+        let taken = self.taken.iter().map(|t| (t.segment.id, &*t.segment));
+        let taken: HashMap<SegmentId, &Segment> = taken.collect();
+        let (mut rows, mut dead) = (std::mem::take(&mut self.packed), Vec::new());
+        rows.retain(|(row, stub)| {
+            let key = Bytes::copy_from_slice(&row.key());
+            if !self.lives(&taken, *row) {
+                batch.put(Table::Dead, dead_key(stub.segment, stub.ordinal), key);
+                dead.push(stub.ordinal);
+                return false;
             }
-            batch.put(Table::Cold, row.key().to_vec(), stub.encode());
-            if let Some((old, ordinal)) = self.places.get(&row).filter(|p| !ending.contains(&p.0)) {
-                batch.put(Table::Dead, dead_key(*old, *ordinal), row.key().to_vec());
+            if let Some((old, ordinal)) = self.places.get(row).filter(|p| !ending.contains(&p.0)) {
+                batch.put(Table::Dead, dead_key(*old, *ordinal), key.clone());
             }
-            self.moved.push((row, stub));
+            batch.put(Table::Cold, key, stub.encode());
+            true
+        });
+        self.moved = rows;
+        if let Some(segment) = &self.segment {
+            dead.iter().for_each(|o| segment.mark_dead(*o));
         }
         let now = inner.now();
         let retired: Vec<(SegmentId, BlobKey)> =
@@ -120,12 +125,6 @@ impl Compaction<'_> {
         }
         if let Some(change) = &self.change {
             change.put(&mut batch);
-        }
-        if let Some(draft) = &mut self.draft {
-            draft.commit_into(&mut batch)?;
-            let segment = inner.take_segment(draft)?;
-            self.dead.iter().for_each(|o| segment.mark_dead(*o));
-            self.segment = Some(Arc::new(segment));
         }
         let committed = inner.commit_durably(&writer, batch).await;
         match &committed {

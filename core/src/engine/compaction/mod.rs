@@ -31,13 +31,10 @@ use crate::migrate::{Machine, Outcome};
 use crate::partition::Partitions;
 use crate::partition::balance::Urgency;
 use crate::role::Fidelity;
-use crate::segment::SEGMENT_ROWS_MAX;
 use crate::segment::compaction::{Candidate, Shape, choose};
 use gather::{Gathered, Taken};
 use hands::{Change, Compaction};
 
-/// What one row adds to a step's commit at most: a stub with the longest id, and a mark where it was. Unit: bytes.
-const ROW_META_BYTES: usize = 576;
 /// How often a compaction by hand goes back from merging segments to the partitions.
 const ROUNDS: usize = 4;
 /// How often such a round may move a row from partition to partition, on the average: what is not in bounds then stays so for now.
@@ -221,18 +218,11 @@ impl Inner {
         Ok(report)
     }
 
-    /// Rows that one segment may hold, by size, by what one commit takes, and by the directory's places.
-    fn segment_rows(&self) -> usize {
-        let by_bytes = self.config.compaction.segment_bytes.0 as usize / (self.dim * 4);
-        let by_commit = self.meta_capability.batch_bytes_max / 2 / ROW_META_BYTES;
-        by_bytes.min(by_commit).clamp(1, SEGMENT_ROWS_MAX)
-    }
-
     /// How large so many rows in so many packed bytes count: a full segment is `segment_bytes`.
     fn size(&self, rows: u64, packed: u64) -> u64 {
         let full = self.config.compaction.segment_bytes.0;
         let by_rows = rows as f64 / self.segment_rows() as f64;
-        let by_bytes = packed as f64 / (full as f64 * 2.0);
+        let by_bytes = packed as f64 / self.packed_bytes() as f64;
         (by_rows.max(by_bytes) * full as f64) as u64
     }
 
@@ -307,12 +297,13 @@ impl Inner {
         self.counts.compaction_left_bytes.store(left, Relaxed);
         let taken = self.take_blocks(&inputs);
         let mut gathered = Gathered::default();
-        for part in &taken {
-            if let Err(error) = self.gather_rows(part, None, &mut gathered).await {
-                // What is wrong with one input is no reason to try the same set again.
-                state.inputs.clear();
-                return Err(state.bar(part, error));
-            }
+        let read = self
+            .gather_rows(&taken, None, || false, &mut gathered)
+            .await;
+        if let Err((place, error)) = read {
+            // What is wrong with one input is no reason to try the same set again.
+            state.inputs.clear();
+            return Err(state.bar(&taken[place], error));
         }
         self.drop_dead(&mut gathered).await?;
         let done = self.carry_out(taken, gathered, None).await?;
@@ -354,7 +345,6 @@ impl Inner {
             writer: None,
             packed: Vec::new(),
             moved: Vec::new(),
-            dead: Vec::new(),
             segment: None,
             notes: Vec::new(),
             beside: Vec::new(),
@@ -373,7 +363,7 @@ impl Inner {
             for row in &rows {
                 *step.partitions.entry(row.partition).or_default() += 1;
             }
-            work.packed = stubs(draft.segment, &rows, |row| ttl.contains(&row));
+            work.packed = stubs(draft.segment, rows, |row| ttl.contains(&row));
             target = Some((draft.segment, draft.blob.clone()));
             work.draft = Some(draft);
         }

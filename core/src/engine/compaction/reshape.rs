@@ -183,13 +183,11 @@ impl Inner {
             let live = left_out.iter_mut().filter(|out| !**out);
             live.for_each(|out| *out = !own.take());
         });
-        for part in &taken {
-            let read = self.gather_rows(part, Some(&fits), &mut gathered).await;
-            read.map_err(|e| state.bar(part, e))?;
-            if room.is_full() {
-                break;
-            }
-        }
+        let full = || room.is_full();
+        let read = self
+            .gather_rows(&taken, Some(&fits), full, &mut gathered)
+            .await;
+        read.map_err(|(place, e)| state.bar(&taken[place], e))?;
         self.drop_dead(&mut gathered).await?;
         // What did not fit stays in a partition that has ended, and leaves it by the next steps.
         let emptied = !room.is_full();
@@ -348,13 +346,11 @@ impl Inner {
             }
         });
         let mut found = Gathered::default();
-        for part in &taken {
-            if room.is_full() {
-                break;
-            }
-            let read = self.gather_rows(part, Some(&strays), &mut found).await;
-            read.map_err(|e| state.bar(part, e))?;
-        }
+        let full = || room.is_full();
+        let read = self
+            .gather_rows(&taken, Some(&strays), full, &mut found)
+            .await;
+        read.map_err(|(place, e)| state.bar(&taken[place], e))?;
         self.drop_dead(&mut found).await?;
         let moved = found.rows.len() as u64;
         self.counts.border_rows.fetch_add(moved, Relaxed);

@@ -1,0 +1,164 @@
+//! Sums over the pairs of four vectors and two others: every number that is loaded is used several times, and no sum waits for another.
+//!
+//! A pair's sum is made in the same order on every processor and whoever stands beside it: eight partial sums, added crosswise, and then
+//! what is left of the vectors.
+
+/// Vectors on the one side of a tile.
+pub const TILE_ROWS: usize = 4;
+/// Vectors on the other side.
+pub const TILE_OTHERS: usize = 2;
+const LANES: usize = 8;
+
+/// What is summed over the dimensions of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// x y: the inner product.
+    Product,
+    /// (x - y)^2: the squared Euclidean distance.
+    SquaredDifference,
+}
+
+impl Term {
+    #[inline(always)]
+    fn of(self, x: f32, y: f32) -> f32 {
+        match self {
+            Self::Product => x * y,
+            Self::SquaredDifference => (x - y) * (x - y),
+        }
+    }
+}
+
+/// The sums of all pairs, `[rows][others]`.
+///
+/// # Panics
+/// When the vectors are not of one length.
+pub fn tile(
+    term: Term,
+    rows: &[&[f32]; TILE_ROWS],
+    others: &[&[f32]; TILE_OTHERS],
+) -> [[f32; TILE_OTHERS]; TILE_ROWS] {
+    let dim = rows[0].len();
+    let alike = |v: &&[f32]| v.len() == dim;
+    assert!(
+        rows.iter().all(alike) && others.iter().all(alike),
+        "vectors of a tile: one length"
+    );
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2; the vectors are of one length.
+        let lanes = unsafe { x86::lanes(term, rows, others) };
+        let sum = |r: usize, o: usize| finish(term, lanes[r][o], rows[r], others[o]);
+        return std::array::from_fn(|r| std::array::from_fn(|o| sum(r, o)));
+    }
+    rows.map(|row| others.map(|other| pair(term, row, other)))
+}
+
+/// The sum of one pair.
+///
+/// # Panics
+/// When the vectors are not of one length.
+pub fn pair(term: Term, row: &[f32], other: &[f32]) -> f32 {
+    assert_eq!(row.len(), other.len(), "vectors of a pair: one length");
+    let mut lanes = [0f32; LANES];
+    let (x8, y8) = (row.as_chunks::<LANES>().0, other.as_chunks::<LANES>().0);
+    for (x, y) in x8.iter().zip(y8) {
+        for l in 0..LANES {
+            lanes[l] += term.of(x[l], y[l]);
+        }
+    }
+    finish(term, lanes, row, other)
+}
+
+/// Adds up the partial sums and what is left of the vectors.
+#[inline(always)]
+fn finish(term: Term, lanes: [f32; LANES], row: &[f32], other: &[f32]) -> f32 {
+    let [a, b, c, d]: [f32; 4] = std::array::from_fn(|l| lanes[l] + lanes[l + 4]);
+    let (x, y) = (row.as_chunks::<LANES>().1, other.as_chunks::<LANES>().1);
+    let rest: f32 = x.iter().zip(y).map(|(x, y)| term.of(*x, *y)).sum();
+    (a + b) + (c + d) + rest
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{LANES, TILE_OTHERS, TILE_ROWS, Term};
+
+    /// The partial sums of all pairs over whole runs of eight.
+    ///
+    /// # Safety
+    /// The processor has AVX2, and the vectors are of one length.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn lanes(
+        term: Term,
+        rows: &[&[f32]; TILE_ROWS],
+        others: &[&[f32]; TILE_OTHERS],
+    ) -> [[[f32; LANES]; TILE_OTHERS]; TILE_ROWS] {
+        let mut sums = [[_mm256_setzero_ps(); TILE_OTHERS]; TILE_ROWS];
+        let whole = rows[0].len() / LANES * LANES;
+        for at in (0..whole).step_by(LANES) {
+            // SAFETY: `at + LANES <= whole`, which no vector is shorter than.
+            let load = |v: &[f32]| unsafe { _mm256_loadu_ps(v.as_ptr().add(at)) };
+            let (y0, y1) = (load(others[0]), load(others[1]));
+            for r in 0..TILE_ROWS {
+                let x = load(rows[r]);
+                let (t0, t1) = match term {
+                    Term::Product => (_mm256_mul_ps(x, y0), _mm256_mul_ps(x, y1)),
+                    Term::SquaredDifference => {
+                        let (d0, d1) = (_mm256_sub_ps(x, y0), _mm256_sub_ps(x, y1));
+                        (_mm256_mul_ps(d0, d0), _mm256_mul_ps(d1, d1))
+                    }
+                };
+                sums[r][0] = _mm256_add_ps(sums[r][0], t0);
+                sums[r][1] = _mm256_add_ps(sums[r][1], t1);
+            }
+        }
+        let mut out = [[[0f32; LANES]; TILE_OTHERS]; TILE_ROWS];
+        for (out, sums) in out.iter_mut().flatten().zip(sums.iter().flatten()) {
+            // SAFETY: `out` is eight floats.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *sums) };
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_gives_the_very_sums_of_its_pairs_and_about_the_definition() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for dim in [0, 1, 7, 8, 9, 64, 131] {
+            let some: Vec<Vec<f32>> = (0..TILE_ROWS + TILE_OTHERS)
+                .map(|_| (0..dim).map(|_| rng.f32() - 0.5).collect())
+                .collect();
+            let rows: [&[f32]; TILE_ROWS] = std::array::from_fn(|r| &some[r][..]);
+            let others: [&[f32]; TILE_OTHERS] = std::array::from_fn(|o| &some[TILE_ROWS + o][..]);
+            for term in [Term::Product, Term::SquaredDifference] {
+                let sums = tile(term, &rows, &others);
+                for (r, row) in rows.iter().enumerate() {
+                    for (o, other) in others.iter().enumerate() {
+                        assert_eq!(sums[r][o].to_bits(), pair(term, row, other).to_bits());
+                        let terms = row.iter().zip(*other).map(|(x, y)| match term {
+                            Term::Product => f64::from(*x) * f64::from(*y),
+                            Term::SquaredDifference => (f64::from(*x) - f64::from(*y)).powi(2),
+                        });
+                        assert!((f64::from(sums[r][o]) - terms.sum::<f64>()).abs() < 1e-4);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "one length")]
+    fn vectors_of_two_lengths_are_refused() {
+        let (long, short) = ([1.0; 16], [1.0; 8]);
+        tile(
+            Term::Product,
+            &[&long, &long, &short, &long],
+            &[&long, &long],
+        );
+    }
+}
