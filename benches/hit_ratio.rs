@@ -11,12 +11,13 @@
 #![allow(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
 
 mod common;
+#[path = "hit_ratio/timing.rs"]
+mod timing;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use aether::import::{Matrix, Options};
 use aether::replay::{
@@ -27,10 +28,6 @@ use aether::{Metric, Registry, Role};
 
 /// `lru` minus `belady` from which a cell counts.
 const ROOM: f64 = 0.01;
-/// Hot rows of the timing.
-const ITEMS: u64 = 1_000_000;
-/// Timed requests.
-const TIMED: u64 = 4_000_000;
 
 struct Arguments {
     policies: Option<String>,
@@ -87,7 +84,7 @@ fn main() {
         }
     }
     if wanted("time") {
-        time(&registry, &policies);
+        timing::run(&registry, &policies);
     }
     if wanted("semantic") {
         semantic(&registry, &policies);
@@ -273,85 +270,6 @@ fn synthetic(registry: &Arc<Registry>, policies: &str) {
         println!(
             "{policy:<24} {:>9.6} {:>12.6} {:>9.6}",
             missed[0], missed[1], missed[2]
-        );
-    }
-    println!();
-}
-
-/// Zipf's law over `keys` by inversion of the continuous law, exponent 0.8: O(1) a draw without a table.
-fn zipf(rng: &mut fastrand::Rng, keys: u64) -> u64 {
-    const REST: f64 = 0.2;
-    let top = (keys as f64 + 1.0).powf(REST);
-    let at = (1.0 + rng.f64() * (top - 1.0)).powf(1.0 / REST);
-    // Ranks are scattered over the keys, so that popular ones are not neighbours in any table.
-    (at as u64 - 1) * 1_000_003 % keys
-}
-
-/// What any policy has to do on this machine at least: find a row by its number among a million, and follow links from there, each
-/// known only when the one before has come out of memory. A line a number of links; nothing else is done, no miss among them.
-fn bare(keys: &[u64]) {
-    const PLACES: u64 = 2 * ITEMS.next_power_of_two();
-    let place = |key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2());
-    let mut table = vec![(u64::MAX, 0_u32); PLACES as usize];
-    // Places of the records are drawn, as those of rows that came and went are.
-    let mut slots: Vec<u32> = (0..ITEMS as u32).collect();
-    fastrand::Rng::with_seed(5).shuffle(&mut slots);
-    for (key, slot) in (0..ITEMS).zip(&slots) {
-        let mut at = place(key) as usize;
-        while table[at].0 != u64::MAX {
-            at = (at + 1) % table.len();
-        }
-        table[at] = (key, *slot);
-    }
-    // As large as a row's record with links.
-    let records: Vec<[u32; 8]> = slots.iter().map(|link| [*link; 8]).collect();
-    for links in 0..4 {
-        let begun = Instant::now();
-        let mut sum = 0;
-        for key in keys {
-            let mut at = place(*key) as usize;
-            while table[at].0 != *key {
-                at = (at + 1) % table.len();
-            }
-            let mut slot = table[at].1;
-            for _ in 0..links {
-                slot = records[slot as usize][0];
-            }
-            sum += u64::from(slot);
-        }
-        let ns = begun.elapsed().as_nanos() as f64 / keys.len() as f64;
-        std::hint::black_box(sum);
-        println!("a hash lookup and {links} loads one after the other: {ns:>4.0} ns");
-    }
-}
-
-/// Nanoseconds an access once a million rows are hot: the time of a run, less that of its first part, which fills the tier.
-fn time(registry: &Arc<Registry>, policies: &str) {
-    println!(
-        "time per access at {ITEMS} hot rows, one replay at a time: Zipf 0.8 over twice as many keys"
-    );
-    let mut rng = fastrand::Rng::with_seed(7);
-    let keys: Vec<u64> = (0..ITEMS)
-        .chain((0..TIMED).map(|_| zipf(&mut rng, ITEMS * 2)))
-        .collect();
-    let hits: Vec<u64> = keys.iter().copied().filter(|k| *k < ITEMS).collect();
-    bare(&hits[ITEMS as usize..]);
-    let whole = Trace::from_requests("zipf", requests(keys.iter().copied())).unwrap();
-    let filling =
-        Trace::from_requests("fill", requests(keys.iter().copied().take(ITEMS as usize))).unwrap();
-    let mut plan = plan(policies, vec![CacheSize::Units(ITEMS)]);
-    plan.threads = NonZeroUsize::MIN;
-    let total = |trace: &Trace| -> Vec<Cell> { plan.run(registry, trace, &|_| ()).unwrap() };
-    let (fill, all) = (total(&filling), total(&whole));
-    println!("{:<24} {:>8} {:>9} {:>8}", "policy", "ns", "miss", "meta B");
-    for (fill, all) in fill.iter().zip(&all) {
-        let ns = all.ns_per_access * whole.requests() as f64 - fill.ns_per_access * ITEMS as f64;
-        println!(
-            "{:<24} {:>8.0} {:>9.6} {:>8.1}",
-            all.policy,
-            ns / TIMED as f64,
-            all.object_miss_ratio,
-            all.metadata_bytes_per_item
         );
     }
     println!();

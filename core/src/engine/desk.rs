@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::shadow::Shadows;
 use super::stats::Counts;
 use crate::clock::Time;
+use crate::flux::Reuse;
 use crate::id::Row;
 use crate::role::{Event, EvictionPolicy, Item, TOGETHER_MAX};
 
@@ -34,6 +35,8 @@ struct Queue {
 struct Seat {
     live: Box<dyn EvictionPolicy>,
     shadows: Shadows,
+    /// How soon rows are used again, where the tier's size is derived from it.
+    reuse: Option<Reuse>,
 }
 
 /// The policy, and the queue of what it has not heard yet.
@@ -58,13 +61,18 @@ impl Desk {
     pub(crate) fn new(
         live: Box<dyn EvictionPolicy>,
         shadows: Shadows,
+        reuse: Option<Reuse>,
         limit: usize,
         counts: Arc<Counts>,
     ) -> Self {
         Self {
             queue: Mutex::default(),
             limit,
-            seat: Mutex::new(Seat { live, shadows }),
+            seat: Mutex::new(Seat {
+                live,
+                shadows,
+                reuse,
+            }),
             missed: Mutex::default(),
             counts,
         }
@@ -125,6 +133,11 @@ impl Desk {
         self.seated(|seat| ask(&mut seat.shadows))
     }
 
+    /// Counts all that is queued, then asks about the reuse of rows: nothing is known of it where the tier's size is set.
+    pub(crate) fn with_reuse<T>(&self, ask: impl FnOnce(&mut Reuse) -> T) -> T {
+        self.seated(|seat| ask(seat.reuse.get_or_insert_default()))
+    }
+
     fn seated<T>(&self, ask: impl FnOnce(&mut Seat) -> T) -> T {
         let mut seat = self.seat.lock();
         // Taken under the policy's lock, so that events stay in order.
@@ -145,6 +158,9 @@ impl Desk {
                             missed.insert(item.row, *item);
                         }
                     }
+                    if let Some(reuse) = &mut seat.reuse {
+                        watch(reuse, &event, at);
+                    }
                     seat.live.on_event(&event, at);
                     if watched {
                         seat.shadows.hear(&event, at);
@@ -160,6 +176,22 @@ impl Desk {
         std::mem::take(&mut *self.missed.lock())
             .into_values()
             .collect()
+    }
+}
+
+/// Counts an event as a use, or follows the row's number.
+fn watch(reuse: &mut Reuse, event: &Event, at: Time) {
+    match *event {
+        Event::Accessed { row } => reuse.used(row, at),
+        Event::Missed { item } => reuse.used(item.row, at),
+        Event::Inserted { item, .. } => reuse.entered(item.row, at),
+        Event::Replaced { old, item, .. } => {
+            reuse.removed(old);
+            reuse.entered(item.row, at);
+        }
+        Event::Removed { row } => reuse.removed(row),
+        // Judging, pinning and moving a row is no use of it.
+        Event::Feedback { .. } | Event::Pinned { .. } | Event::Moved { .. } => {}
     }
 }
 
@@ -224,6 +256,7 @@ mod tests {
         Desk::new(
             Box::new(Scribe(told.clone())),
             shadows,
+            None,
             limit,
             counts.clone(),
         )

@@ -5,6 +5,7 @@
 //! `driver` how rows move, `pack` how they come into a segment, `partitions` which ones there are, `turn` what a tick does, `compaction` and `garbage` how the cold tier stays in order, `builder` how a memory opens and recovers.
 
 mod admission;
+mod aim;
 mod blocking;
 mod builder;
 mod check;
@@ -42,6 +43,7 @@ mod timeline;
 mod turn;
 mod types;
 
+pub use crate::flux::Sizing;
 pub use blocking::BlockingMemory;
 pub use builder::MemoryBuilder;
 pub use check::{CheckReport, Problem, check};

@@ -118,7 +118,11 @@ impl<X: Packed> Books<X> {
     fn rebuild(&mut self, buckets: u64) {
         self.buckets = Buckets::default();
         self.buckets = Buckets::new(buckets);
-        (0..self.records.len() as u32).for_each(|slot| self.chain(slot));
+        let slots = (0..self.records.len() as u32).filter(|slot| Some(*slot) != self.gap);
+        slots
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|slot| self.chain(slot));
     }
 
     /// Gives back buckets when rows have become few.
