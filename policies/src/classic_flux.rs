@@ -235,25 +235,26 @@ impl ClassicFlux {
         met: &mut Vec<Weighed>,
     ) -> (Vec<u32>, bool) {
         let (mut at, mut bytes) = (0, 0_u64);
-        let mut chosen: Vec<u32> = Vec::new();
-        while let Some(&Weighed { row, slot, .. }) = met.get(at) {
-            let Some(slot) = slot else {
-                met.remove(at);
-                if let Some(slot) = books.find(row).filter(|slot| !books.pinned(*slot)) {
-                    let anew = self.weighed(books, slot, context.now);
-                    let behind = met[at..].partition_point(|m| m.order(&anew).is_lt());
-                    met.insert(at + behind, anew);
-                }
-                continue;
+        while at < want.rows && bytes < want.bytes {
+            let Some(&Weighed { row, slot, .. }) = met.get(at) else {
+                break;
             };
-            chosen.push(slot);
-            bytes = bytes.saturating_add(books.weight_or_mean(slot, context));
-            at += 1;
-            if chosen.len() >= want.rows || bytes >= want.bytes {
-                return (chosen, true);
+            if let Some(slot) = slot {
+                bytes = bytes.saturating_add(books.weight_or_mean(slot, context));
+                at += 1;
+                continue;
+            }
+            met.remove(at);
+            if let Some(slot) = books.find(row).filter(|slot| !books.pinned(*slot)) {
+                let anew = self.weighed(books, slot, context.now);
+                let behind = met[at..].partition_point(|m| m.order(&anew).is_lt());
+                met.insert(at + behind, anew);
             }
         }
-        (chosen, false)
+        // What fell since it was weighed may stand behind what was chosen before it.
+        met[..at].sort_by(Weighed::order);
+        let chosen = met[..at].iter().filter_map(|m| m.slot).collect();
+        (chosen, at >= want.rows || bytes >= want.bytes)
     }
 }
 

@@ -116,8 +116,8 @@ table! {
 table! {
     /// `[flux]`: when and how much moves between the tiers.
     FluxConfig {
-        /// What the hot tier is to achieve, from which its size is derived: { p99_ms = 5, within = "2GiB" }, or prices in dollars such as
-        /// { ram = 2.5, disk = 0.08, object_store = 0.023, request = 0.0004 } (a gigabyte and month; a thousand reads); empty for memory.hot_budget.
+        /// What the hot tier is to achieve, from which its size is derived: { p99_ms = 5, within = "2GiB" }, or prices such as
+        /// { ram = 2.5, request = 0.0004 }, see docs/policies.md; empty for memory.hot_budget.
         objective: ObjectiveConfig = "{}", "";
         /// Time between two turns of the scheduler; "0s" leaves turns to calls of `tick`.
         tick: Span = "\"250ms\"", "duration";
