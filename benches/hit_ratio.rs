@@ -3,7 +3,7 @@
 //! Traces and reference are read from `../shared/traces`; where they are missing, a small synthetic set with known answers stands in.
 //! Then the time of an access at a million hot rows, and the semantic workload, each policy with and without the signal of rows
 //! retrieved together. `cargo bench --bench hit_ratio` runs all; `-- --policy lru,flux` some policies; `-- --only traces`, `time` or
-//! `semantic` one part.
+//! `semantic` one part, and `-- --only leave-one-out`, which nothing else runs, asks whether the settings of `flux` are made for these traces.
 //!
 //! Caveats: miss ratios are exact and the same on every machine; times are not, and two replays run at a time wherever time is not what
 //! is measured. Distances are in points: hundredths of a miss ratio.
@@ -11,6 +11,8 @@
 #![allow(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
 
 mod common;
+#[path = "hit_ratio/leave_one_out.rs"]
+mod leave_one_out;
 #[path = "hit_ratio/timing.rs"]
 mod timing;
 
@@ -83,6 +85,9 @@ fn main() {
             synthetic(&registry, &policies);
         }
     }
+    if arguments.only.as_deref() == Some("leave-one-out") {
+        leave_one_out(&registry);
+    }
     if wanted("time") {
         timing::run(&registry, &policies);
     }
@@ -118,15 +123,7 @@ fn traces(registry: &Arc<Registry>, policies: &str) {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     let mut far: Vec<(f64, String)> = Vec::new();
     for name in reference.traces() {
-        let path = folder.join(format!("{name}.csv.zst"));
-        let trace = Trace::read(&path, &TraceOptions::default(), &mut |_| ()).unwrap();
-        let sizes = reference.fractions(name).into_iter().map(CacheSize::Share);
-        let mut plan = plan(&list, sizes.collect());
-        plan.by_bytes = trace.has_sizes();
-        if plan.by_bytes {
-            plan.policies.extend(Choice::list(BELADY_SIZE).unwrap());
-        }
-        let cells = plan.run(registry, &trace, &|_| ()).unwrap();
+        let cells = cells_of(registry, &reference, name, &list);
         println!("{name}: object miss ratio by cache size");
         for (policy, of) in by_policy(&cells) {
             let figures: Vec<String> = of
@@ -159,6 +156,39 @@ fn traces(registry: &Arc<Registry>, policies: &str) {
         }
     }
     report(&rows, &mut far);
+}
+
+/// The cells of a trace at the reference's sizes.
+fn cells_of(registry: &Arc<Registry>, reference: &Reference, name: &str, list: &str) -> Vec<Cell> {
+    let path = beside("traces").join(format!("{name}.csv.zst"));
+    let trace = Trace::read(&path, &TraceOptions::default(), &mut |_| ()).unwrap();
+    let sizes = reference.fractions(name).into_iter().map(CacheSize::Share);
+    let mut plan = plan(list, sizes.collect());
+    plan.by_bytes = trace.has_sizes();
+    if plan.by_bytes {
+        plan.policies.extend(Choice::list(BELADY_SIZE).unwrap());
+    }
+    plan.run(registry, &trace, &|_| ()).unwrap()
+}
+
+/// The settings of `flux`, judged on traces that they were not chosen on.
+fn leave_one_out(registry: &Arc<Registry>) {
+    let reference = Reference::read(&beside("traces/reference.csv")).unwrap();
+    let list = format!("{},{BELADY}", leave_one_out::policies());
+    let mut all: BTreeMap<String, leave_one_out::Gaps> = BTreeMap::new();
+    for name in reference.traces() {
+        for cell in cells_of(registry, &reference, name, &list) {
+            let room = cell.gap_room.is_some_and(|room| room >= ROOM);
+            if let Some(gap) = cell
+                .gap_closed
+                .filter(|_| room && cell.policy.starts_with("flux"))
+            {
+                let of = all.entry(cell.policy).or_default();
+                of.entry(cell.trace).or_default().push(gap);
+            }
+        }
+    }
+    leave_one_out::report(&all);
 }
 
 fn by_policy(cells: &[Cell]) -> BTreeMap<&str, Vec<&Cell>> {

@@ -2,15 +2,16 @@
 //!
 //! **What is counted** is the policy alone. A first run decides by the policy's answers which calls a hot tier makes to it, and writes them
 //! down. A second instance of the same seed is then called in the same order, and the time of its calls is taken: for a hit the event; for
-//! a miss the event, `admit`, `victim`, and the two moves. The calls are read in order from memory; drawing the requests and keeping the
-//! hot tier are not counted. Its answers are compared, so that both instances are known to have done the same.
+//! a miss the event, `admit`, `victim`, and the two moves; and `prefetch` of 32 requests at a time, as the engine, which hands events over in
+//! batches, and the replay call it (`without` leaves it out). The calls are read in order from memory; drawing the requests and keeping
+//! the hot tier are not counted. Its answers are compared, so that both instances are known to have done the same.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use aether::clock::Time;
 use aether::replay::Choice;
-use aether::role::{Context, Event, EvictionPolicy, Item, Tier};
+use aether::role::{Context, Event, EvictionPolicy, Item, PREFETCH_MAX, Tier};
 use aether::{Registry, Row};
 
 /// Hot rows.
@@ -88,10 +89,18 @@ impl Caller {
         self.policy.on_event(&Event::Moved { item, to }, self.now);
     }
 
-    /// Makes calls again; answers how many victims were other rows than they were.
-    fn again(&mut self, calls: &[Call]) -> u64 {
-        let mut others = 0;
+    /// Makes calls again, in whose order `rows` are used; answers how many victims were other rows than they were.
+    fn again(&mut self, calls: &[Call], rows: &[Row], prefetch: bool) -> u64 {
+        let (mut others, mut used) = (0, 0);
         for call in calls {
+            if prefetch && matches!(call, Call::Used(_) | Call::Missed(_)) {
+                if used % PREFETCH_MAX == 0 {
+                    let ahead = &rows[used..];
+                    self.policy
+                        .prefetch(&ahead[..ahead.len().min(PREFETCH_MAX)]);
+                }
+                used += 1;
+            }
             match *call {
                 Call::Used(row) => {
                     self.access(row, true);
@@ -208,22 +217,31 @@ pub(crate) fn run(registry: &Arc<Registry>, policies: &str) {
         .collect();
     let hits: Vec<u64> = keys.iter().copied().filter(|k| *k < ITEMS).collect();
     bare(&hits[ITEMS as usize..]);
-    println!("{:<24} {:>8} {:>9} {:>8}", "policy", "ns", "miss", "meta B");
+    let rows: Vec<Row> = keys.iter().map(|key| Row(*key)).collect();
+    println!(
+        "{:<24} {:>8} {:>8} {:>9} {:>8}",
+        "policy", "ns", "without", "miss", "meta B"
+    );
     for choice in Choice::list(policies).unwrap() {
         let build = || choice.build(registry, 1).unwrap();
         let (calls, filled, misses) = calls(build(), &keys);
-        let mut caller = Caller::new(build());
-        let mut others = caller.again(&calls[..filled]);
-        let begun = Instant::now();
-        others += caller.again(&calls[filled..]);
-        let took = begun.elapsed();
-        assert_eq!(others, 0, "{}: two runs of one seed differ", choice.text());
+        let timed = |prefetch| {
+            let mut caller = Caller::new(build());
+            let (first, later) = rows.split_at(ITEMS as usize);
+            let mut others = caller.again(&calls[..filled], first, prefetch);
+            let begun = Instant::now();
+            others += caller.again(&calls[filled..], later, prefetch);
+            let took = begun.elapsed();
+            assert_eq!(others, 0, "{}: two runs of one seed differ", choice.text());
+            (took.as_nanos() as f64 / TIMED as f64, caller.policy)
+        };
+        let (without, _) = timed(false);
+        let (ns, policy) = timed(true);
         println!(
-            "{:<24} {:>8.0} {:>9.6} {:>8.1}",
+            "{:<24} {ns:>8.0} {without:>8.0} {:>9.6} {:>8.1}",
             choice.text(),
-            took.as_nanos() as f64 / TIMED as f64,
             misses as f64 / TIMED as f64,
-            caller.policy.bytes() as f64 / caller.policy.len().max(1) as f64
+            policy.bytes() as f64 / policy.len().max(1) as f64
         );
     }
     println!();

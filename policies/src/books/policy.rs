@@ -259,6 +259,12 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         }
     }
 
+    fn prefetch(&self, rows: &[Row]) {
+        self.books.prefetch(rows);
+        self.history.prefetch(rows);
+        self.rules.prefetch(rows);
+    }
+
     fn on_together(&mut self, rows: &[Row], now: Time) {
         self.now = self.now.max(now);
         self.books.settle();
