@@ -57,8 +57,10 @@ const SETTINGS: [Setting; TRIED] = {
 const RECENCY: usize = 0;
 
 /// Slots of the sample: as many as there are hot rows, but no fewer than the first and no more than the second, or than one for so many
-/// rows of a large tier; a power of two.
-const SLOTS_LEAST: u64 = 64;
+/// rows of a large tier; a power of two. The least lets a tier of up to 64 rows be tried as it is: of so few, a sample tells little. Room is
+/// made for the first slots only, and doubles.
+const SLOTS_LEAST: u64 = 256;
+const SLOTS_FIRST: usize = 64;
 const SLOTS_ENOUGH: u64 = 2048;
 const SLOTS_MOST: u64 = 16_384;
 const HOT_ROWS_A_SLOT: u64 = 64;
@@ -360,7 +362,7 @@ impl Steer {
     /// Room doubles up to what the number of hot rows allows.
     fn push_slot(&mut self) -> u16 {
         if self.sample.len() == self.sample.capacity() {
-            self.reserve((self.sample.len() * 2).clamp(slots_for(0), self.slots));
+            self.reserve((self.sample.len() * 2).clamp(SLOTS_FIRST, self.slots));
         }
         for counts in &mut self.counts {
             counts.worth.push(f32::NEG_INFINITY);
