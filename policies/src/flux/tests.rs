@@ -287,10 +287,10 @@ fn a_stranger_enters_when_it_is_worth_the_move() {
     };
     let mut policy = Policy::new(Flux::new(&config, 1), 1.0);
     let now = Time(SECOND);
-    settle(&mut policy, 50, LONGEST);
+    settle(&mut policy, 500, LONGEST);
     for _ in 0..3 {
-        for row in 0..50 {
-            if policy.len() < 50 {
+        for row in 0..500 {
+            if policy.len() < 500 {
                 insert(&mut policy, item(row, 100.0), now);
             }
             touch(&mut policy, row, now);
@@ -300,12 +300,12 @@ fn a_stranger_enters_when_it_is_worth_the_move() {
     for _ in 0..6 {
         policy.on_event(
             &Event::Missed {
-                item: item(99, 100.0),
+                item: item(999, 100.0),
             },
             now,
         );
-        let verdict = policy.admit(&item(99, 100.0), &context(now, 50));
-        let victim = policy.victim(1_024, &context(now, 50)).unwrap();
+        let verdict = policy.admit(&item(999, 100.0), &context(now, 500));
+        let victim = policy.victim(1_024, &context(now, 500)).unwrap();
         assert!(!verdict.certain);
         enters.push(verdict.keep > victim.keep);
     }

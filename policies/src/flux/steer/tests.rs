@@ -126,7 +126,7 @@ fn ram_follows_the_hot_rows_and_is_said_beforehand() {
         }
         assert!(steer.bytes() > 0 && steer.bytes() <= bound);
         assert!(steer.bytes_bound(hot) <= bound);
-        assert!(bound <= 8_000 + hot * 92, "{hot} rows: {bound} bytes");
+        assert!(bound <= 24_000 + hot * 92, "{hot} rows: {bound} bytes");
         steer.fit(1, 1.0, 1.0);
         use_row(&mut steer, 1);
         assert!(steer.bytes() <= Steer::new(Trust::DEFAULT).bytes_bound(1));
