@@ -14,7 +14,7 @@ use crate::id::Row;
 use crate::seal::checksum;
 
 /// Makes the sample independent of other hashes of rows.
-const SEED: u64 = 0x7265_7573_65;
+const SEED: u64 = 0x0072_6575_7365;
 /// Rows of the sample at most.
 const SAMPLED: usize = 8192;
 /// Sampled uses after which what was counted before weighs half.
