@@ -51,8 +51,8 @@ pub(crate) fn report(all: &BTreeMap<String, Gaps>) {
             .1
     };
     println!(
-        "{:<18} {:<28} {:>8} {:>8} {:>8}  {}",
-        "left out", "chosen on the others", "chosen", "default", "best", "best in sight of it"
+        "{:<18} {:<28} {:>8} {:>8} {:>8}  best in sight of it",
+        "left out", "chosen on the others", "chosen", "default", "best"
     );
     let mut totals = [0.0; 3];
     let mut cells = 0.0;
