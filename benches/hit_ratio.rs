@@ -3,7 +3,7 @@
 //! Traces and reference are read from `../shared/traces`; where they are missing, a small synthetic set with known answers stands in.
 //! Then the time of an access at a million hot rows, and the semantic workload, each policy with and without the signal of rows
 //! retrieved together. `cargo bench --bench hit_ratio` runs all; `-- --policy lru,flux` some policies; `-- --only traces`, `time` or
-//! `semantic` one part.
+//! `semantic` one part, and `-- --only leave-one-out`, which nothing else runs, asks whether the settings of `flux` are made for these traces.
 //!
 //! Caveats: miss ratios are exact and the same on every machine; times are not, and two replays run at a time wherever time is not what
 //! is measured. Distances are in points: hundredths of a miss ratio.
@@ -11,12 +11,15 @@
 #![allow(clippy::unwrap_used, reason = "a bench stops at the first surprise")]
 
 mod common;
+#[path = "hit_ratio/leave_one_out.rs"]
+mod leave_one_out;
+#[path = "hit_ratio/timing.rs"]
+mod timing;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use aether::import::{Matrix, Options};
 use aether::replay::{
@@ -27,10 +30,6 @@ use aether::{Metric, Registry, Role};
 
 /// `lru` minus `belady` from which a cell counts.
 const ROOM: f64 = 0.01;
-/// Hot rows of the timing.
-const ITEMS: u64 = 1_000_000;
-/// Timed requests.
-const TIMED: u64 = 4_000_000;
 
 struct Arguments {
     policies: Option<String>,
@@ -86,8 +85,11 @@ fn main() {
             synthetic(&registry, &policies);
         }
     }
+    if arguments.only.as_deref() == Some("leave-one-out") {
+        leave_one_out(&registry);
+    }
     if wanted("time") {
-        time(&registry, &policies);
+        timing::run(&registry, &policies);
     }
     if wanted("semantic") {
         semantic(&registry, &policies);
@@ -121,15 +123,7 @@ fn traces(registry: &Arc<Registry>, policies: &str) {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     let mut far: Vec<(f64, String)> = Vec::new();
     for name in reference.traces() {
-        let path = folder.join(format!("{name}.csv.zst"));
-        let trace = Trace::read(&path, &TraceOptions::default(), &mut |_| ()).unwrap();
-        let sizes = reference.fractions(name).into_iter().map(CacheSize::Share);
-        let mut plan = plan(&list, sizes.collect());
-        plan.by_bytes = trace.has_sizes();
-        if plan.by_bytes {
-            plan.policies.extend(Choice::list(BELADY_SIZE).unwrap());
-        }
-        let cells = plan.run(registry, &trace, &|_| ()).unwrap();
+        let cells = cells_of(registry, &reference, name, &list);
         println!("{name}: object miss ratio by cache size");
         for (policy, of) in by_policy(&cells) {
             let figures: Vec<String> = of
@@ -162,6 +156,39 @@ fn traces(registry: &Arc<Registry>, policies: &str) {
         }
     }
     report(&rows, &mut far);
+}
+
+/// The cells of a trace at the reference's sizes.
+fn cells_of(registry: &Arc<Registry>, reference: &Reference, name: &str, list: &str) -> Vec<Cell> {
+    let path = beside("traces").join(format!("{name}.csv.zst"));
+    let trace = Trace::read(&path, &TraceOptions::default(), &mut |_| ()).unwrap();
+    let sizes = reference.fractions(name).into_iter().map(CacheSize::Share);
+    let mut plan = plan(list, sizes.collect());
+    plan.by_bytes = trace.has_sizes();
+    if plan.by_bytes {
+        plan.policies.extend(Choice::list(BELADY_SIZE).unwrap());
+    }
+    plan.run(registry, &trace, &|_| ()).unwrap()
+}
+
+/// The settings of `flux`, judged on traces that they were not chosen on.
+fn leave_one_out(registry: &Arc<Registry>) {
+    let reference = Reference::read(&beside("traces/reference.csv")).unwrap();
+    let list = format!("{},{BELADY}", leave_one_out::policies());
+    let mut all: BTreeMap<String, leave_one_out::Gaps> = BTreeMap::new();
+    for name in reference.traces() {
+        for cell in cells_of(registry, &reference, name, &list) {
+            let room = cell.gap_room.is_some_and(|room| room >= ROOM);
+            if let Some(gap) = cell
+                .gap_closed
+                .filter(|_| room && cell.policy.starts_with("flux"))
+            {
+                let of = all.entry(cell.policy).or_default();
+                of.entry(cell.trace).or_default().push(gap);
+            }
+        }
+    }
+    leave_one_out::report(&all);
 }
 
 fn by_policy(cells: &[Cell]) -> BTreeMap<&str, Vec<&Cell>> {
@@ -273,85 +300,6 @@ fn synthetic(registry: &Arc<Registry>, policies: &str) {
         println!(
             "{policy:<24} {:>9.6} {:>12.6} {:>9.6}",
             missed[0], missed[1], missed[2]
-        );
-    }
-    println!();
-}
-
-/// Zipf's law over `keys` by inversion of the continuous law, exponent 0.8: O(1) a draw without a table.
-fn zipf(rng: &mut fastrand::Rng, keys: u64) -> u64 {
-    const REST: f64 = 0.2;
-    let top = (keys as f64 + 1.0).powf(REST);
-    let at = (1.0 + rng.f64() * (top - 1.0)).powf(1.0 / REST);
-    // Ranks are scattered over the keys, so that popular ones are not neighbours in any table.
-    (at as u64 - 1) * 1_000_003 % keys
-}
-
-/// What any policy has to do on this machine at least: find a row by its number among a million, and follow links from there, each
-/// known only when the one before has come out of memory. A line a number of links; nothing else is done, no miss among them.
-fn bare(keys: &[u64]) {
-    const PLACES: u64 = 2 * ITEMS.next_power_of_two();
-    let place = |key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2());
-    let mut table = vec![(u64::MAX, 0_u32); PLACES as usize];
-    // Places of the records are drawn, as those of rows that came and went are.
-    let mut slots: Vec<u32> = (0..ITEMS as u32).collect();
-    fastrand::Rng::with_seed(5).shuffle(&mut slots);
-    for (key, slot) in (0..ITEMS).zip(&slots) {
-        let mut at = place(key) as usize;
-        while table[at].0 != u64::MAX {
-            at = (at + 1) % table.len();
-        }
-        table[at] = (key, *slot);
-    }
-    // As large as a row's record with links.
-    let records: Vec<[u32; 8]> = slots.iter().map(|link| [*link; 8]).collect();
-    for links in 0..4 {
-        let begun = Instant::now();
-        let mut sum = 0;
-        for key in keys {
-            let mut at = place(*key) as usize;
-            while table[at].0 != *key {
-                at = (at + 1) % table.len();
-            }
-            let mut slot = table[at].1;
-            for _ in 0..links {
-                slot = records[slot as usize][0];
-            }
-            sum += u64::from(slot);
-        }
-        let ns = begun.elapsed().as_nanos() as f64 / keys.len() as f64;
-        std::hint::black_box(sum);
-        println!("a hash lookup and {links} loads one after the other: {ns:>4.0} ns");
-    }
-}
-
-/// Nanoseconds an access once a million rows are hot: the time of a run, less that of its first part, which fills the tier.
-fn time(registry: &Arc<Registry>, policies: &str) {
-    println!(
-        "time per access at {ITEMS} hot rows, one replay at a time: Zipf 0.8 over twice as many keys"
-    );
-    let mut rng = fastrand::Rng::with_seed(7);
-    let keys: Vec<u64> = (0..ITEMS)
-        .chain((0..TIMED).map(|_| zipf(&mut rng, ITEMS * 2)))
-        .collect();
-    let hits: Vec<u64> = keys.iter().copied().filter(|k| *k < ITEMS).collect();
-    bare(&hits[ITEMS as usize..]);
-    let whole = Trace::from_requests("zipf", requests(keys.iter().copied())).unwrap();
-    let filling =
-        Trace::from_requests("fill", requests(keys.iter().copied().take(ITEMS as usize))).unwrap();
-    let mut plan = plan(policies, vec![CacheSize::Units(ITEMS)]);
-    plan.threads = NonZeroUsize::MIN;
-    let total = |trace: &Trace| -> Vec<Cell> { plan.run(registry, trace, &|_| ()).unwrap() };
-    let (fill, all) = (total(&filling), total(&whole));
-    println!("{:<24} {:>8} {:>9} {:>8}", "policy", "ns", "miss", "meta B");
-    for (fill, all) in fill.iter().zip(&all) {
-        let ns = all.ns_per_access * whole.requests() as f64 - fill.ns_per_access * ITEMS as f64;
-        println!(
-            "{:<24} {:>8.0} {:>9.6} {:>8.1}",
-            all.policy,
-            ns / TIMED as f64,
-            all.object_miss_ratio,
-            all.metadata_bytes_per_item
         );
     }
     println!();

@@ -15,12 +15,14 @@
 //! its figure and no weight may be negative.
 //!
 //! **Victims** come from random samples. Without pressure the answer is one sample of as many rows as asked, scored and
-//! sorted: the flux reads the spread of the tier from it. Under pressure five rows are looked at for each that must go, next
-//! to a pool of the worst rows that earlier samples met (the eviction pool of Redis 3.0, `evict.c`); if that frees too
-//! little, ever more are looked at, in an order that meets each row once, so that the answer is short only when no other
-//! row may go.
+//! sorted: the flux reads the spread of the tier from it. Under pressure five rows are looked at for each that must go, eight at least,
+//! next to a pool of the worst rows that earlier samples met (the eviction pool of Redis 3.0, `evict.c`), of which only those in question
+//! are weighed anew; if that frees too little, ever more are looked at, in an order that meets each row once, so that the answer is short
+//! only when no other row may go.
 //!
 //! 30 bytes of record, 7.2 to 10.4 of hash table and up to 6 of history a row.
+
+use std::cmp::Ordering;
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
@@ -57,7 +59,7 @@ fn build(raw: &RawConfig, context: &BuildContext) -> Result<Box<dyn EvictionPoli
 /// Rows looked at for each that must go: Redis' default of `maxmemory-samples`.
 const LOOK_AT_EACH: usize = 5;
 /// Rows looked at whatever must go.
-const LOOK_AT_LEAST: usize = 64;
+const LOOK_AT_LEAST: usize = 8;
 /// Worst rows remembered from one answer under pressure to the next.
 const POOL_ROWS: usize = 64;
 
@@ -75,7 +77,8 @@ struct ClassicFlux {
     cost_scale_us: f64,
     seed: u64,
     random: fastrand::Rng,
-    pool: Vec<Row>,
+    /// Worst rows of the last answer, in order, with their values then.
+    pool: Vec<Weighed>,
 }
 
 /// The terms of one row's keep-value, before their weights.
@@ -182,54 +185,94 @@ impl ClassicFlux {
         }
     }
 
-    /// Scores slots and sorts them, worst first, ties by row.
-    fn scored(&self, books: &Books<Hot>, slots: &[u32], now: Time) -> Vec<(f64, Row, u32)> {
-        let score = |slot: &u32| {
-            (
-                self.keep_of(books.figures(*slot), now),
-                books.row(*slot),
-                *slot,
-            )
-        };
-        let mut scored: Vec<_> = slots.iter().map(score).collect();
-        scored.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        scored
+    /// A slot's row with its keep-value now.
+    fn weighed(&self, books: &Books<Hot>, slot: u32, now: Time) -> Weighed {
+        Weighed {
+            keep: self.keep_of(books.figures(slot), now),
+            row: books.row(slot),
+            slot: Some(slot),
+        }
     }
 
-    /// The worst of the pool and of as many rows as it takes.
+    /// The worst of the pool and of as many rows as it takes, in order.
     fn worst(&mut self, books: &Books<Hot>, want: Want, context: &Context) -> Vec<u32> {
-        let free = books.free();
         let mean = (context.hot_bytes / books.len() as u64).max(1);
         let need = usize::try_from(want.bytes / mean).unwrap_or(usize::MAX);
-        let mut look = need
-            .saturating_add(1)
-            .min(want.rows)
-            .saturating_mul(LOOK_AT_EACH)
-            .max(LOOK_AT_LEAST);
-        let mut walk = Shuffle::new(free, self.random.u64(..));
-        let kept = self.pool.iter().filter_map(|row| books.find(*row));
-        let mut slots: Vec<u32> = kept.filter(|slot| *slot < free).collect();
+        let rows = need.saturating_add(1).min(want.rows);
+        let mut look = rows.saturating_mul(LOOK_AT_EACH).max(LOOK_AT_LEAST);
+        let mut walk = Shuffle::new(books.free(), self.random.u64(..));
+        let mut met = self.pool.clone();
         loop {
-            slots.extend(walk.by_ref().take(look));
-            // The walk meets each row once, but may meet those of the pool again.
-            slots.sort_unstable();
-            slots.dedup();
-            let scored = self.scored(books, &slots, context.now);
-            let mut bytes = 0_u64;
-            let enough = scored.iter().take(want.rows).position(|(_, _, slot)| {
-                bytes = bytes.saturating_add(books.weight_or_mean(*slot, context));
-                bytes >= want.bytes
-            });
-            let reached = scored.len() >= want.rows;
-            if enough.is_some() || reached || walk.is_done() {
-                let count = enough.map_or(want.rows, |last| last + 1);
+            let looked_at = walk.by_ref().take(look);
+            let anew: Vec<Weighed> = looked_at
+                .map(|slot| self.weighed(books, slot, context.now))
+                .collect();
+            let mut rows: Vec<Row> = anew.iter().map(|m| m.row).collect();
+            rows.sort_unstable();
+            met.retain(|m| rows.binary_search(&m.row).is_err());
+            look = anew.len().max(1).saturating_mul(2);
+            met.extend(anew);
+            // Stable, since it is quick where a long beginning is in order already.
+            met.sort_by(Weighed::order);
+            let (chosen, enough) = self.choose(books, want, context, &mut met);
+            if enough || walk.is_done() {
+                met.truncate(POOL_ROWS);
+                met.iter_mut().for_each(|m| m.slot = None);
                 self.pool.clear();
-                self.pool
-                    .extend(scored.iter().take(POOL_ROWS).map(|(_, row, _)| *row));
-                return scored.iter().take(count).map(|(.., slot)| *slot).collect();
+                self.pool.extend(met);
+                return chosen;
             }
-            look = slots.len();
         }
+    }
+
+    /// The first rows of `met`, which is in order, until they are enough, and whether they are. A figure from an earlier answer counts only
+    /// until its row is met: then it is worked out anew, and the row put where it belongs.
+    fn choose(
+        &self,
+        books: &Books<Hot>,
+        want: Want,
+        context: &Context,
+        met: &mut Vec<Weighed>,
+    ) -> (Vec<u32>, bool) {
+        let (mut at, mut bytes) = (0, 0_u64);
+        while at < want.rows && bytes < want.bytes {
+            let Some(&Weighed { row, slot, .. }) = met.get(at) else {
+                break;
+            };
+            if let Some(slot) = slot {
+                bytes = bytes.saturating_add(books.weight_or_mean(slot, context));
+                at += 1;
+                continue;
+            }
+            met.remove(at);
+            if let Some(slot) = books.find(row).filter(|slot| !books.pinned(*slot)) {
+                let anew = self.weighed(books, slot, context.now);
+                let behind = met[at..].partition_point(|m| m.order(&anew).is_lt());
+                met.insert(at + behind, anew);
+            }
+        }
+        // What fell since it was weighed may stand behind what was chosen before it.
+        met[..at].sort_by(Weighed::order);
+        let chosen = met[..at].iter().filter_map(|m| m.slot).collect();
+        (chosen, at >= want.rows || bytes >= want.bytes)
+    }
+}
+
+/// A row and its keep-value.
+#[derive(Clone, Copy, Debug)]
+struct Weighed {
+    keep: f64,
+    row: Row,
+    /// Its slot, if the value is of now.
+    slot: Option<u32>,
+}
+
+impl Weighed {
+    /// Worst first, ties by row.
+    fn order(&self, other: &Self) -> Ordering {
+        self.keep
+            .total_cmp(&other.keep)
+            .then(self.row.cmp(&other.row))
     }
 }
 
@@ -286,9 +329,12 @@ impl Rules for ClassicFlux {
             self.worst(books, want, context)
         } else {
             let walk = Shuffle::new(books.free(), self.random.u64(..));
-            let sample: Vec<u32> = walk.take(want.rows).collect();
-            let scored = self.scored(books, &sample, context.now);
-            scored.iter().map(|(.., slot)| *slot).collect()
+            let sample = walk.take(want.rows);
+            let mut sample: Vec<Weighed> = sample
+                .map(|slot| self.weighed(books, slot, context.now))
+                .collect();
+            sample.sort_unstable_by(Weighed::order);
+            sample.iter().filter_map(|m| m.slot).collect()
         };
         let verdict = |slot: &u32| self.verdict(books, *slot, context.now);
         slots.iter().map(verdict).collect()
@@ -368,17 +414,19 @@ impl Rules for ClassicFlux {
     fn save(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.random.get_seed().to_le_bytes());
         out.extend_from_slice(&(self.pool.len() as u32).to_le_bytes());
-        for row in &self.pool {
+        for Weighed { keep, row, .. } in &self.pool {
             out.extend_from_slice(&row.0.to_le_bytes());
+            out.extend_from_slice(&keep.to_bits().to_le_bytes());
         }
     }
 
     fn load(&mut self, input: &mut Input<'_>) -> Result<()> {
         self.random.seed(input.u64()?);
-        for _ in 0..input.count(8)? {
-            let row = Row(input.u64()?);
+        for _ in 0..input.count(16)? {
+            let (row, keep) = (Row(input.u64()?), f64::from_bits(input.u64()?));
             if self.pool.len() < POOL_ROWS {
-                self.pool.push(row);
+                let slot = None;
+                self.pool.push(Weighed { keep, row, slot });
             }
         }
         Ok(())
@@ -390,7 +438,7 @@ impl Rules for ClassicFlux {
     }
 
     fn bytes(&self) -> u64 {
-        (self.pool.capacity() * size_of::<Row>()) as u64
+        (self.pool.capacity() * size_of::<Weighed>()) as u64
     }
 }
 

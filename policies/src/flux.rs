@@ -44,7 +44,7 @@ mod worth;
 use config::FluxConfig;
 use figures::{Hot, Past, Score};
 use order::Ring;
-use steer::Steer;
+use steer::{Steer, Trust};
 use together::Together;
 use worth::{Terms, recent_keep};
 
@@ -125,7 +125,10 @@ impl Flux {
             probe: config.probe,
             seed,
             random: fastrand::Rng::with_seed(seed),
-            steer: Steer::new(),
+            steer: Steer::new(Trust {
+                horizon: config.horizon,
+                lead: config.lead,
+            }),
             together: Together::new(config.neighbours),
             sampled: None,
             now: 1.0,
@@ -438,7 +441,7 @@ impl Rules for Flux {
 
     fn clear(&mut self) {
         self.random.seed(self.seed);
-        self.steer = Steer::new();
+        self.steer = Steer::new(self.steer.trust());
         self.together = Together::new(self.together.rate());
         self.sampled = None;
         self.now = 1.0;

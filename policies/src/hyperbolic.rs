@@ -159,13 +159,11 @@ impl Rules for Hyperbolic {
             return self.victims(books, want, context).into_iter().next();
         }
         let walk = crate::books::Shuffle::new(books.free(), self.random.u64(..));
-        let keep = |slot: &u32| self.keep(books.figures(*slot));
-        let worst = walk.take(self.sample).min_by(|a, b| {
-            keep(a)
-                .total_cmp(&keep(b))
-                .then(books.row(*a).cmp(&books.row(*b)))
-        });
-        worst.map(|slot| self.verdict(books, slot))
+        let scored = walk
+            .take(self.sample)
+            .map(|slot| (self.keep(books.figures(slot)), books.row(slot), slot));
+        let worst = scored.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        worst.map(|(.., slot)| self.verdict(books, slot))
     }
 
     /// Worth 1: one use in the shortest time there is.

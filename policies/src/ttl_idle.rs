@@ -133,27 +133,36 @@ impl TtlIdle {
         }
     }
 
-    /// Slots by the time that is left, least first: both orders merged. A row is met in both; it counts where its less time is.
     fn order<'a>(&'a self, books: &'a Books<Times>, now: Time) -> impl Iterator<Item = u32> + 'a {
-        let left = move |slot: u32| self.left_s(books.figures(slot), now);
-        let by_use = books.list(BY_USE).filter(move |s| left(*s).0 <= left(*s).1);
-        let by_entry = books
-            .second(BY_ENTRY)
-            .filter(move |s| left(*s).1 < left(*s).0);
-        let (mut by_use, mut by_entry) = (by_use.peekable(), by_entry.peekable());
-        std::iter::from_fn(move || {
+        by_time_left(books, move |slot| self.left_s(books.figures(slot), now))
+    }
+}
+
+/// Slots by the time that is left, least first: both orders merged. A row is met in both; it counts where its less time is, which is where it
+/// is met first. Neither order is gone through farther than what the other holds for the same time: the first row costs O(1).
+fn by_time_left<'a>(
+    books: &'a Books<Times>,
+    left: impl Fn(u32) -> (f64, f64) + 'a,
+) -> impl Iterator<Item = u32> + 'a {
+    let mut by_use = books.list(BY_USE).peekable();
+    let mut by_entry = books.second(BY_ENTRY).peekable();
+    std::iter::from_fn(move || {
+        loop {
             let (a, b) = (by_use.peek().copied(), by_entry.peek().copied());
-            let first = match (a, b) {
+            let use_first = match (a, b) {
                 (Some(a), Some(b)) => left(a).0 <= left(b).1,
                 (a, _) => a.is_some(),
             };
-            if first {
-                by_use.next()
-            } else {
-                by_entry.next()
+            let slot = match use_first {
+                true => by_use.next()?,
+                false => by_entry.next()?,
+            };
+            let (idle, ttl) = left(slot);
+            if (idle <= ttl) == use_first {
+                return Some(slot);
             }
-        })
-    }
+        }
+    })
 }
 
 impl Rules for TtlIdle {

@@ -36,6 +36,14 @@ policy_conformance!(
     )
     .row_bytes_max(GHOSTS_1)
 );
+// With neighbours up to 256 bytes of books more for each hot row.
+#[cfg(feature = "flux")]
+policy_conformance!(
+    flux_with_neighbours,
+    PolicyHarness::with_keys(&aether_policies::flux::PLUGIN, "neighbours = 0.1\n")
+        .row_bytes_max(GHOSTS_1 + 256)
+        .learns_neighbours(0.1)
+);
 #[cfg(feature = "lru")]
 policy_conformance!(lru, PolicyHarness::new(&aether_policies::lru::PLUGIN));
 #[cfg(feature = "lfu")]

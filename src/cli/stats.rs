@@ -180,7 +180,28 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
     ];
     rows.iter()
         .try_for_each(|(name, value)| output::line(format_args!("{name:<14} {value}")))?;
+    if let Some(derived) = &s.objective {
+        objective(derived)?;
+    }
     shadows(&s.shadows)
+}
+
+/// What is wanted of the hot tier, whether it is met, and how its size was derived.
+fn objective(derived: &aether::Sizing) -> Done<()> {
+    let met = match derived.met {
+        Some(true) => "met",
+        Some(false) => "not met",
+        None => "not known yet",
+    };
+    output::line(format_args!(
+        "{:<14} {}: {met}; {} rows in {}",
+        "objective",
+        derived.wanted,
+        derived.rows,
+        output::bytes(derived.budget_bytes)
+    ))?;
+    let mut steps = derived.steps.iter();
+    steps.try_for_each(|step| output::line(format_args!("{:<14} {step}", "")))
 }
 
 /// What other policies would have done.

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use aether_core::config::{ByteSize, Slot};
+use aether_core::role::EvictionPolicy;
 use aether_core::{BuildContext, Error, Metric, Registry, Result, Role, SystemClock};
 use serde::Serialize;
 
@@ -159,6 +160,23 @@ impl Choice {
         &self.text
     }
 
+    /// An instance with empty books; it draws by `seed`.
+    ///
+    /// # Errors
+    /// `Config` for a policy that is not in the registry, as the laboratory's limits are not, and for a key that it does not take.
+    pub fn build(&self, registry: &Arc<Registry>, seed: u64) -> Result<Box<dyn EvictionPolicy>> {
+        let context = BuildContext {
+            dim: 1,
+            metric: Metric::L2,
+            data_dir: None,
+            clock: Arc::new(SystemClock::new()),
+            seed,
+            read_only: false,
+            registry: registry.clone(),
+        };
+        registry.policy(&self.slot, &context)
+    }
+
     fn name(&self) -> &str {
         &self.slot.backend
     }
@@ -251,14 +269,12 @@ impl Plan {
             ));
         }
         for choice in self.policies.iter().filter(|c| !c.is_limit()) {
-            registry
-                .policy(&choice.slot, &self.context(registry))
-                .map_err(|e| {
-                    Error::config(format!(
-                        "{}; or one of the laboratory's limits, {BELADY} and {BELADY_SIZE}",
-                        e.message()
-                    ))
-                })?;
+            choice.build(registry, self.seed).map_err(|e| {
+                Error::config(format!(
+                    "{}; or one of the laboratory's limits, {BELADY} and {BELADY_SIZE}",
+                    e.message()
+                ))
+            })?;
         }
         Ok(())
     }
@@ -337,18 +353,6 @@ impl Plan {
             choices.push((lru, false));
         }
         choices
-    }
-
-    fn context(&self, registry: &Arc<Registry>) -> BuildContext {
-        BuildContext {
-            dim: 1,
-            metric: Metric::L2,
-            data_dir: None,
-            clock: Arc::new(SystemClock::new()),
-            seed: self.seed,
-            read_only: false,
-            registry: registry.clone(),
-        }
     }
 
     fn tallies(
@@ -430,7 +434,7 @@ impl Plan {
                 &tell,
             ),
             _ => {
-                let mut policy = registry.policy(&job.choice.slot, &self.context(registry))?;
+                let mut policy = job.choice.build(registry, self.seed)?;
                 replay(&mut policy, name, trace, setup, false, &tell)
             }
         }

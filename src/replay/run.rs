@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use aether_core::role::{Context, Event, EvictionPolicy, Item, TOGETHER_MAX, Tier, Verdict};
+use aether_core::role::{
+    Context, Event, EvictionPolicy, Item, PREFETCH_MAX, TOGETHER_MAX, Tier, Verdict,
+};
 use aether_core::{Error, Result, Row, Time};
 
 use super::reader::IMPORTANCE_MAX;
@@ -11,6 +13,8 @@ use super::trace::{Step, Trace};
 
 /// What a replay asks: a policy, or a limit that is told the future. `next` is the number of the request that uses the row next.
 pub(super) trait Subject: fmt::Debug {
+    /// Rows that are used next. A limit has nothing to fetch.
+    fn prefetch(&self, _rows: &[Row]) {}
     /// A hot row was used.
     fn hit(&mut self, row: Row, next: u64, context: &Context);
     /// A cold row was used: what it would be worth; `None` refuses it.
@@ -37,6 +41,10 @@ pub(super) trait Subject: fmt::Debug {
 
 /// Any policy, as the engine feeds it.
 impl Subject for Box<dyn EvictionPolicy> {
+    fn prefetch(&self, rows: &[Row]) {
+        EvictionPolicy::prefetch(&**self, rows);
+    }
+
     fn hit(&mut self, row: Row, _next: u64, context: &Context) {
         self.on_event(&Event::Accessed { row }, context.now);
     }
@@ -377,8 +385,16 @@ pub(super) fn replay<S: Subject>(
     let mut took = Duration::ZERO;
     trace.each_block(knows_future, &mut |steps, next| {
         let begun = Instant::now();
-        for (at, step) in steps.iter().enumerate() {
-            replay.access(step, next.get(at).copied().unwrap_or(0))?;
+        for (chunk, steps) in steps.chunks(PREFETCH_MAX).enumerate() {
+            let mut rows = [Row(0); PREFETCH_MAX];
+            for (row, step) in rows.iter_mut().zip(steps) {
+                *row = Row(u64::from(step.id));
+            }
+            replay.subject.prefetch(&rows[..steps.len()]);
+            for (at, step) in steps.iter().enumerate() {
+                let next = next.get(chunk * PREFETCH_MAX + at);
+                replay.access(step, next.copied().unwrap_or(0))?;
+            }
         }
         took += begun.elapsed();
         progress(steps.len() as u64)

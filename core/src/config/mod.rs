@@ -5,6 +5,7 @@
 //! Environment variables such as `AETHER__HOT__BACKEND=flat` override single keys.
 
 mod nested;
+mod objective;
 mod raw;
 mod tables;
 mod units;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use toml_edit::{Item, Table, Value};
 
+pub use objective::{Objective, ObjectiveConfig, Prices};
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
 pub use tables::{
@@ -343,7 +345,7 @@ impl Config {
         check(
             "memory",
             "hot_budget",
-            m.hot_budget.0 >= 1 << 16,
+            m.hot_budget.0 >= objective::BUDGET_MIN,
             "at least \"64KiB\"",
         )?;
         check(
@@ -416,6 +418,7 @@ impl Config {
         check("flux", "restore_queue", f.restore_queue > 0, "at least 1")?;
         check("flux", "restore_tries", f.restore_tries > 0, "at least 1")?;
         check("flux", "event_queue", f.event_queue > 0, "at least 1")?;
+        self.objective()?;
         let c = &self.compaction;
         check("compaction", "ratio", c.ratio >= 2, "at least 2")?;
         check(
@@ -534,6 +537,47 @@ impl Config {
         check("record", "max_bytes", bytes >= 4096, "at least \"4KiB\"")
     }
 
+    /// What the hot tier is to achieve, if `[flux] objective` says so.
+    ///
+    /// # Errors
+    /// `Config` for keys that cannot be meant, and where the same is also set by hand: the tier's size beside `within`, or a policy's
+    /// weights.
+    pub fn objective(&self) -> Result<Option<Objective>> {
+        let wrong = |message: String| match self.origins.get("flux") {
+            Some(raw) => raw.error("objective", message),
+            None => Error::config(format!("[flux] objective: {message}")),
+        };
+        let objective = &self.flux.objective;
+        let found = objective.objective(&self.remote).map_err(wrong)?;
+        if found.is_none() {
+            return Ok(None);
+        }
+        let sized = self
+            .origins
+            .get("memory")
+            .is_some_and(|raw| raw.keys().any(|k| k == "hot_budget"));
+        if sized && objective.within.is_some() {
+            return Err(wrong(
+                "expected one bound of the hot tier, got within and memory.hot_budget: take one of them out".to_owned(),
+            ));
+        }
+        if let Some(weight) = self.policy.raw.keys().find(|key| key.ends_with("_weight")) {
+            return Err(wrong(format!(
+                "expected an objective or weights, got an objective and policy.{weight}: take one of them out"
+            )));
+        }
+        Ok(found)
+    }
+
+    /// RAM that the hot tier never exceeds, in bytes: `within` of an objective, or `memory.hot_budget`.
+    pub fn hot_bound(&self) -> u64 {
+        self.flux
+            .objective
+            .within
+            .unwrap_or(self.memory.hot_budget)
+            .0
+    }
+
     /// Looks every chosen plug-in up, without building any.
     ///
     /// # Errors
@@ -592,7 +636,7 @@ impl Config {
     fn engine_value(&self, table: &str, key: &str) -> String {
         fn value<T: Serialize>(table: &T, key: &str) -> Option<String> {
             let json = serde_json::to_value(table).ok()?;
-            json.get(key).map(ToString::to_string)
+            json.get(key).map(toml_of)
         }
         let found = match table {
             "memory" => value(&self.memory, key),
@@ -622,6 +666,21 @@ pub fn engine_tables() -> [(&'static str, &'static [OptionSpec]); 9] {
         ("shadow", ShadowConfig::OPTIONS),
         ("record", RecordConfig::OPTIONS),
     ]
+}
+
+/// A value as TOML: what differs from JSON is a table.
+fn toml_of(value: &serde_json::Value) -> String {
+    let serde_json::Value::Object(keys) = value else {
+        return value.to_string();
+    };
+    let keys: Vec<String> = keys
+        .iter()
+        .map(|(key, value)| format!("{key} = {}", toml_of(value)))
+        .collect();
+    match keys.is_empty() {
+        true => "{}".to_owned(),
+        false => format!("{{ {} }}", keys.join(", ")),
+    }
 }
 
 #[allow(

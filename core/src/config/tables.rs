@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::objective::ObjectiveConfig;
 use super::units::{ByteSize, Span};
 use crate::plugin::OptionSpec;
 use crate::vector::Metric;
@@ -117,6 +118,9 @@ table! {
 table! {
     /// `[flux]`: when and how much moves between the tiers.
     FluxConfig {
+        /// What the hot tier is to achieve, from which its size is derived: { p99_ms = 5, within = "2GiB" }, or prices such as
+        /// { ram = 2.5, request = 0.0004 }, see docs/policies.md; empty for memory.hot_budget.
+        objective: ObjectiveConfig = "{}", "";
         /// Time between two turns of the scheduler; "0s" leaves turns to calls of `tick`.
         tick: Span = "\"250ms\"", "duration";
         /// Share of the budget above which chance ends and the worst rows leave.

@@ -47,6 +47,26 @@ fn each_kind_of_mistake_points_at_its_place() {
             "2:8",
             "did you mean `bounded`?",
         ),
+        (
+            "[flux]\nobjective = { p99_ms = -5 }\n",
+            "2:13",
+            "objective: p99_ms: expected more than 0",
+        ),
+        (
+            "[flux.objective]\np99_m = 5\n",
+            "2:1",
+            "did you mean `p99_ms`?",
+        ),
+        (
+            "[memory]\nhot_budget = \"1GiB\"\n[flux]\nobjective = { ram = 2.5, within = \"2GiB\" }\n",
+            "4:13",
+            "got within and memory.hot_budget",
+        ),
+        (
+            "[flux]\nobjective = { ram = 2.5 }\n[policy]\nbackend = \"classic-flux\"\nrecency_weight = 2.0\n",
+            "2:13",
+            "got an objective and policy.recency_weight",
+        ),
         ("[codes]\nbits = 9\n", "2:8", "expected 1 to 8, got 9"),
         (
             "[codes]\nconfidence = 1.0\n",
@@ -131,4 +151,37 @@ fn tables_of_free_keys_are_never_shown() {
         settings.iter().all(|s| !s.value.contains("hush")),
         "{settings:?}"
     );
+}
+
+#[test]
+fn an_objective_bounds_the_hot_tier_by_within_or_by_the_budget() {
+    let read = |text: &str| Config::from_toml(text).unwrap();
+    let both = read("[flux]\nobjective = { p99_ms = 5, within = \"2GiB\" }\n");
+    assert_eq!(both.hot_bound(), 2 << 30);
+    assert_eq!(
+        both.objective().unwrap(),
+        Some(Objective::Latency { p99_ms: 5.0 })
+    );
+    let budget = read(
+        "[memory]\nhot_budget = \"1GiB\"\n[flux.objective]\nram = 2.5\n[remote]\nprice_get = 0.01\n",
+    );
+    assert_eq!(budget.hot_bound(), 1 << 30);
+    let Some(Objective::Cost(prices)) = budget.objective().unwrap() else {
+        panic!("prices were stated");
+    };
+    assert_eq!(
+        (prices.ram, prices.request, prices.object_store),
+        (2.5, 0.01, 0.023)
+    );
+    assert_eq!(read("").objective().unwrap(), None);
+    let env = [("AETHER__FLUX__OBJECTIVE__P99_MS".to_owned(), "7".to_owned())];
+    let env = Config::from_toml_and_env("", env).unwrap();
+    assert_eq!(
+        env.objective().unwrap(),
+        Some(Objective::Latency { p99_ms: 7.0 })
+    );
+    let shown = both.settings(&Registry::empty());
+    let objective = shown.iter().find(|s| s.key == "objective").unwrap();
+    assert_eq!(objective.value, "{ p99_ms = 5.0, within = \"2GiB\" }");
+    assert_eq!(objective.origin, "configuration:2");
 }

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use super::admission::Admission;
+use super::aim::Aim;
 use super::blocking::BlockingMemory;
 use super::check::{self, CheckReport};
 use super::cold::{BlockReader, ColdView, Segment};
@@ -40,7 +41,7 @@ use crate::clock::{Clock, SystemClock, Time};
 use crate::codec::{BlockCodec, Decoders};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::flux::Temperature;
+use crate::flux::{Reuse, Temperature};
 use crate::id::{BlobKey, Row, SegmentId};
 use crate::migrate::{Intent, IntentKind, Repair, plan_recovery};
 use crate::partition::Partitions;
@@ -255,6 +256,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
     let (codec, decoders) = codecs(&config, &registry, &context)?;
     let policy = registry.policy(&config.policy, &context)?;
     let recorder = Recorder::open(&config.record)?;
+    let objective = config.objective()?;
     let shadows = shadow::build(&config, &registry, &context, identity.dim)?;
     // Only when everything is built: a refused configuration leaves no memory behind.
     if new {
@@ -309,7 +311,13 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         directory: RwLock::new(Directory::default()),
         kills: RwLock::new(Kills::default()),
         cold: RwLock::new(Arc::new(ColdView::new(no_partitions))),
-        desk: Desk::new(policy, shadows, flux.event_queue, counts.clone()),
+        desk: Desk::new(
+            policy,
+            shadows,
+            objective.map(|_| Reuse::default()),
+            flux.event_queue,
+            counts.clone(),
+        ),
         recorder,
         pins: RwLock::default(),
         restore: Mutex::new(RestoreQueue::new(
@@ -338,6 +346,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         reaping: Mutex::new(()),
         lock: Mutex::new(lock),
         remote,
+        aim: Aim::new(objective, config.hot_bound()),
         timeline,
         registry,
         config,
@@ -768,6 +777,7 @@ impl Inner {
     /// Gives the policy its books back.
     async fn load_books(&self) -> Result<()> {
         self.load_shadows().await?;
+        self.load_aim().await?;
         let Some(books) = self.saved_books().await? else {
             return Ok(());
         };
@@ -840,7 +850,7 @@ impl Inner {
                 .max(policy.bytes_after(rows.saturating_sub(policy.len())))
         });
         let beside = self.directory.read().bytes_after(rows) + books;
-        if self.hot.bytes() + beside > self.config.memory.hot_budget.0 {
+        if self.hot.bytes() + beside > self.config.hot_bound() {
             for row in self.hot.rows() {
                 self.hot.remove(row)?;
             }

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use super::shadow::Shadows;
 use super::stats::Counts;
 use crate::clock::Time;
+use crate::flux::Reuse;
 use crate::id::Row;
-use crate::role::{Event, EvictionPolicy, Item, TOGETHER_MAX};
+use crate::role::{Event, EvictionPolicy, Item, PREFETCH_MAX, TOGETHER_MAX};
 
 /// What a policy is to hear.
 #[derive(Debug)]
@@ -19,6 +20,25 @@ enum Heard {
     Event(Event),
     /// Rows that answered one search.
     Together(Box<[Row]>),
+}
+
+impl Heard {
+    /// The row that it is about; of rows used together, the nearest.
+    fn row(&self) -> Row {
+        match self {
+            Self::Together(rows) => rows.first().copied().unwrap_or(Row(0)),
+            Self::Event(event) => match *event {
+                Event::Inserted { item, .. }
+                | Event::Missed { item }
+                | Event::Moved { item, .. } => item.row,
+                Event::Replaced { old: row, .. }
+                | Event::Accessed { row }
+                | Event::Feedback { row, .. }
+                | Event::Pinned { row, .. }
+                | Event::Removed { row } => row,
+            },
+        }
+    }
 }
 
 /// What waits to be heard, in order.
@@ -34,6 +54,8 @@ struct Queue {
 struct Seat {
     live: Box<dyn EvictionPolicy>,
     shadows: Shadows,
+    /// How soon rows are used again, where the tier's size is derived from it.
+    reuse: Option<Reuse>,
 }
 
 /// The policy, and the queue of what it has not heard yet.
@@ -58,13 +80,18 @@ impl Desk {
     pub(crate) fn new(
         live: Box<dyn EvictionPolicy>,
         shadows: Shadows,
+        reuse: Option<Reuse>,
         limit: usize,
         counts: Arc<Counts>,
     ) -> Self {
         Self {
             queue: Mutex::default(),
             limit,
-            seat: Mutex::new(Seat { live, shadows }),
+            seat: Mutex::new(Seat {
+                live,
+                shadows,
+                reuse,
+            }),
             missed: Mutex::default(),
             counts,
         }
@@ -125,34 +152,54 @@ impl Desk {
         self.seated(|seat| ask(&mut seat.shadows))
     }
 
+    /// Counts all that is queued, then asks about the reuse of rows: nothing is known of it where the tier's size is set.
+    pub(crate) fn with_reuse<T>(&self, ask: impl FnOnce(&mut Reuse) -> T) -> T {
+        self.seated(|seat| ask(seat.reuse.get_or_insert_default()))
+    }
+
     fn seated<T>(&self, ask: impl FnOnce(&mut Seat) -> T) -> T {
         let mut seat = self.seat.lock();
         // Taken under the policy's lock, so that events stay in order.
-        let queued = std::mem::take(&mut *self.queue.lock());
+        let mut queued = std::mem::take(&mut *self.queue.lock());
+        for heard in queued.heard.make_contiguous().chunks(PREFETCH_MAX) {
+            let mut rows = [Row(0); PREFETCH_MAX];
+            for (row, (heard, _)) in rows.iter_mut().zip(heard) {
+                *row = heard.row();
+            }
+            seat.live.prefetch(&rows[..heard.len()]);
+            heard
+                .iter()
+                .for_each(|(heard, at)| self.hear(&mut seat, heard, *at));
+        }
+        ask(&mut seat)
+    }
+
+    /// Lets live policy and shadows hear of one thing.
+    fn hear(&self, seat: &mut Seat, heard: &Heard, at: Time) {
         let watched = !seat.shadows.is_empty();
-        for (heard, at) in queued.heard {
-            match heard {
-                Heard::Together(rows) => {
-                    seat.live.on_together(&rows, at);
-                    if watched {
-                        seat.shadows.hear_together(&rows, at);
+        match heard {
+            Heard::Together(rows) => {
+                seat.live.on_together(rows, at);
+                if watched {
+                    seat.shadows.hear_together(rows, at);
+                }
+            }
+            Heard::Event(event) => {
+                if let Event::Missed { item } = event {
+                    let mut missed = self.missed.lock();
+                    if missed.len() < self.limit {
+                        missed.insert(item.row, *item);
                     }
                 }
-                Heard::Event(event) => {
-                    if let Event::Missed { item } = &event {
-                        let mut missed = self.missed.lock();
-                        if missed.len() < self.limit {
-                            missed.insert(item.row, *item);
-                        }
-                    }
-                    seat.live.on_event(&event, at);
-                    if watched {
-                        seat.shadows.hear(&event, at);
-                    }
+                if let Some(reuse) = &mut seat.reuse {
+                    watch(reuse, event, at);
+                }
+                seat.live.on_event(event, at);
+                if watched {
+                    seat.shadows.hear(event, at);
                 }
             }
         }
-        ask(&mut seat)
     }
 
     /// Takes the cold rows that were used since the last call.
@@ -160,6 +207,22 @@ impl Desk {
         std::mem::take(&mut *self.missed.lock())
             .into_values()
             .collect()
+    }
+}
+
+/// Counts an event as a use, or follows the row's number.
+fn watch(reuse: &mut Reuse, event: &Event, at: Time) {
+    match *event {
+        Event::Accessed { row } => reuse.used(row, at),
+        Event::Missed { item } => reuse.used(item.row, at),
+        Event::Inserted { item, .. } => reuse.entered(item.row, at),
+        Event::Replaced { old, item, .. } => {
+            reuse.removed(old);
+            reuse.entered(item.row, at);
+        }
+        Event::Removed { row } => reuse.removed(row),
+        // Judging, pinning and moving a row is no use of it.
+        Event::Feedback { .. } | Event::Pinned { .. } | Event::Moved { .. } => {}
     }
 }
 
@@ -224,6 +287,7 @@ mod tests {
         Desk::new(
             Box::new(Scribe(told.clone())),
             shadows,
+            None,
             limit,
             counts.clone(),
         )

@@ -88,6 +88,7 @@ impl Inner {
             temperature: gauge.temperature,
             pressure: fill.share(),
             shadow_tier: None,
+            objective: self.aim.derived(),
             next,
         }))
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::outlook::Outlook;
 use crate::clock::Time;
+use crate::flux::Sizing;
 use crate::id::{PointId, Row};
 use crate::role::{Explanation, Tier};
 
@@ -72,6 +73,9 @@ pub struct Explained {
     /// Where a shadow would have it, if one speaks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow_tier: Option<Tier>,
+    /// How the hot tier's size was derived, where `[flux] objective` states what is wanted of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<Sizing>,
     /// What would move it next.
     pub next: Outlook,
 }
@@ -138,6 +142,13 @@ impl fmt::Display for Explained {
             }
             (Some(keep), None) => writeln!(f, "Worth {keep:.4}; no threshold was needed yet.")?,
             (None, _) => {}
+        }
+        if let Some(derived) = &self.objective {
+            writeln!(f, "The hot tier is sized for {}:", derived.wanted)?;
+            derived
+                .steps
+                .iter()
+                .try_for_each(|step| writeln!(f, "  {step}"))?;
         }
         write!(f, "Next: {}", self.next.words)
     }

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use super::admission::Admission;
+use super::aim::Aim;
 use super::cold::{BlockReader, ColdView};
 use super::commit::Call;
 use super::compaction::CompactionState;
@@ -152,6 +153,7 @@ pub(crate) struct Inner {
     pub(crate) reaping: Mutex<()>,
     pub(crate) lock: Mutex<Option<DirLock>>,
     pub(crate) remote: Remote,
+    pub(crate) aim: Aim,
 }
 
 /// What the last turn of the scheduler saw.
@@ -281,6 +283,11 @@ impl Inner {
 
     /// The same with so many bytes of the budget spoken for.
     pub(crate) fn fill_beside(&self, spoken_for: u64) -> Fill {
+        self.fill_unlimited(spoken_for).limited(self.aim.rows())
+    }
+
+    /// The same where nothing but the bound in bytes counts.
+    pub(crate) fn fill_unlimited(&self, spoken_for: u64) -> Fill {
         self.desk.with(|policy| {
             // The directory is never locked while the index is asked: a search asks the directory from inside the index, and the two
             // orders together, with a writer waiting at each, would stop everyone for ever.
@@ -289,7 +296,7 @@ impl Inner {
                 self.hot.bytes_after(n) + directory + policy.bytes_after(n) + spoken_for
             };
             let present = self.directory.read().present() as u64;
-            Fill::measure(present, self.config.memory.hot_budget.0, after)
+            Fill::measure(present, self.config.hot_bound(), after)
         })
     }
 
@@ -308,7 +315,7 @@ impl Inner {
     }
 
     pub(crate) fn context(&self, fill: Fill) -> Context {
-        let budget = self.config.memory.hot_budget.0;
+        let budget = self.aim.bytes();
         Context {
             now: self.now(),
             temperature: self.gauge.lock().temperature,
@@ -438,7 +445,7 @@ impl Inner {
             cold_rows: view.live_rows(),
             hot_bytes: hot_parts.values().sum(),
             hot_parts,
-            budget_bytes: self.config.memory.hot_budget.0,
+            budget_bytes: self.aim.bytes(),
             hot_capacity_rows: fill.capacity(),
             cold_bytes: view.blob_bytes(),
             cold_index_bytes: view.ram_bytes(),
@@ -459,6 +466,7 @@ impl Inner {
             shadows: self.desk.with_shadows(|s| s.stats()),
             poisoned: self.poisoned.read().as_ref().map(ToString::to_string),
             remote: self.remote_stats(view.blob_bytes(), view.live_rows()),
+            objective: self.aim.derived(),
             counted: self.counts.read(),
         }
     }

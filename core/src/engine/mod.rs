@@ -6,6 +6,7 @@
 //! `working` how much RAM any of that may take.
 
 mod admission;
+mod aim;
 mod blocking;
 mod builder;
 mod check;
@@ -44,6 +45,7 @@ mod turn;
 mod types;
 mod working;
 
+pub use crate::flux::Sizing;
 pub use blocking::BlockingMemory;
 pub use builder::MemoryBuilder;
 pub use check::{CheckReport, Problem, check};

@@ -95,7 +95,7 @@ impl Inner {
         // A caller whose reads are all answered from RAM would never yield, and tasks woken on its thread would starve.
         tokio::task::coop::consume_budget().await;
         self.check_request(&request)?;
-        let begun = Instant::now();
+        let (begun, began) = (Instant::now(), self.now());
         let allowed = request.deadline.unwrap_or(self.config.search.deadline.0);
         let deadline = begun + allowed.min(Duration::from_secs(30 * 86_400));
         let _place = self.admission.enter(deadline).await.inspect_err(|_| {
@@ -111,6 +111,7 @@ impl Inner {
             let high = self.visible.load(Ordering::Acquire);
             if let Some(answer) = self.search_once(&request, mode, deadline).await? {
                 self.note_search(&answer, &request, begun);
+                self.note_latency(&answer, began);
                 self.consider_comparing(&request, &answer, high);
                 return Ok(answer);
             }
@@ -158,6 +159,7 @@ impl Inner {
         if request.touch {
             self.counts.hits_hot.fetch_add(hot, Ordering::Relaxed);
             self.counts.hits_cold.fetch_add(cold, Ordering::Relaxed);
+            self.counts.rows_missed.fetch_add(cold, Ordering::Relaxed);
             metrics::counter!("aether_hits_total", "tier" => "hot").increment(hot);
             metrics::counter!("aether_hits_total", "tier" => "cold").increment(cold);
             let touched = |h: &Hit| match h.tier {
@@ -171,6 +173,14 @@ impl Inner {
             self.record(answer.hits.iter().map(|h| &h.id), false);
             self.desk.together(answer.hits.iter().map(|h| h.row), now);
         }
+    }
+
+    /// Takes note of a search's time, where the hot tier's size follows from it.
+    fn note_latency(&self, answer: &Answer, began: Time) {
+        let took = u64::try_from(self.now().since(began).as_micros()).unwrap_or(u64::MAX);
+        let cold = answer.hits.iter().any(|h| h.tier == Tier::Cold);
+        let needed_cold = cold || answer.coverage.requests > 0;
+        self.aim.note(took, needed_cold, answer.hits.len());
     }
 
     /// One try; `None` when what it found was changed under it.
@@ -587,10 +597,22 @@ impl Inner {
         self.counts
             .gets
             .fetch_add(ids.len() as u64, Ordering::Relaxed);
+        let began = self.now();
         for repeats in 0.. {
             let still = self.hold_still(repeats).await;
             if let Some(records) = self.get_once(ids, parts).await? {
                 let now = self.now();
+                let cold = records
+                    .iter()
+                    .flatten()
+                    .filter(|r| r.tier == Tier::Cold)
+                    .count();
+                self.counts
+                    .rows_missed
+                    .fetch_add(cold as u64, Ordering::Relaxed);
+                let took = u64::try_from(now.since(began).as_micros()).unwrap_or(u64::MAX);
+                self.aim
+                    .note(took, cold > 0, records.iter().flatten().count());
                 let events = records.iter().flatten().map(|r| match r.tier {
                     Tier::Hot => Event::Accessed { row: r.row },
                     Tier::Cold => Event::Missed {

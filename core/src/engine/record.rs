@@ -265,6 +265,7 @@ pub(crate) mod key {
     pub(crate) const COUNTERS: &[u8] = b"counters";
     pub(crate) const CLOCK: &[u8] = b"clock";
     pub(crate) const LEDGER: &[u8] = b"ledger";
+    pub(crate) const AIM: &[u8] = b"aim";
     pub(crate) const PARTITION: &[u8] = b"partition/";
     /// Centroids as the first versions kept them.
     pub(crate) const GENERATION: &[u8] = b"generation/";

@@ -19,7 +19,7 @@
 //! | `aether_store_hedges_total{what}`, `aether_store_retries_total` | counter | reads sent twice, and calls repeated, since it was opened |
 //! | `aether_store_dollars{for}`, `aether_store_dollars_month` | gauge | price of all requests so far, and of a month of what is stored |
 //! | `aether_cache_hit_ratio` | gauge | share of blocks that the cache had |
-//! | `aether_hot_bytes`, `aether_hot_rows`, `aether_cold_rows`, `aether_temperature`, `aether_pressure` | gauge | as in [`Stats`] |
+//! | `aether_hot_bytes`, `aether_hot_budget_bytes`, `aether_hot_rows`, `aether_cold_rows`, `aether_temperature`, `aether_pressure` | gauge | as in [`Stats`] |
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,6 +28,7 @@ use serde::Serialize;
 
 use super::remote::RemoteStats;
 use super::shadow::ShadowStats;
+use crate::flux::Sizing;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -72,6 +73,8 @@ counts! {
     expired,
     /// Group commits.
     commits,
+    /// Uses of cold rows by searches and gets.
+    rows_missed,
     /// Answers that came from the hot tier.
     hits_hot,
     /// Answers that came from the cold tier.
@@ -160,7 +163,7 @@ pub struct Stats {
     pub hot_bytes: u64,
     /// The same by part.
     pub hot_parts: BTreeMap<String, u64>,
-    /// Bytes allowed for the hot tier.
+    /// Bytes allowed for the hot tier: set, or derived from the objective.
     pub budget_bytes: u64,
     /// Rows that the budget holds.
     pub hot_capacity_rows: u64,
@@ -203,6 +206,8 @@ pub struct Stats {
     pub poisoned: Option<String>,
     /// The cold store's requests and their price.
     pub remote: RemoteStats,
+    /// How the hot tier's size was derived, where `[flux] objective` states what is wanted of it.
+    pub objective: Option<Sizing>,
     /// Counters since the memory was opened.
     #[serde(flatten)]
     pub counted: Counted,

@@ -61,6 +61,7 @@ impl Inner {
             return Ok(report);
         }
         report.expired = self.expire().await?;
+        self.steer();
         let fill = self.fill();
         self.resize_shadows(fill);
         let high_water = self.config.flux.high_water;
@@ -80,6 +81,7 @@ impl Inner {
         }
         self.queue_missed(&mut flux);
         report.promoted = self.restore_turn(&mut flux).await?;
+        self.reclaim().await?;
         self.write_recording().await;
         self.flush_if_due(&mut flux).await?;
 
@@ -94,6 +96,7 @@ impl Inner {
         }
         metrics::gauge!("aether_temperature").set(report.temperature);
         metrics::gauge!("aether_pressure").set(report.pressure);
+        metrics::gauge!("aether_hot_budget_bytes").set(self.aim.bytes() as f64);
         metrics::gauge!("aether_hot_rows").set(fill.rows as f64);
         metrics::gauge!("aether_hot_bytes").set(self.hot_parts().values().sum::<u64>() as f64);
         metrics::gauge!("aether_cold_rows").set(self.view().live_rows() as f64);
@@ -553,6 +556,7 @@ impl Inner {
                 batch.put(Table::State, key::policy(i), part);
             }
             bytes += self.put_shadows(&mut batch).await?;
+            self.flush_aim(&mut batch);
         }
         self.commit_durably(&writer, batch).await?;
         // What was renewed again since waits for the next flush.

@@ -34,6 +34,14 @@ impl Fill {
         Self { rows, free: low }
     }
 
+    /// The same where no more than `rows` may be resident, whatever the budget holds.
+    pub fn limited(self, rows: u64) -> Self {
+        Self {
+            free: self.free.min(rows.saturating_sub(self.rows)),
+            ..self
+        }
+    }
+
     /// Rows that the budget holds in all.
     pub fn capacity(&self) -> u64 {
         self.rows + self.free

@@ -163,6 +163,9 @@ pub struct Explanation {
     pub words: String,
 }
 
+/// Rows that a policy is told to prefetch at a time, at most.
+pub const PREFETCH_MAX: usize = 32;
+
 /// Rows of one search that a policy hears of together, at most.
 pub const TOGETHER_MAX: usize = 64;
 
@@ -183,6 +186,10 @@ pub const TOGETHER_MAX: usize = 64;
 pub trait EvictionPolicy: fmt::Debug + Send + 'static {
     /// Takes note of what happened.
     fn on_event(&mut self, event: &Event, now: Time);
+
+    /// Rows of which events come next, hot and cold, any of them more than once, [`PREFETCH_MAX`] at most. Changes nothing: a policy
+    /// may touch what it keeps of them, all rows at a time, so that it does not wait for memory once for each. May be left out.
+    fn prefetch(&self, _rows: &[Row]) {}
 
     /// Takes note that these rows, hot and cold, answered one search together, nearest first. Comes after the `Accessed` and
     /// `Missed` of each, never with fewer than two rows nor with more than [`TOGETHER_MAX`], and may be dropped under load as these.

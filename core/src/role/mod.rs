@@ -21,7 +21,8 @@ mod usage;
 pub use codec::{ByteCodec, Codec, CodecId, Fidelity};
 pub use cold_store::{BlobInfo, ColdStore};
 pub use eviction_policy::{
-    Context, Event, EvictionPolicy, Explanation, Figure, Item, TOGETHER_MAX, Tier, Verdict, Want,
+    Context, Event, EvictionPolicy, Explanation, Figure, Item, PREFETCH_MAX, TOGETHER_MAX, Tier,
+    Verdict, Want,
 };
 pub use hot_index::{HotCapability, HotIndex, HotStats, Neighbor, RowFilter, SearchOptions};
 pub use meta_store::{

@@ -47,6 +47,11 @@ impl<P: Packed> Ghosts<P> {
         }
     }
 
+    /// Touches what is kept of these rows.
+    pub(crate) fn prefetch(&self, rows: &[Row]) {
+        self.books.prefetch(rows);
+    }
+
     /// The queue and the figures of a ghost.
     pub(crate) fn get(&self, row: Row) -> Option<(u32, P)> {
         if let Some(held) = self.held.filter(|held| held.row == row) {

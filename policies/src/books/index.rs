@@ -4,6 +4,7 @@
 //! back, and the row that is looked for lies in the same line of cache as the link to the next one.
 
 use aether_core::Row;
+use aether_core::role::PREFETCH_MAX;
 
 use super::{Books, Packed};
 
@@ -71,6 +72,31 @@ impl<X: Packed> Books<X> {
         None
     }
 
+    /// Touches what is kept of these rows and their neighbours in the lists: all buckets first, then all records, then all links, so that
+    /// none waits for another.
+    pub(crate) fn prefetch(&self, rows: &[Row]) {
+        for rows in rows.chunks(PREFETCH_MAX) {
+            let mut slots = [NONE; PREFETCH_MAX];
+            for (slot, row) in slots.iter_mut().zip(rows) {
+                let head = self.buckets.heads.get(self.buckets.of(row.0));
+                *slot = head.copied().unwrap_or(NONE);
+            }
+            // Few chains are longer than two.
+            for _ in 0..2 {
+                for (slot, row) in slots.iter_mut().zip(rows) {
+                    if *slot != NONE {
+                        let record = self.records.at(*slot);
+                        if record.row != row.0 {
+                            *slot = record.next;
+                        }
+                    }
+                }
+            }
+            let found = slots.iter().filter(|slot| **slot != NONE);
+            self.lists.prefetch(found);
+        }
+    }
+
     /// Puts a slot that is in no chain into that of its row.
     pub(super) fn enter(&mut self, slot: u32) {
         if self.records.len() as u64 > holds(self.buckets.len()) {
@@ -118,7 +144,11 @@ impl<X: Packed> Books<X> {
     fn rebuild(&mut self, buckets: u64) {
         self.buckets = Buckets::default();
         self.buckets = Buckets::new(buckets);
-        (0..self.records.len() as u32).for_each(|slot| self.chain(slot));
+        let slots = (0..self.records.len() as u32).filter(|slot| Some(*slot) != self.gap);
+        slots
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|slot| self.chain(slot));
     }
 
     /// Gives back buckets when rows have become few.

@@ -1,5 +1,7 @@
 //! Doubly linked lists over the slots of the books: any number of lists, each slot in at most one of them.
 
+use aether_core::role::PREFETCH_MAX;
+
 use super::chunked::Chunked;
 
 /// Circular lists. Each has a sentinel, so that a slot's neighbours are all there is to mend when it moves, and no
@@ -49,6 +51,27 @@ impl Lists {
         if let Some(owners) = &mut self.owners {
             owners.set(slot, owner);
         }
+    }
+
+    /// Touches the links of these slots, then those of their neighbours.
+    pub(super) fn prefetch<'a>(&self, slots: impl Iterator<Item = &'a u32> + Clone) {
+        if self.lists == 0 {
+            return;
+        }
+        let links = slots.clone().map(|slot| self.links.get(self.lists + slot));
+        let mut neighbours = [[0; 2]; PREFETCH_MAX];
+        neighbours
+            .iter_mut()
+            .zip(links)
+            .for_each(|(neighbour, of)| *neighbour = of);
+        let touched = neighbours.iter().flatten().map(|n| self.links.at(*n)[BACK]);
+        let mut sum = touched.fold(0, u32::wrapping_add);
+        if let Some(owners) = &self.owners {
+            sum = slots
+                .map(|slot| u32::from(owners.get(*slot)))
+                .fold(sum, u32::wrapping_add);
+        }
+        std::hint::black_box(sum);
     }
 
     pub(crate) fn count(&self) -> u32 {

@@ -4,7 +4,9 @@
 //! - hot rows lie densely in slots `0..len`; taking one out moves the last into its place;
 //! - rows that are not pinned come first, in slots `0..free`: a policy that samples never meets a pinned one;
 //! - a pinned row is in no list;
-//! - each slot is in the chain of its row's bucket, and in no other.
+//! - each slot is in the chain of its row's bucket, and in no other;
+//! - the slot of a row that was taken out may wait, in no chain and no list, for the next row that comes in, since mostly one comes right
+//!   away: then nothing has to move. Whoever goes through slots by their numbers closes that gap first ([`Books::settle`]).
 //!
 //! A row costs its record, 8 bytes of links if there are lists, and 2.3 to 4.6 bytes of buckets. A use looks at one bucket, then at one
 //! record, or two where rows share a bucket: two lines of cache that have to come one after the other.
@@ -109,9 +111,21 @@ pub(crate) struct Books<X> {
     loads: Vec<Load>,
     second: Lists,
     heap: Option<Heap>,
+    /// Slots of rows that are not pinned, a gap among them included.
     free: u32,
+    /// A slot without a row; only while no row is pinned.
+    gap: Option<u32>,
     /// Pinned rows that are not hot.
     pins: Vec<u64>,
+}
+
+fn record<X>(row: Row, bytes: u32, figures: X) -> Record<X> {
+    Record {
+        row: row.0,
+        weight: bytes.min(!PINNED),
+        next: index::NONE,
+        figures,
+    }
 }
 
 impl<X> fmt::Debug for Books<X> {
@@ -147,18 +161,19 @@ impl<X: Packed> Books<X> {
             second: Lists::new(shape.second),
             heap: shape.heap.then(Heap::new),
             free: 0,
+            gap: None,
             pins: Vec::new(),
         }
     }
 
     /// Hot rows.
     pub(crate) fn len(&self) -> usize {
-        self.records.len()
+        self.records.len() - usize::from(self.gap.is_some())
     }
 
-    /// Hot rows that are not pinned: slots `0..free`.
+    /// Hot rows that are not pinned: slots `0..free`, once the gap is closed.
     pub(crate) fn free(&self) -> u32 {
-        self.free
+        self.free - u32::from(self.gap.is_some())
     }
 
     pub(crate) fn row(&self, slot: u32) -> Row {
@@ -196,10 +211,19 @@ impl<X: Packed> Books<X> {
     /// Adds a row that is not in the books; it is in no list, and pinned if it was while it was not hot. `None` when
     /// slot numbers are used up, at 2^31 rows.
     pub(crate) fn insert(&mut self, row: Row, bytes: u32, figures: X) -> Option<u32> {
-        let slot = self.append_record(row, bytes, figures)?;
-        self.swap(slot, self.free);
-        let slot = self.free;
-        self.free += 1;
+        let slot = match self.gap.take() {
+            Some(gap) => {
+                self.records.set(gap, record(row, bytes, figures));
+                self.enter(gap);
+                gap
+            }
+            None => {
+                let slot = self.append_record(row, bytes, figures)?;
+                self.swap(slot, self.free);
+                self.free += 1;
+                self.free - 1
+            }
+        };
         Some(if self.unremember(row) {
             self.set_pinned(slot, true)
         } else {
@@ -208,22 +232,23 @@ impl<X: Packed> Books<X> {
     }
 
     fn append_record(&mut self, row: Row, bytes: u32, figures: X) -> Option<u32> {
-        if self.len() >= (1 << 31) {
+        let slot = self.append_place(record(row, bytes, figures))?;
+        self.enter(slot);
+        Some(slot)
+    }
+
+    /// Adds a slot that is in no chain and no list.
+    fn append_place(&mut self, record: Record<X>) -> Option<u32> {
+        if self.records.len() >= (1 << 31) {
             return None;
         }
         let slot = self.records.len() as u32;
-        self.records.push(Record {
-            row: row.0,
-            weight: bytes.min(!PINNED),
-            next: index::NONE,
-            figures,
-        });
+        self.records.push(record);
         self.lists.push();
         self.second.push();
         if let Some(heap) = &mut self.heap {
             heap.push_slot();
         }
-        self.enter(slot);
         Some(slot)
     }
 
@@ -231,7 +256,7 @@ impl<X: Packed> Books<X> {
     /// already, or if it is not pinned and comes after one that is.
     pub(crate) fn restore(&mut self, row: Row, weight: u32, figures: X) -> Option<u32> {
         let pinned = weight & PINNED != 0;
-        let misplaced = !pinned && self.len() > self.free as usize;
+        let misplaced = !pinned && self.records.len() > self.free as usize;
         if misplaced || self.find(row).is_some() {
             return None;
         }
@@ -244,13 +269,56 @@ impl<X: Packed> Books<X> {
     pub(crate) fn remove(&mut self, slot: u32) -> X {
         let figures = self.figures(slot);
         self.leave(slot);
-        let mut hole = slot;
-        if !self.pinned(slot) {
+        let pinned = self.pinned(slot);
+        if !pinned {
             self.unorder(slot);
+        }
+        let last = self.records.len() as u32 - 1;
+        if self.free <= last {
+            return self.close_among_pinned(slot, pinned, figures);
+        }
+        match self.gap {
+            None => self.gap = Some(slot),
+            Some(_) if slot == last => self.drop_free(),
+            Some(gap) => {
+                self.gap = Some(slot);
+                self.close(gap);
+            }
+        }
+        figures
+    }
+
+    /// Fills the slot of a row that was taken out while others are pinned.
+    fn close_among_pinned(&mut self, slot: u32, pinned: bool, figures: X) -> X {
+        let mut hole = slot;
+        if !pinned {
             self.free -= 1;
             hole = self.fill(hole, self.free);
         }
         self.fill(hole, self.records.len() as u32 - 1);
+        self.drop_last();
+        figures
+    }
+
+    /// Closes the gap that a row left which was taken out. O(1).
+    pub(crate) fn settle(&mut self) {
+        if let Some(gap) = self.gap.take() {
+            self.close(gap);
+        }
+    }
+
+    /// Moves the last slot into one without a row, while no row is pinned.
+    fn close(&mut self, gap: u32) {
+        self.fill(gap, self.free - 1);
+        self.drop_free();
+    }
+
+    fn drop_free(&mut self) {
+        self.free -= 1;
+        self.drop_last();
+    }
+
+    fn drop_last(&mut self) {
         self.records.pop();
         self.lists.pop();
         self.second.pop();
@@ -258,7 +326,6 @@ impl<X: Packed> Books<X> {
             heap.pop_slot();
         }
         self.shrink();
-        figures
     }
 
     /// Moves a row into a slot that was given up; answers which slot is free then.
@@ -283,6 +350,7 @@ impl<X: Packed> Books<X> {
         if self.pinned(slot) == pinned {
             return slot;
         }
+        debug_assert!(self.gap.is_none(), "pinning moves rows by their slots");
         self.unorder(slot);
         let border = if pinned { self.free - 1 } else { self.free };
         self.swap(slot, border);
@@ -344,6 +412,7 @@ impl<X: Packed> Books<X> {
         self.second.clear();
         self.heap = self.heap.as_ref().map(|_| Heap::new());
         self.free = 0;
+        self.gap = None;
         self.pins = Vec::new();
     }
 

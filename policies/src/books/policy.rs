@@ -10,7 +10,7 @@ use super::saved::wrong;
 use super::{Books, History};
 
 /// Begins every saved state.
-const MAGIC: [u8; 8] = *b"AETHPOL1";
+const MAGIC: [u8; 8] = *b"AETHPOL2";
 
 /// A policy: [`Rules`] over shared books.
 #[derive(Debug)]
@@ -214,6 +214,10 @@ impl<R: Rules> Policy<R> {
 impl<R: Rules> EvictionPolicy for Policy<R> {
     fn on_event(&mut self, event: &Event, now: Time) {
         self.now = self.now.max(now);
+        // After a row left, one comes in or another leaves; everything else wants rows in slots without a gap.
+        if !matches!(event, Event::Moved { .. }) {
+            self.books.settle();
+        }
         match *event {
             Event::Inserted { ref item, tier } => {
                 if tier == Tier::Hot {
@@ -255,12 +259,20 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         }
     }
 
+    fn prefetch(&self, rows: &[Row]) {
+        self.books.prefetch(rows);
+        self.history.prefetch(rows);
+        self.rules.prefetch(rows);
+    }
+
     fn on_together(&mut self, rows: &[Row], now: Time) {
         self.now = self.now.max(now);
+        self.books.settle();
         self.rules.together(&self.books, rows);
     }
 
     fn wishes(&mut self, rows: usize, context: &Context) -> Vec<Verdict> {
+        self.books.settle();
         let context = self.at(context);
         let wishes = self.rules.wishes(&self.books, rows, &context);
         let verdicts = wishes.into_iter().map(|(verdict, uses)| {
@@ -274,6 +286,7 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
     }
 
     fn victims(&mut self, want: Want, context: &Context) -> Vec<Verdict> {
+        self.books.settle();
         let rows = want.rows.min(self.books.free() as usize);
         if rows == 0 {
             return Vec::new();
@@ -286,6 +299,7 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
     }
 
     fn victim(&mut self, bytes: u64, context: &Context) -> Option<Verdict> {
+        self.books.settle();
         if self.books.free() == 0 {
             return None;
         }
@@ -297,6 +311,7 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
     }
 
     fn admit(&mut self, candidate: &Item, context: &Context) -> Verdict {
+        self.books.settle();
         let past = match self.books.find(candidate.row) {
             Some(slot) => Some(self.rules.leave(self.books.figures(slot))),
             None => self.past(candidate.row),
@@ -370,7 +385,7 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         let read = sealed.and_then(|inner| {
             let mut input = Input(inner);
             if input.take(MAGIC.len())? != MAGIC {
-                return Err(wrong("they do not begin with AETHPOL1".to_owned()));
+                return Err(wrong("they do not begin with AETHPOL2".to_owned()));
             }
             self.read(&mut input)
         });

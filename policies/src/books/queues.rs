@@ -125,6 +125,10 @@ impl<Q: Queues> Rules for Queued<Q> {
         }
     }
 
+    fn prefetch(&self, rows: &[Row]) {
+        self.ghosts.prefetch(rows);
+    }
+
     fn enter(&mut self, _restore_us: f32, _past: Option<Self::Past>, now: Time) -> Mark {
         Mark {
             placed: self.queues.tick(now),

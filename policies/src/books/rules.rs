@@ -41,6 +41,9 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     /// A row is gone for good.
     fn gone(&mut self, _row: Row) {}
 
+    /// Touches what is kept of rows beside the books.
+    fn prefetch(&self, _rows: &[Row]) {}
+
     /// Figures or weight of a hot row changed without a use; it is in a list.
     fn changed(&mut self, _books: &mut Books<Self::Hot>, _slot: u32, _now: Time) {}
 

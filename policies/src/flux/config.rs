@@ -6,6 +6,8 @@ use aether_core::config::{RawConfig, Span};
 use aether_core::{OptionSpec, Result};
 use serde::Deserialize;
 
+use super::steer::Trust;
+
 /// Every key, in the order of the formula.
 pub(super) const OPTIONS: &[OptionSpec] = &[
     OptionSpec {
@@ -56,6 +58,18 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         unit: "rows for each hot row",
         help: "Cold rows whose figures are remembered, at most, 20 bytes each; at least 64 rows, 0 for none.",
     },
+    OptionSpec {
+        name: "horizon",
+        default: "80.0",
+        unit: "turnovers of the tier",
+        help: "How long a setting's lead in the trials is remembered; longer is surer and slower to change.",
+    },
+    OptionSpec {
+        name: "lead",
+        default: "2.0",
+        unit: "standard errors",
+        help: "By how much a setting must be ahead in the trials before it takes over.",
+    },
 ];
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -69,6 +83,8 @@ pub(super) struct FluxConfig {
     pub(super) probe: f64,
     pub(super) neighbours: f64,
     pub(super) history: f64,
+    pub(super) horizon: f64,
+    pub(super) lead: f64,
 }
 
 impl Default for FluxConfig {
@@ -83,6 +99,8 @@ impl Default for FluxConfig {
             probe: 0.002,
             neighbours: 0.0,
             history: 3.0,
+            horizon: Trust::DEFAULT.horizon,
+            lead: Trust::DEFAULT.lead,
         }
     }
 }
@@ -97,7 +115,12 @@ impl FluxConfig {
             ("probe", self.probe, 1.0),
             ("neighbours", self.neighbours, 1.0),
             ("history", self.history, 64.0),
+            ("lead", self.lead, 100.0),
         ];
+        if !(1.0..=1e6).contains(&self.horizon) {
+            let message = format!("expected 1 to 1000000, got {}", self.horizon);
+            return Err(raw.error("horizon", message));
+        }
         for (key, value, high) in numbers {
             if !(value >= 0.0 && value <= high) {
                 return Err(raw.error(key, format!("expected 0 to {high}, got {value}")));

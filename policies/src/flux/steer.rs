@@ -5,8 +5,8 @@
 //! of two such that a miniature holds at most a quarter of the sample's slots, and these follow the number of hot rows.
 //!
 //! **Safety.** The first setting is plain recency. Another one is in force only as long as its miniature is ahead of recency's: for each,
-//! the uses are counted in which it and recency differ, as a sum of +1 and -1 and as their number, both decayed over [`HORIZON`]
-//! turnovers. It may be chosen when the sum exceeds [`STANDARD_ERRORS`] of what chance alone would give, the square root of that number,
+//! the uses are counted in which it and recency differ, as a sum of +1 and -1 and as their number, both decayed over [`Trust::horizon`]
+//! turnovers. It may be chosen when the sum exceeds [`Trust::lead`] of what chance alone would give, the square root of that number,
 //! and is left for recency when the sum falls below 0. Between two settings that are ahead of recency, the present one gives way by the
 //! same rule.
 
@@ -57,17 +57,15 @@ const SETTINGS: [Setting; TRIED] = {
 const RECENCY: usize = 0;
 
 /// Slots of the sample: as many as there are hot rows, but no fewer than the first and no more than the second, or than one for so many
-/// rows of a large tier; a power of two.
-const SLOTS_LEAST: u64 = 64;
+/// rows of a large tier; a power of two. The least lets a tier of up to 64 rows be tried as it is: of so few, a sample tells little. Room is
+/// made for the first slots only, and doubles.
+const SLOTS_LEAST: u64 = 256;
+const SLOTS_FIRST: usize = 64;
 const SLOTS_ENOUGH: u64 = 2048;
 const SLOTS_MOST: u64 = 16_384;
 const HOT_ROWS_A_SLOT: u64 = 64;
 /// Slots for one row that a miniature holds: those held and those that left lately.
 const SLOTS_A_ROW: f64 = 4.0;
-/// Turnovers of a miniature over which an advantage is forgotten.
-const HORIZON: f64 = 80.0;
-/// Lead needed to change, in standard errors.
-const STANDARD_ERRORS: f64 = 2.0;
 /// Slots looked at for one that no ghost holds.
 const LOOK_AT: usize = 8;
 /// Change of capacity that is followed.
@@ -100,6 +98,22 @@ impl Counts {
     }
 }
 
+/// What it takes to believe the trials.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Trust {
+    /// Turnovers of a miniature over which an advantage is forgotten.
+    pub(super) horizon: f64,
+    /// Lead needed to change, in standard errors.
+    pub(super) lead: f64,
+}
+
+impl Trust {
+    pub(super) const DEFAULT: Self = Self {
+        horizon: 80.0,
+        lead: 2.0,
+    };
+}
+
 /// By how much one setting is ahead of another: hits more, and the variance that chance alone would give that, both decayed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lead {
@@ -118,14 +132,15 @@ impl Lead {
     }
 
     /// Whether chance alone would hardly give so much.
-    fn is_clear(self) -> bool {
-        self.sum > STANDARD_ERRORS * self.differ.sqrt() + 1.0
+    fn is_clear(self, errors: f64) -> bool {
+        self.sum > errors * self.differ.sqrt() + 1.0
     }
 }
 
 /// The trials and their outcome.
 #[derive(Debug)]
 pub(super) struct Steer {
+    trust: Trust,
     current: usize,
     sample: Sample,
     counts: [Counts; HALF_LIVES.len()],
@@ -149,8 +164,9 @@ pub(super) struct Steer {
 }
 
 impl Steer {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(trust: Trust) -> Self {
         Self {
+            trust,
             current: RECENCY,
             sample: Sample::new(),
             counts: Default::default(),
@@ -165,6 +181,10 @@ impl Steer {
             capacity_rows: 0.0,
             capacity_bytes: 0.0,
         }
+    }
+
+    pub(super) fn trust(&self) -> Trust {
+        self.trust
     }
 
     /// The present half-life, in capacities of uses.
@@ -267,7 +287,7 @@ impl Steer {
 
     /// Counts who is ahead, and changes the setting where that is clear. `rows`: those that a miniature holds.
     fn judge(&mut self, hits: &[bool; TRIED], weight: f64, rows: f64) {
-        let keep = 1.0 - 1.0 / (HORIZON * rows);
+        let keep = 1.0 - 1.0 / (self.trust.horizon * rows);
         let (recency, current) = (hits[RECENCY], hits[self.current]);
         self.since += 1.0;
         for (at, hit) in hits.iter().enumerate() {
@@ -280,8 +300,9 @@ impl Steer {
         if self.since < 2.0 * rows {
             return;
         }
+        let is_clear = |lead: Lead| lead.is_clear(self.trust.lead);
         let ahead = (0..TRIED)
-            .filter(|at| self.over_recency[*at].is_clear() && self.over_current[*at].is_clear());
+            .filter(|at| is_clear(self.over_recency[*at]) && is_clear(self.over_current[*at]));
         let sum = |at: &usize| self.over_current[*at].sum;
         if let Some(best) = ahead.max_by(|a, b| sum(a).total_cmp(&sum(b))) {
             self.change(best);
@@ -341,7 +362,7 @@ impl Steer {
     /// Room doubles up to what the number of hot rows allows.
     fn push_slot(&mut self) -> u16 {
         if self.sample.len() == self.sample.capacity() {
-            self.reserve((self.sample.len() * 2).clamp(slots_for(0), self.slots));
+            self.reserve((self.sample.len() * 2).clamp(SLOTS_FIRST, self.slots));
         }
         for counts in &mut self.counts {
             counts.worth.push(f32::NEG_INFINITY);
@@ -412,7 +433,7 @@ impl Steer {
 
     /// Takes up what `save` wrote.
     pub(super) fn load(&mut self, input: &mut Input<'_>) -> Result<()> {
-        *self = Self::new();
+        *self = Self::new(self.trust);
         self.current = usize::from(input.u8()?);
         if self.current >= TRIED {
             return Err(wrong(format!(

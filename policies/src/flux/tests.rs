@@ -60,6 +60,9 @@ fn settle(policy: &mut Policy<Flux>, rows: u64, pair: u8) {
     let mut saved = Vec::new();
     policy.rules.steer.save(&mut saved);
     saved[0] = pair;
+    // Far ahead of recency, so that what is used afterwards does not change it.
+    let lead = 1 + usize::from(pair) * 16;
+    saved[lead..lead + 8].copy_from_slice(&1e6_f64.to_le_bytes());
     policy.rules.steer.load(&mut Input(&saved)).unwrap();
 }
 

@@ -264,8 +264,10 @@ impl Together {
     /// Rows to wish for, with how likely they are to be used, most likely first.
     pub(super) fn wishes(&mut self, most: usize, is_hot: impl Fn(Row) -> bool) -> Vec<(Row, f64)> {
         let mut wishes = std::mem::take(&mut self.wishes);
-        wishes.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        // Of a row that several searches led to, the greatest expectation.
+        wishes.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
         wishes.dedup_by_key(|(row, _)| *row);
+        wishes.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         wishes.retain(|(row, _)| self.last_of(*row).is_some() && !is_hot(Row(*row)));
         wishes.truncate(most.min(self.allowance as usize));
         self.allowance -= wishes.len() as f64;

@@ -99,3 +99,26 @@ fn the_order_is_that_of_the_time_left() {
         }
     }
 }
+
+/// A victim costs a few looks, however many rows there are: one order was once gone through to its end for each.
+#[test]
+fn the_first_row_costs_a_few_looks() {
+    let mut rules = TtlIdle {
+        idle_s: 3_600.0,
+        ttl_s: 86_400.0,
+    };
+    let mut books = Books::shaped(TtlIdle::shape());
+    for row in 0..10_000 {
+        let times = rules.enter(0.0, None, at(row));
+        let slot = books.insert(Row(row), 100, times).unwrap();
+        rules.link(&mut books, slot, at(row));
+    }
+    let looks = std::cell::Cell::new(0);
+    let left = |slot| {
+        looks.set(looks.get() + 1);
+        rules.left_s(books.figures(slot), at(10_000))
+    };
+    let first = by_time_left(&books, left).next();
+    assert_eq!(first.map(|slot| books.row(slot)), Some(Row(0)));
+    assert!(looks.get() <= 4, "{} looks", looks.get());
+}

@@ -182,7 +182,8 @@ fn books_of_another_policy_are_refused() {
 fn contradictions_under_a_true_checksum_are_named() {
     let whole = saved(&filled());
     let inner = &whole[..whole.len() - 8];
-    let rows_at = MAGIC.len() + 8 + 4;
+    let gap_at = MAGIC.len() + 8;
+    let rows_at = gap_at + 4 + 4;
     let record = 12 + <Stamp as crate::books::Packed>::BYTES;
     let refused = |change: &dyn Fn(&mut Vec<u8>), expected: &str| {
         let mut bad = inner.to_vec();
@@ -197,6 +198,10 @@ fn contradictions_under_a_true_checksum_are_named() {
     };
     refused(&|b| b[0] ^= 1, "do not begin with");
     refused(&|b| b.push(0), "too many");
+    let gap =
+        |at: u32| move |b: &mut Vec<u8>| b[gap_at..gap_at + 4].copy_from_slice(&at.to_le_bytes());
+    refused(&gap(33), "there is a gap at");
+    refused(&gap(0), "there is a gap beside pinned rows");
     refused(&|b| b[rows_at - 1] = 255, "items of");
     refused(
         &|b| b.copy_within(rows_at..rows_at + 8, rows_at + record),

@@ -2,7 +2,7 @@ use super::*;
 
 /// A steer that knows its capacity, in rows of one byte.
 fn steer(rows: u64) -> Steer {
-    let mut steer = Steer::new();
+    let mut steer = Steer::new(Trust::DEFAULT);
     steer.fit(1 << 20, rows as f64, rows as f64);
     steer
 }
@@ -117,7 +117,7 @@ fn recency_gives_way_only_to_what_is_better() {
 #[test]
 fn ram_follows_the_hot_rows_and_is_said_beforehand() {
     for hot in [0, 10, 100, 1_000, 100_000] {
-        let mut steer = Steer::new();
+        let mut steer = Steer::new(Trust::DEFAULT);
         let bound = steer.bytes_bound(hot);
         assert_eq!(steer.bytes(), 0);
         steer.fit(hot, 100_000.0, 100_000.0);
@@ -126,10 +126,10 @@ fn ram_follows_the_hot_rows_and_is_said_beforehand() {
         }
         assert!(steer.bytes() > 0 && steer.bytes() <= bound);
         assert!(steer.bytes_bound(hot) <= bound);
-        assert!(bound <= 8_000 + hot * 92, "{hot} rows: {bound} bytes");
+        assert!(bound <= 24_000 + hot * 92, "{hot} rows: {bound} bytes");
         steer.fit(1, 1.0, 1.0);
         use_row(&mut steer, 1);
-        assert!(steer.bytes() <= Steer::new().bytes_bound(1));
+        assert!(steer.bytes() <= Steer::new(Trust::DEFAULT).bytes_bound(1));
     }
 }
 
@@ -146,7 +146,7 @@ fn it_goes_on_where_it_was_saved() {
     }
     let mut saved = Vec::new();
     steer.save(&mut saved);
-    let mut other = Steer::new();
+    let mut other = Steer::new(Trust::DEFAULT);
     let mut input = Input(&saved);
     other.load(&mut input).unwrap();
     assert!(input.0.is_empty());
@@ -166,6 +166,11 @@ fn it_goes_on_where_it_was_saved() {
         let mut damaged = saved.clone();
         damaged[at] = what;
         damaged.truncate(saved.len() - usize::from(at == 9));
-        assert!(Steer::new().load(&mut Input(&damaged)).is_err(), "{at}");
+        assert!(
+            Steer::new(Trust::DEFAULT)
+                .load(&mut Input(&damaged))
+                .is_err(),
+            "{at}"
+        );
     }
 }

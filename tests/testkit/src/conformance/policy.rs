@@ -19,11 +19,13 @@ mod books;
 mod describe;
 mod replay;
 pub mod sim;
+mod together;
 mod victims;
 
 pub use books::*;
 pub use describe::*;
 pub use replay::*;
+pub use together::*;
 pub use victims::*;
 
 /// Most bytes of a policy's books for each hot row, at ten thousand rows and beyond, next to [`CONSTANT_BYTES_MAX`]. A policy that by
@@ -39,6 +41,7 @@ pub struct PolicyHarness {
     keys: String,
     row_bytes_max: u64,
     minds_uses: bool,
+    neighbours: Option<f64>,
 }
 
 impl PolicyHarness {
@@ -54,6 +57,7 @@ impl PolicyHarness {
             keys: keys.to_owned(),
             row_bytes_max: ROW_BYTES_MAX,
             minds_uses: true,
+            neighbours: None,
         }
     }
 
@@ -69,6 +73,14 @@ impl PolicyHarness {
     pub fn blind(self) -> Self {
         Self {
             minds_uses: false,
+            ..self
+        }
+    }
+
+    /// A policy that learns which rows are used together and wishes for cold ones, at most `rate` for each use.
+    pub fn learns_neighbours(self, rate: f64) -> Self {
+        Self {
+            neighbours: Some(rate),
             ..self
         }
     }
@@ -140,6 +152,9 @@ macro_rules! policy_conformance {
             pinned_rows_stay_until_unpinned
             pins_survive_a_stay_in_the_cold_and_a_new_version
             admission_answers_in_the_same_scale
+            wishes_are_cold_known_and_distinct
+            wishes_are_made_once
+            wishes_are_for_neighbours_and_few
             odd_figures_do_no_harm
             time_that_stands_still_or_jumps_does_no_harm
             len_is_the_number_of_hot_rows

@@ -74,6 +74,7 @@ fn build(
         hot: Vec::new(),
         pins: BTreeSet::new(),
         all: BTreeSet::new(),
+        wished: Vec::new(),
         turn: 0,
         asked: AtomicU64::new(0),
     }))
@@ -100,6 +101,8 @@ struct Fake {
     pins: BTreeSet<Row>,
     /// Every row ever heard of; only the fault that remembers them puts any in.
     all: BTreeSet<Row>,
+    /// Cold rows of the last retrieval; only the faults that wish wish for them.
+    wished: Vec<Row>,
     /// Uses so far: their order where time stands still.
     turn: u64,
     asked: AtomicU64,
@@ -162,6 +165,15 @@ impl Fake {
         }
     }
 
+    fn wish(&self, row: Row) -> Verdict {
+        Verdict {
+            row,
+            keep: 0.0,
+            certain: true,
+            reason: "used together with others",
+        }
+    }
+
     fn keep(&self, entry: &Entry, now: Time) -> f64 {
         let seconds = entry.used.0 as f64 * 1e-6 * self.scale;
         match self.fault {
@@ -210,6 +222,12 @@ impl Fake {
 
 impl EvictionPolicy for Fake {
     fn on_event(&mut self, event: &Event, now: Time) {
+        if let Event::Removed { row } | Event::Replaced { old: row, .. } = *event {
+            self.wished.retain(|wished| *wished != row);
+        }
+        if let Event::Moved { item, .. } = event {
+            self.wished.retain(|wished| *wished != item.row);
+        }
         match *event {
             Event::Inserted { ref item, tier } => self.place(item, tier, now),
             Event::Moved { ref item, to } => self.place(item, to, now),
@@ -256,6 +274,25 @@ impl EvictionPolicy for Fake {
             }
             _ => {}
         }
+    }
+
+    fn on_together(&mut self, rows: &[Row], _now: Time) {
+        let cold = rows.iter().copied().filter(|row| self.find(*row).is_none());
+        self.wished = cold.collect();
+    }
+
+    fn wishes(&mut self, rows: usize, _context: &Context) -> Vec<Verdict> {
+        let wished: Vec<Row> = match self.fault {
+            Fault::WishesForWhatIsHot => self.hot.iter().map(|e| e.row).collect(),
+            Fault::WishesAgain => self.wished.clone(),
+            Fault::WishesUnasked => std::mem::take(&mut self.wished),
+            _ => Vec::new(),
+        };
+        wished
+            .into_iter()
+            .take(rows)
+            .map(|row| self.wish(row))
+            .collect()
     }
 
     fn victims(&mut self, want: Want, context: &Context) -> Vec<Verdict> {

@@ -67,6 +67,14 @@ pub enum Step {
     Admit {
         at: u16,
     },
+    Retrieve {
+        at: u16,
+        rows: u8,
+    },
+    Wish {
+        rows: usize,
+        granted: bool,
+    },
 }
 
 /// What a step showed.
@@ -78,6 +86,8 @@ pub enum Seen {
     Victims(Want, Vec<Verdict>),
     /// The answer about a cold row that was just used.
     Admitted(Item, Verdict),
+    /// The answer to a question for wishes, so many at most.
+    Wished(usize, Vec<Verdict>),
 }
 
 /// The policy and the truth beside it.
@@ -149,6 +159,26 @@ impl Sim {
     fn pick(&self, at: u16) -> Option<Truth> {
         let row = self.order.get(usize::from(at) % self.order.len().max(1))?;
         self.rows.get(row).copied()
+    }
+
+    /// Rows answer one search: each is used, and the policy hears that they were used together.
+    pub fn retrieve(&mut self, rows: &[Row]) {
+        let known = rows.iter().filter_map(|row| self.rows.get(row)).copied();
+        for Truth { item, hot, .. } in known.collect::<Vec<_>>() {
+            self.tell(match hot {
+                true => Event::Accessed { row: item.row },
+                false => Event::Missed { item },
+            });
+        }
+        if rows.len() > 1 {
+            self.policy.on_together(rows, self.now);
+        }
+    }
+
+    /// Asks for wishes.
+    pub fn wishes(&mut self, rows: usize) -> Vec<Verdict> {
+        let context = self.context();
+        self.policy.wishes(rows, &context)
     }
 
     fn forget(&mut self, row: Row) {
@@ -258,6 +288,29 @@ impl Sim {
                 let context = self.context();
                 Seen::Admitted(truth.item, self.policy.admit(&truth.item, &context))
             }
+            Step::Retrieve { at, rows } => {
+                let count = usize::from(rows).min(self.order.len());
+                let from = usize::from(at) % self.order.len().max(1);
+                let together: Vec<Row> = self
+                    .order
+                    .iter()
+                    .cycle()
+                    .skip(from)
+                    .take(count)
+                    .copied()
+                    .collect();
+                self.retrieve(&together);
+                Seen::Told
+            }
+            Step::Wish { rows, granted } => {
+                let wishes = self.wishes(rows);
+                let before = Seen::Wished(rows, wishes.clone());
+                if granted {
+                    wishes.iter().for_each(|wish| self.shift(wish.row, true));
+                    return None;
+                }
+                before
+            }
         })
     }
 }
@@ -286,6 +339,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         4 => (rows(), wanted()).prop_map(|(rows, bytes)| Step::Ask { rows, bytes }),
         1 => (1_usize..10, wanted()).prop_map(|(rows, bytes)| Step::Evict { rows, bytes }),
         2 => at().prop_map(|at| Step::Admit { at }),
+        4 => (at(), 0_u8..12).prop_map(|(at, rows)| Step::Retrieve { at, rows }),
+        2 => (rows(), any::<bool>()).prop_map(|(rows, granted)| Step::Wish { rows, granted }),
     ]
 }
 

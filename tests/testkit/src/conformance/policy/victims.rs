@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::PolicyHarness;
 use super::sim::{Seen, Sim, Step, step, watch, watch_steps};
+use super::together::wished;
 
 const TEN_YEARS_US: u64 = 10 * 365 * 86_400 * 1_000_000;
 
@@ -351,6 +352,7 @@ fn sane(sim: &Sim, seen: &Seen) -> Result<(), String> {
         Seen::Told => Ok(()),
         Seen::Victims(_, verdicts) => sound(sim, verdicts).and_then(|()| ordered(verdicts)),
         Seen::Admitted(item, verdict) => admitted(item, verdict),
+        Seen::Wished(most, wishes) => wished(sim, *most, wishes),
     }
 }
 

@@ -65,6 +65,12 @@ broken! {
     AdmitsAnotherRow => "admission_answers_in_the_same_scale";
     /// Gives candidates a value far below any resident's.
     AdmitsInAnotherScale => "admission_answers_in_the_same_scale";
+    /// Wishes for a row that is there already.
+    WishesForWhatIsHot => "wishes_are_cold_known_and_distinct";
+    /// Wishes again for what it was not granted.
+    WishesAgain => "wishes_are_made_once";
+    /// Wishes for cold rows without having learned anything.
+    WishesUnasked => "wishes_are_for_neighbours_and_few";
     /// Carries a restore time that is not a number into the value.
     StumblesOverOddFigures => "odd_figures_do_no_harm";
     /// Computes nonsense for a row that was not used for five years.
