@@ -106,7 +106,8 @@ fn an_index_that_is_empty_now_and_then_cuts_no_row_off() {
     let dim = 24;
     for round in 0..200 {
         let config = HnswConfig {
-            m: 4,
+            // Room for all links: what is asked is whether rows find each other.
+            m: 8,
             ef_construction: 16,
             ..HnswConfig::default()
         };

@@ -260,7 +260,7 @@ fn contents_that_are_wrong_under_a_right_checksum_are_refused_or_harmless() {
     let d = &w.directory;
     let b = &d.blocks[1];
     let part = |r: std::ops::Range<u64>| &w.data[r.start as usize..r.end as usize];
-    let seed = |offset| super::format::place_seed(SEGMENT, offset);
+    let seed = |offset| format::place_seed(SEGMENT, offset);
     let footer = w.footer_offset..w.footer_offset + u64::from(w.footer_bytes);
     let tail = &w.data[footer.end as usize..];
     feed_sealed("footer", part(footer.clone()), SEGMENT.0, |sealed| {
