@@ -239,7 +239,8 @@ impl Graph {
                 kept += 1;
             }
         }
-        for i in kept..list.len() {
+        let wanted = kept;
+        for i in wanted..list.len() {
             let link = list[i].link;
             let stays = if link == new {
                 has_to
