@@ -92,7 +92,7 @@ mod tests {
         let good = vec![2, 0, 7, 8];
         let trusting = |bytes: &[u8]| bytes[2..][..usize::from(bytes[0])] == [7, 8];
         let caught = catch_unwind(AssertUnwindSafe(|| {
-            feed("trusting", 1 << 20, &[good.clone()], trusting)
+            feed("trusting", 1 << 20, std::slice::from_ref(&good), trusting)
         }));
         assert!(caught.is_err());
         feed("careful", 1 << 20, &[good], |bytes| {
