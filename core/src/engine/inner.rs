@@ -439,9 +439,16 @@ impl Inner {
             (queue.len() as u64, queue.failures())
         };
         let hot_parts = self.hot_parts();
+        // Each lock is given up before the next is asked for: a guard within the expression below would live to its end, and who holds
+        // the directory while it waits for the policy stops everyone for ever.
+        let hot_rows = self.directory.read().len() as u64;
+        let pinned = self.pins.read().len() as u64;
+        let garbage = self.garbage.lock().len() as u64;
+        let shadows = self.desk.with_shadows(|s| s.stats());
+        let poisoned = self.poisoned.read().as_ref().map(ToString::to_string);
         Stats {
             points: self.points.load(Ordering::Acquire),
-            hot_rows: self.directory.read().len() as u64,
+            hot_rows,
             cold_rows: view.live_rows(),
             hot_bytes: hot_parts.values().sum(),
             hot_parts,
@@ -453,8 +460,8 @@ impl Inner {
             segments: view.segments.len() as u64,
             partitions: view.partitions() as u64,
             cache_bytes: self.blocks.cache_bytes(),
-            garbage: self.garbage.lock().len() as u64,
-            pinned: self.pins.read().len() as u64,
+            garbage,
+            pinned,
             restore_queue,
             restore_failures,
             temperature: gauge.temperature,
@@ -463,8 +470,8 @@ impl Inner {
             recall: self.probing.recall(),
             policy: self.config.policy.backend.clone(),
             records_dropped: self.recorder.as_ref().map_or(0, Recorder::dropped),
-            shadows: self.desk.with_shadows(|s| s.stats()),
-            poisoned: self.poisoned.read().as_ref().map(ToString::to_string),
+            shadows,
+            poisoned,
             remote: self.remote_stats(view.blob_bytes(), view.live_rows()),
             objective: self.aim.derived(),
             counted: self.counts.read(),
