@@ -52,10 +52,35 @@ pub struct Block {
     codes: Vec<u8>,
     /// Largest distance of a row to its centroid (of directions under cosine); every row lies within it.
     radius: f32,
-    // Kept between rows.
+    workspace: Workspace,
+}
+
+/// What coding a vector takes beside its result; kept between vectors.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace {
     residual: Vec<f32>,
     rotated: Vec<f32>,
     numbers: Vec<u8>,
+}
+
+/// The numbers stored beside a code, see the head of `encode.rs`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factors {
+    /// What the row adds to every distance.
+    pub add: f32,
+    /// What the product of query and grid values is multiplied by.
+    pub scale: f32,
+    /// Standard deviation of the estimate for a query at distance 1 from the centroid.
+    pub error: f32,
+    /// Distance of the row to its centroid (of its direction under cosine).
+    pub radius: f32,
+}
+
+impl Workspace {
+    /// The code of the vector coded last: a number below 2^bits for each turned dimension, `[padded]`.
+    pub fn numbers(&self) -> &[u8] {
+        &self.numbers
+    }
 }
 
 impl Block {
@@ -120,7 +145,8 @@ impl Coder {
         self.rotation.bytes()
     }
 
-    pub(crate) fn padded(&self) -> usize {
+    /// Numbers of a code: `dim` rounded up to eight.
+    pub fn padded(&self) -> usize {
         self.rotation.padded()
     }
 
@@ -144,6 +170,19 @@ impl Coder {
     /// # Panics
     /// When vector or centroid have another length.
     pub fn encode(&self, centre: &Centre, vector: &[f32], block: &mut Block) {
+        let factors = self.code(centre, vector, &mut block.workspace);
+        pack(&self.planes, block.workspace.numbers(), &mut block.codes);
+        block.add.push(factors.add);
+        block.scale.push(factors.scale);
+        block.error.push(factors.error);
+        block.radius = block.radius.max(factors.radius);
+    }
+
+    /// Codes one vector, `[dim]`, for a caller who packs the code in a way of its own: the numbers are left in `work`. O(dim log dim).
+    ///
+    /// # Panics
+    /// When vector or centroid have another length.
+    pub fn code(&self, centre: &Centre, vector: &[f32], work: &mut Workspace) -> Factors {
         assert!(
             vector.len() == self.dim && centre.plain.len() == self.dim,
             "vector and centroid: `dim` floats"
@@ -152,41 +191,44 @@ impl Coder {
             Measure::L2 | Measure::InnerProduct => 1.0,
             Measure::Cosine => inverse_norm(vector),
         };
-        block.residual.clear();
+        work.residual.clear();
         let residual = vector.iter().zip(&centre.plain).map(|(x, c)| x * unit - c);
-        block.residual.extend(residual);
-        self.rotation.apply(&block.residual, &mut block.rotated);
-        let r = &block.rotated;
+        work.residual.extend(residual);
+        self.rotation.apply(&work.residual, &mut work.rotated);
+        let r = &work.rotated;
         let norm2: f64 = r.iter().map(|x| f64::from(*x).powi(2)).sum();
         let norm = norm2.sqrt();
-        block.numbers.clear();
+        work.numbers.clear();
         let (f, spread) = if norm2 > 1e-60 {
-            quantise(r, self.bits, norm as f32, &mut block.numbers)
+            quantise(r, self.bits, norm as f32, &mut work.numbers)
         } else {
-            block.numbers.resize(r.len(), 0);
+            work.numbers.resize(r.len(), 0);
             (0.0, 0.0)
         };
-        pack(&self.planes, &block.numbers, &mut block.codes);
         let middle = self.middle();
-        let along: f32 = (block.numbers.iter().zip(&centre.rotated))
+        let along: f32 = (work.numbers.iter().zip(&centre.rotated))
             .map(|(u, c)| (f32::from(*u) - middle) * c)
             .sum();
         let error = (norm * (spread / (self.padded() as f64 - 1.0)).sqrt()) as f32;
+        // A little more than the rounding of the norm.
+        let radius = (norm * 1.000_01) as f32;
         match self.measure {
-            Measure::L2 => {
-                block.add.push((norm2 + 2.0 * f * f64::from(along)) as f32);
-                block.scale.push((-2.0 * f) as f32);
-                block.error.push(2.0 * error);
-            }
+            Measure::L2 => Factors {
+                add: (norm2 + 2.0 * f * f64::from(along)) as f32,
+                scale: (-2.0 * f) as f32,
+                error: 2.0 * error,
+                radius,
+            },
             Measure::InnerProduct | Measure::Cosine => {
-                let outside = f64::from(dot(&block.residual, &centre.plain));
-                block.add.push((f * f64::from(along) - outside) as f32);
-                block.scale.push((-f) as f32);
-                block.error.push(error);
+                let outside = f64::from(dot(&work.residual, &centre.plain));
+                Factors {
+                    add: (f * f64::from(along) - outside) as f32,
+                    scale: (-f) as f32,
+                    error,
+                    radius,
+                }
             }
         }
-        // A little more than the rounding of the norm.
-        block.radius = block.radius.max((norm * 1.000_01) as f32);
     }
 }
 

@@ -39,6 +39,7 @@ pub struct Query {
     lost: f32,
     kernel: Kernel,
     products: Vec<i32>,
+    turned: Vec<f32>,
 }
 
 /// Where a centroid lies, seen from a query: the same for all rows of its partition.
@@ -79,32 +80,77 @@ impl Query {
     /// # Panics
     /// When the query has another length.
     pub fn with_kernel(coder: &Coder, query: &[f32], kernel: Kernel) -> Self {
+        let mut fresh = Self::unset(kernel);
+        fresh.set(coder, query);
+        fresh
+    }
+
+    /// A query of no dimension, to be [`set`](Query::set) before use.
+    pub fn unset(kernel: Kernel) -> Self {
+        Self {
+            plain: Vec::new(),
+            bytes: Vec::new(),
+            step: 1.0,
+            sum: 0,
+            lost: 0.0,
+            kernel,
+            products: Vec::new(),
+            turned: Vec::new(),
+        }
+    }
+
+    /// Prepares for another query, `[dim]`, in the memory of the former. O(dim log dim).
+    ///
+    /// # Panics
+    /// When the query has another length.
+    pub fn set(&mut self, coder: &Coder, query: &[f32]) {
         assert!(query.len() == coder.dim(), "query: `dim` floats");
         let unit = match coder.measure() {
             Measure::L2 | Measure::InnerProduct => 1.0,
             Measure::Cosine => inverse_norm(query),
         };
-        let plain: Vec<f32> = query.iter().map(|x| x * unit).collect();
-        let mut turned = Vec::new();
-        coder.rotation.apply(&plain, &mut turned);
-        let most = turned.iter().fold(0f32, |m, x| m.max(x.abs()));
-        let step = if most > 0.0 { most / 127.0 } else { 1.0 };
+        self.plain.clear();
+        self.plain.extend(query.iter().map(|x| x * unit));
+        coder.rotation.apply(&self.plain, &mut self.turned);
+        let most = self.turned.iter().fold(0f32, |m, x| m.max(x.abs()));
+        self.step = if most > 0.0 { most / 127.0 } else { 1.0 };
+        let step = self.step;
         // At most 127 by the choice of the step; `as` saturates should rounding say otherwise.
         let byte = |x: &f32| ((x / step).round() as i8).max(-127);
-        let bytes: Vec<i8> = turned.iter().map(byte).collect();
-        let lost: f32 = (turned.iter().zip(&bytes))
+        self.bytes.clear();
+        self.bytes.extend(self.turned.iter().map(byte));
+        let lost: f32 = (self.turned.iter().zip(&self.bytes))
             .map(|(x, b)| (x - step * f32::from(*b)).powi(2))
             .sum();
-        let sum = bytes.iter().map(|b| i64::from(*b)).sum();
-        Self {
-            plain,
-            bytes,
-            step,
-            sum,
-            lost: lost.sqrt(),
-            kernel,
-            products: Vec::new(),
-        }
+        self.lost = lost.sqrt();
+        self.sum = self.bytes.iter().map(|b| i64::from(*b)).sum();
+    }
+
+    /// The query, `[dim]`; of unit length under cosine.
+    pub fn plain(&self) -> &[f32] {
+        &self.plain
+    }
+
+    /// The turned query in units of [`step`](Query::step), `[padded]`.
+    pub fn bytes(&self) -> &[i8] {
+        &self.bytes
+    }
+
+    /// What one unit of [`bytes`](Query::bytes) stands for.
+    pub fn step(&self) -> f32 {
+        self.step
+    }
+
+    /// Sum of [`bytes`](Query::bytes).
+    pub fn sum(&self) -> i64 {
+        self.sum
+    }
+
+    /// Standard deviation that rounding the query to bytes adds to an estimate, for a row of `scale` 1.
+    pub fn rounding(&self, coder: &Coder) -> f32 {
+        // A rounded query errs as a random vector of length `lost` would: by its share along x, whose length is at most
+        // `middle * sqrt(D)`, over `sqrt(D)`.
+        self.lost * coder.middle()
     }
 
     /// Looks at a centroid, `[dim]`. O(dim).
@@ -160,10 +206,8 @@ impl Query {
         self.kernel
             .products(planes, codes, bytes, &mut self.products);
         let Spot { base, away } = spot;
-        let (middle, highest) = (coder.middle(), (1i64 << coder.bits()) - 1);
-        // A rounded query errs as a random vector of length `lost` would: by its share along x, whose length is at most
-        // `middle * sqrt(D)`, over `sqrt(D)`.
-        let rounding = self.lost * middle;
+        let highest = (1i64 << coder.bits()) - 1;
+        let rounding = self.rounding(coder);
         let outside = base.abs() + away * away;
         // Twice the product with the grid's values is `2 * product - whole`: below 2^53, so f64 loses nothing of it.
         let whole = (highest * self.sum) as f64;

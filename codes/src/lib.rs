@@ -21,7 +21,7 @@ mod kernel;
 mod normal;
 mod rotation;
 
-pub use encode::{Block, Centre, Coder, FACTOR_BYTES};
+pub use encode::{Block, Centre, Coder, FACTOR_BYTES, Factors, Workspace};
 pub use estimate::{Bounds, Query, Spot, least};
 pub use kernel::{Kernel, KernelKind, TILE_OTHERS, TILE_ROWS, Term, pair, tile};
 pub use normal::deviations;

@@ -76,6 +76,7 @@ fn build(request: &Value) -> Result<(Built, Value), Box<dyn Error>> {
     let config = HnswConfig {
         threads,
         m: request["m"].as_u64().unwrap_or(16) as usize,
+        code_bits: std::env::var("BITS").map_or(0, |b| b.parse().unwrap_or(0)),
         ..HnswConfig::default()
     };
     let index = HnswIndex::new(dim, metric, 7, config)?;

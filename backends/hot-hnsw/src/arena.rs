@@ -1,63 +1,58 @@
-//! Fixed-size records in pages that never move.
+//! Fixed-size records that never move, in a few long regions.
 //!
-//! Records lie in pages of a power of two records; a directory holds one pointer a page. Pages are allocated in extents:
-//! each is an eighth of what is there, at least one page and at most about [`EXTENT_BYTES`], so that a small index wastes
-//! little and a large one grows in even steps. The ends of the extents are a fixed sequence, the same on every way there,
-//! which is what makes [`Arena::bytes_for`] exact.
+//! Region 0 has a power of two of records, region 1 as many, and each further one as many as all before it. So a record's address is
+//! a look at the length of its number, one multiplication and one addition. A region's addresses are reserved at once, its memory is taken
+//! in steps: an eighth of what is there, at least [`STEP_MIN`]. Regions that begin beyond [`HUGE_FROM`] grow by whole huge pages,
+//! smaller ones are made huge pages once they are full: a search jumps about, and finding the page costs as much as the jump.
+//! The steps are a fixed sequence, the same on every way there, which is what makes [`Arena::bytes_for`] exact.
 //!
 //! # Threads
 //!
-//! [`Arena::at`] may run beside [`Arena::grow`]: pages do not move, and the directory is replaced by a longer copy while the
-//! older copies stay until the arena is dropped (together they are shorter than the last). A caller may only ask for
+//! [`Arena::at`] may run beside [`Arena::grow`]: regions do not move. A caller may only ask for
 //! a record whose number reached it through a synchronising read after the growth that made it. `grow` and `shrink` are
 //! called under the slot lock; before `shrink` the caller has made sure that nobody can ask for what goes.
 
-use std::alloc::{Layout, alloc, dealloc};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use aether_core::{Error, Result};
+use aether_core::Result;
 
-/// Size that extents of a large arena approach: a huge page of x86-64 and aarch64.
-const EXTENT_BYTES: usize = 2 << 20;
-/// Size that a page approaches; small, so that an index of few rows is small.
-const PAGE_BYTES: usize = 16 << 10;
-/// Alignment of every page: a cache line, and the widest vector register.
-const ALIGN: usize = 64;
-/// Entries of the first directory.
-const DIRECTORY_MIN: usize = 32;
-/// Entries at the head of a directory that point to the former one.
-const DIRECTORY_HEAD: usize = 1;
+use crate::pages::{self, BLOCK, PAGE};
 
-type Cell = AtomicPtr<u8>;
+/// The least that an arena takes from the system.
+const STEP_MIN: usize = 16 << 10;
+/// Where an eighth is a huge page.
+const HUGE_FROM: usize = 8 * BLOCK;
+/// Enough for 2^32 records.
+const REGIONS: usize = 33;
 
 #[derive(Debug)]
 pub(crate) struct Arena {
     stride: usize,
-    shift: u32,
-    extent_pages_max: usize,
-    /// Entry 0 points to the former directory, entry `1 + p` to page `p`.
-    directory: AtomicPtr<Cell>,
-    directory_len: AtomicUsize,
-    pages: AtomicUsize,
-    /// Byte that fresh pages are filled with.
+    /// Region 0 has `1 << first` records.
+    first: u32,
+    /// Where record 0 would lie if the whole arena lay as this region does; null before the region is reserved.
+    regions: [AtomicPtr<u8>; REGIONS],
+    capacity: AtomicUsize,
+    /// Byte that fresh records are filled with.
     fill: u8,
 }
 
+/// Which records a region has, and how it grows.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    start: usize,
+    records: usize,
+    huge: bool,
+}
+
 impl Arena {
-    /// An arena without pages. `stride` is the size of a record in bytes, a multiple of 4.
+    /// An arena without records. `stride` is the size of a record in bytes, a multiple of 4 and at most [`BLOCK`].
     pub(crate) fn new(stride: usize, fill: u8) -> Self {
-        let fit = (PAGE_BYTES / stride).max(1);
-        let shift = fit.ilog2().min(8);
-        // A page is a whole number of cache lines, whatever the stride.
-        let shift = shift.max(if stride.is_multiple_of(ALIGN) { 0 } else { 4 });
-        let page_bytes = stride << shift;
         Self {
             stride,
-            shift,
-            extent_pages_max: (EXTENT_BYTES / page_bytes).max(1),
-            directory: AtomicPtr::default(),
-            directory_len: AtomicUsize::new(0),
-            pages: AtomicUsize::new(0),
+            first: (STEP_MIN / stride).max(1).ilog2(),
+            regions: std::array::from_fn(|_| AtomicPtr::default()),
+            capacity: AtomicUsize::new(0),
             fill,
         }
     }
@@ -65,170 +60,160 @@ impl Arena {
     /// The address of a record.
     #[inline(always)]
     pub(crate) fn at(&self, index: u32) -> *mut u8 {
-        let directory = self.directory.load(Ordering::Acquire);
-        let page = (index >> self.shift) as usize;
-        debug_assert!(page < self.pages.load(Ordering::Relaxed));
-        // SAFETY: the caller got `index` after the growth that made its page, so the directory it sees has
-        // that entry, and the page is at least `(mask + 1) * stride` bytes long.
-        unsafe {
-            let page = (*directory.add(DIRECTORY_HEAD + page)).load(Ordering::Relaxed);
-            page.add((index as usize & ((1 << self.shift) - 1)) * self.stride)
-        }
+        debug_assert!((index as usize) < self.capacity());
+        let region = (u32::BITS - (index >> self.first).leading_zeros()) as usize;
+        let base = self.regions[region].load(Ordering::Relaxed);
+        base.wrapping_add(index as usize * self.stride)
     }
 
     /// Records there is room for.
     pub(crate) fn capacity(&self) -> usize {
-        self.pages.load(Ordering::Relaxed) << self.shift
+        self.capacity.load(Ordering::Relaxed)
     }
 
-    fn page_bytes(&self) -> usize {
-        self.stride << self.shift
+    /// The number of the region that a record lies in.
+    fn region_of(&self, index: usize) -> usize {
+        let above = index >> self.first;
+        (usize::BITS - above.leading_zeros()) as usize
     }
 
-    fn pages_for(&self, records: usize) -> usize {
-        records.div_ceil(1 << self.shift)
-    }
-
-    /// Pages of the extent that begins at page `from`.
-    fn extent_at(&self, from: usize) -> usize {
-        (from / 8).clamp(1, self.extent_pages_max)
-    }
-
-    /// The first end of an extent, at or beyond `from` (itself such an end), that holds `pages`.
-    fn end_for(&self, mut from: usize, pages: usize) -> usize {
-        while from < pages && from / 8 < self.extent_pages_max {
-            from += self.extent_at(from);
+    fn region(&self, number: usize) -> Region {
+        let first = 1 << self.first;
+        let (start, records) = match number {
+            0 => (0, first),
+            n => (first << (n - 1), first << (n - 1)),
+        };
+        Region {
+            start,
+            records,
+            huge: start * self.stride >= HUGE_FROM,
         }
-        if from < pages {
-            from += (pages - from).div_ceil(self.extent_pages_max) * self.extent_pages_max;
-        }
-        from
     }
 
-    /// All directories up to one of `len` entries: each is twice the former.
-    fn directory_bytes(len: usize) -> usize {
-        let all = if len == 0 { 0 } else { 2 * len - DIRECTORY_MIN };
-        all * size_of::<Cell>()
+    /// Bytes that so many records at the beginning of a region take.
+    fn bytes_of(&self, region: Region, records: usize) -> usize {
+        let unit = if region.huge { BLOCK } else { PAGE };
+        (records * self.stride).next_multiple_of(unit)
     }
 
-    fn directory_len_for(&self, pages: usize) -> usize {
-        let len = self.directory_len.load(Ordering::Relaxed);
-        if pages == 0 {
-            return len;
+    /// The smallest capacity on the way up that holds `records`. O(1).
+    pub(crate) fn capacity_for(&self, records: usize) -> usize {
+        if records == 0 {
+            return 0;
         }
-        len.max(
-            (pages + DIRECTORY_HEAD)
-                .next_power_of_two()
-                .max(DIRECTORY_MIN),
-        )
+        let region = self.region(self.region_of(records - 1));
+        let wanted = records - region.start;
+        let fit = if region.huge {
+            self.bytes_of(region, wanted) / self.stride
+        } else {
+            let (mut fit, mut bytes) = (0, 0);
+            while fit < wanted {
+                bytes += ((region.start * self.stride + bytes) / 8).max(STEP_MIN);
+                bytes = bytes.next_multiple_of(PAGE);
+                fit = (bytes / self.stride).max(fit + 1);
+                bytes = bytes.max(self.bytes_of(region, fit));
+            }
+            fit
+        };
+        region.start + fit.min(region.records)
+    }
+
+    /// Bytes held at a capacity.
+    fn bytes_at(&self, capacity: usize) -> usize {
+        let (mut bytes, mut number) = (0, 0);
+        loop {
+            let region = self.region(number);
+            if capacity <= region.start {
+                return bytes;
+            }
+            let records = (capacity - region.start).min(region.records);
+            bytes += self.bytes_of(region, records);
+            number += 1;
+        }
     }
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.pages.load(Ordering::Relaxed) * self.page_bytes()
-            + Self::directory_bytes(self.directory_len.load(Ordering::Relaxed))
+        self.bytes_at(self.capacity())
     }
 
     /// Bytes held after growing to `records`, exactly. O(log) in the size.
     pub(crate) fn bytes_for(&self, records: usize) -> usize {
-        let pages = self.end_for(self.pages.load(Ordering::Relaxed), self.pages_for(records));
-        pages * self.page_bytes() + Self::directory_bytes(self.directory_len_for(pages))
+        self.bytes_at(self.capacity_for(records).max(self.capacity()))
     }
 
     /// Makes room for `records`. Each new record is filled with the fill byte, then handed to `init`.
     pub(crate) fn grow(&self, records: usize, init: impl Fn(*mut u8)) -> Result<()> {
-        let wanted = self.pages_for(records);
-        while self.pages.load(Ordering::Relaxed) < wanted {
-            let from = self.pages.load(Ordering::Relaxed);
-            let pages = self.extent_at(from);
-            self.grow_directory(from + pages)?;
-            let layout = layout(pages * self.page_bytes())?;
-            // SAFETY: the layout is not of size zero.
-            let extent = unsafe { alloc(layout) };
-            if extent.is_null() {
-                return Err(out_of_memory(layout.size()));
-            }
-            // SAFETY: `extent` is `layout.size()` fresh bytes.
-            unsafe { extent.write_bytes(self.fill, layout.size()) };
-            for record in 0..pages << self.shift {
-                // SAFETY: within the extent.
-                init(unsafe { extent.add(record * self.stride) });
-            }
-            let directory = self.directory.load(Ordering::Relaxed);
-            for page in 0..pages {
-                // SAFETY: the directory was grown to hold these pages; each lies within the extent.
+        let wanted = self.capacity_for(records);
+        while self.capacity() < wanted {
+            let from = self.capacity();
+            let number = self.region_of(from);
+            let region = self.region(number);
+            let end = wanted.min(region.start + region.records);
+            let base = self.base(number, region)?;
+            for index in from..end {
+                let record = base.wrapping_add(index * self.stride);
+                // SAFETY: the record lies within the region, and nobody else knows it yet.
                 unsafe {
-                    (*directory.add(DIRECTORY_HEAD + from + page))
-                        .store(extent.add(page * self.page_bytes()), Ordering::Relaxed);
+                    if self.fill != 0 {
+                        record.write_bytes(self.fill, self.stride);
+                    }
                 }
+                init(record);
             }
-            self.pages.store(from + pages, Ordering::Release);
+            let bytes = self.bytes_of(region, region.records);
+            if end == region.start + region.records && !region.huge && bytes >= BLOCK {
+                let start = base.wrapping_add(region.start * self.stride);
+                // SAFETY: whole blocks at the beginning of this region's reservation.
+                unsafe { pages::prefer_huge(start, bytes / BLOCK * BLOCK, true) };
+            }
+            self.capacity.store(end, Ordering::Release);
         }
         Ok(())
     }
 
-    fn grow_directory(&self, pages: usize) -> Result<()> {
-        loop {
-            let (len, wanted) = (
-                self.directory_len.load(Ordering::Relaxed),
-                self.directory_len_for(pages),
-            );
-            if wanted <= len {
-                return Ok(());
-            }
-            // Step by doubling, so that all directories together are what `directory_bytes` says.
-            let longer = if len == 0 { DIRECTORY_MIN } else { len * 2 };
-            let layout = layout(longer * size_of::<Cell>())?;
-            // SAFETY: the layout is not of size zero.
-            let fresh = unsafe { alloc(layout) }.cast::<Cell>();
-            if fresh.is_null() {
-                return Err(out_of_memory(layout.size()));
-            }
-            let former = self.directory.load(Ordering::Relaxed);
-            for entry in 0..longer {
-                let pointer = match entry {
-                    0 => former.cast(),
-                    // SAFETY: the former directory has `len` entries.
-                    e if e < len => unsafe { (*former.add(e)).load(Ordering::Relaxed) },
-                    _ => std::ptr::null_mut(),
-                };
-                // SAFETY: the fresh directory has `longer` entries.
-                unsafe { fresh.add(entry).write(Cell::new(pointer)) };
-            }
-            self.directory.store(fresh, Ordering::Release);
-            self.directory_len.store(longer, Ordering::Relaxed);
+    /// The base of a region, which is reserved if it was not.
+    fn base(&self, number: usize, region: Region) -> Result<*mut u8> {
+        let base = self.regions[number].load(Ordering::Relaxed);
+        if !base.is_null() {
+            return Ok(base);
         }
+        let bytes = self.bytes_of(region, region.records);
+        let start = pages::reserve(bytes)?;
+        if region.huge {
+            // SAFETY: the whole reservation, in whole blocks.
+            unsafe { pages::prefer_huge(start, bytes, false) };
+        }
+        let base = start.wrapping_sub(region.start * self.stride);
+        self.regions[number].store(base, Ordering::Release);
+        Ok(base)
     }
 
-    /// The smallest capacity at an end of an extent that still holds `records`.
-    pub(crate) fn capacity_for(&self, records: usize) -> usize {
-        self.end_for(0, self.pages_for(records)) << self.shift
-    }
-
-    /// Frees the extents beyond `records`.
+    /// Frees what is held beyond `records`.
     ///
     /// # Safety
     /// Nobody holds or can still ask for a record beyond `capacity_for(records)`.
     pub(crate) unsafe fn shrink(&self, records: usize) {
-        let keep = self.end_for(0, self.pages_for(records));
-        let (mut from, end) = (0, self.pages.load(Ordering::Relaxed));
-        let directory = self.directory.load(Ordering::Relaxed);
-        self.pages.store(keep.min(end), Ordering::Release);
-        while from < end {
-            let pages = self.extent_at(from);
-            if from >= keep {
-                // SAFETY: the page at the beginning of an extent is the pointer its allocation gave, with this very layout
-                // (it was valid then); the caller says that nobody uses it.
-                unsafe {
-                    let extent = (*directory.add(DIRECTORY_HEAD + from)).load(Ordering::Relaxed);
-                    let bytes = pages * self.page_bytes();
-                    dealloc(
-                        extent,
-                        Layout::from_size_align_unchecked(bytes, align_of_extent(bytes)),
-                    );
+        let keep = self.capacity_for(records).min(self.capacity());
+        self.capacity.store(keep, Ordering::Release);
+        for (number, cell) in self.regions.iter().enumerate() {
+            let base = cell.load(Ordering::Relaxed);
+            if base.is_null() {
+                continue;
+            }
+            let region = self.region(number);
+            let bytes = self.bytes_of(region, region.records);
+            let start = base.wrapping_add(region.start * self.stride);
+            let kept = self.bytes_of(region, keep.saturating_sub(region.start).min(region.records));
+            // SAFETY: this is what was reserved for the region; the caller says that nobody uses what goes.
+            unsafe {
+                if kept == 0 {
+                    cell.store(std::ptr::null_mut(), Ordering::Release);
+                    pages::release(start, bytes);
+                } else if kept < bytes {
+                    pages::forget(start.wrapping_add(kept), bytes - kept);
                 }
             }
-            from += pages;
         }
     }
 }
@@ -237,41 +222,7 @@ impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: the arena is not shared any more.
         unsafe { self.shrink(0) };
-        let mut directory = *self.directory.get_mut();
-        let mut len = *self.directory_len.get_mut();
-        while !directory.is_null() {
-            let bytes = len * size_of::<Cell>();
-            // SAFETY: entry 0 is the former directory, half as long; the layout is that of its allocation.
-            unsafe {
-                let former = (*directory).load(Ordering::Relaxed).cast::<Cell>();
-                dealloc(
-                    directory.cast(),
-                    Layout::from_size_align_unchecked(bytes, align_of_extent(bytes)),
-                );
-                directory = former;
-            }
-            len /= 2;
-        }
     }
-}
-
-/// Extents that are about a huge page long begin at one.
-fn align_of_extent(bytes: usize) -> usize {
-    if bytes > EXTENT_BYTES / 2 {
-        4096
-    } else {
-        ALIGN
-    }
-}
-
-fn layout(bytes: usize) -> Result<Layout> {
-    Layout::from_size_align(bytes, align_of_extent(bytes)).map_err(|_| out_of_memory(bytes))
-}
-
-fn out_of_memory(bytes: usize) -> Error {
-    Error::capacity(format!(
-        "no memory: expected {bytes} bytes from the system, got none; lower the hot budget"
-    ))
 }
 
 #[cfg(test)]

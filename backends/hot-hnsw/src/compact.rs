@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 
 use aether_core::{Result, Row};
 
+use crate::arena::Arena;
 use crate::graph::Graph;
 use crate::link::{read_links, write_links};
 use crate::map::Heads;
@@ -135,7 +136,12 @@ impl Graph {
         // has ended.
         unsafe { self.nodes.shrink(keep as usize) };
         self.map.shrink(keep as usize, self);
+        for arena in self.others() {
+            // SAFETY: as above.
+            unsafe { arena.shrink(keep as usize) };
+        }
         let room = self.nodes.capacity().min(self.map.arena().capacity());
+        let room = self.others().map(Arena::capacity).fold(room, usize::min);
         self.set_room(room);
         if keep == 0 {
             slots.reset_upper();

@@ -15,6 +15,8 @@ pub struct HnswConfig {
     pub ef_construction: usize,
     /// Candidates kept by a search that does not say how many. 1 to 10,000.
     pub ef_search: usize,
+    /// Bits a dimension of the codes by which searches find their way: 4 or 8; 0 for none, then they go by the vectors.
+    pub code_bits: u8,
     /// Threads for inserting a batch; 0 stands for one on each processor.
     pub threads: usize,
 }
@@ -26,6 +28,7 @@ impl Default for HnswConfig {
             m: 16,
             ef_construction: 200,
             ef_search: 64,
+            code_bits: 0,
             threads: 0,
         }
     }
@@ -50,6 +53,12 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         default: "64",
         unit: "rows",
         help: "Candidates kept by a search that does not say how many; more is slower and finds more.",
+    },
+    OptionSpec {
+        name: "code_bits",
+        default: "0",
+        unit: "bits",
+        help: "Bits a dimension of compact codes by which searches find their way, 4 or 8; they take RAM beside the vectors. 0 is none.",
     },
     OptionSpec {
         name: "threads",
@@ -82,6 +91,10 @@ impl HnswConfig {
             " (m or more)",
         )?;
         check("ef_search", config.ef_search, 1, 10_000, "")?;
+        if ![0, 4, 8].contains(&config.code_bits) {
+            let text = format!("expected 0, 4 or 8, got {}", config.code_bits);
+            return Err(raw.error("code_bits", text));
+        }
         check("threads", config.threads, 0, 1_024, "")?;
         Ok(config)
     }

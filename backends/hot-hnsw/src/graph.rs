@@ -33,6 +33,7 @@ use aether_core::{Metric, Row};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::arena::Arena;
+use crate::codes::Codes;
 use crate::epoch::Pins;
 use crate::kernel::Kernels;
 use crate::map::{Heads, RowMap, mix};
@@ -57,6 +58,9 @@ pub(crate) struct Graph {
     pub(crate) seed: u64,
     pub(crate) ef_construction: usize,
     pub(crate) nodes: Arena,
+    /// Vectors of rows that have codes; they lie in the node records otherwise.
+    pub(crate) vectors: Option<Arena>,
+    pub(crate) codes: Option<Codes>,
     pub(crate) upper: Arena,
     pub(crate) map: RowMap,
     pub(crate) slots: Mutex<Slots>,
@@ -90,16 +94,21 @@ impl Graph {
         metric: Metric,
         m: usize,
         ef_construction: usize,
+        bits: u8,
         seed: u64,
     ) -> Self {
-        let shape = Shape::new(dim, m);
+        let kernels = Kernels::detect();
+        let codes = Codes::new(dim, bits, metric, kernels);
+        let shape = Shape::new(dim, m, codes.is_none());
         Self {
             shape,
             metric,
-            kernels: Kernels::detect(),
+            kernels,
             seed,
             ef_construction,
             nodes: Arena::new(shape.stride, 0),
+            vectors: codes.as_ref().map(|_| Arena::new(shape.vector_bytes(), 0)),
+            codes,
             upper: Arena::new(shape.upper_stride, 0xff),
             map: RowMap::new(),
             slots: Mutex::new(Slots::new()),
@@ -119,6 +128,9 @@ impl Graph {
 
     #[inline(always)]
     pub(crate) fn vector(&self, slot: u32) -> *const f32 {
+        if let Some(vectors) = &self.vectors {
+            return vectors.at(slot).cast::<f32>().cast_const();
+        }
         // SAFETY: the vector follows the head within the record.
         unsafe {
             let head = self.nodes.at(slot).add(self.shape.head);
@@ -210,7 +222,15 @@ impl Graph {
     }
 
     pub(crate) fn arena_bytes(&self) -> u64 {
-        (self.nodes.bytes() + self.upper.bytes() + self.map.arena().bytes()) as u64
+        let others = self.others().map(Arena::bytes).sum::<usize>();
+        let bytes = self.nodes.bytes() + self.upper.bytes() + self.map.arena().bytes() + others;
+        (bytes + self.codes.as_ref().map_or(0, Codes::bytes)) as u64
+    }
+
+    /// The arenas, beside that of the nodes, that have a record for each slot.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &Arena> {
+        let codes = self.codes.as_ref().map(|c| &c.arena);
+        self.vectors.iter().chain(codes)
     }
 
     /// What [`Graph::arena_bytes`] is at most after `additional` more insertions.
@@ -221,9 +241,12 @@ impl Graph {
             return self.arena_bytes();
         }
         let room = self.nodes.capacity_for(wanted).max(self.nodes.capacity());
-        (self.nodes.bytes_for(wanted)
+        let others = self.others().map(|a| a.bytes_for(room)).sum::<usize>();
+        let bytes = self.nodes.bytes_for(wanted)
             + self.upper.bytes_for(self.shape.upper_records(room))
-            + self.map.arena().bytes_for(room)) as u64
+            + self.map.arena().bytes_for(room)
+            + others;
+        (bytes + self.codes.as_ref().map_or(0, Codes::bytes_at_most)) as u64
     }
 
     // ---- locks ----

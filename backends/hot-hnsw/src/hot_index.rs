@@ -47,7 +47,14 @@ impl HnswIndex {
             )));
         }
         Ok(Self {
-            graph: Graph::new(dim, metric, config.m, config.ef_construction, seed),
+            graph: Graph::new(
+                dim,
+                metric,
+                config.m,
+                config.ef_construction,
+                config.code_bits,
+                seed,
+            ),
             config,
         })
     }
@@ -121,6 +128,23 @@ impl HotIndex for HnswIndex {
             ));
         }
         let vector = |i: usize| &vectors[i * dim..(i + 1) * dim];
+        if let Some(codes) = &self.graph.codes
+            && codes.centres() == 1
+            && rows.len() >= 256
+        {
+            let mut mean = vec![0f32; dim];
+            for i in 0..rows.len() {
+                let unit = if self.graph.metric == Metric::Cosine {
+                    self.graph.metric.scale(vector(i))
+                } else {
+                    1.0
+                };
+                for (m, x) in mean.iter_mut().zip(vector(i)) {
+                    *m += x * unit / rows.len() as f32;
+                }
+            }
+            codes.add_centre(&mean);
+        }
         let threads = self.threads_for(rows.len());
         if threads <= 1 {
             return (0..rows.len()).try_for_each(|i| self.insert_one(rows[i], vector(i)));

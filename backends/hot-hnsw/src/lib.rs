@@ -4,6 +4,7 @@
 //! (handing out places), `search`, `link` (insertion and removal), `compact`, `format` (snapshots), `hot_index` (the contract).
 
 mod arena;
+mod codes;
 mod compact;
 mod config;
 mod epoch;
@@ -14,8 +15,11 @@ mod kernel;
 mod link;
 mod map;
 mod node;
+mod pages;
+mod product;
 mod scratch;
 mod search;
+mod sight;
 mod slots;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use crate::kernel::prefetch;
 use crate::map::Heads;
 use crate::node::{Link, Links, NONE, link_of, slot_of};
 use crate::scratch::{Candidate, Scratch};
+use crate::sight::{Exact, Sight};
 
 /// Links that a row gets at most in place of one to a removed row: more than one, since the removed row may have been the way to
 /// several sides.
@@ -88,15 +89,46 @@ impl Graph {
     /// As [`Graph::link_all_levels`], looking for neighbours from the row `start`.
     fn link_from(&self, scratch: &mut Scratch, start: Link, slot: u32, link: Link) -> bool {
         let point = self.point(slot);
+        match &self.codes {
+            None => self.link_by(scratch, Exact(point), start, slot, link),
+            Some(codes) => self.with_sought(scratch, codes, point, |scratch, sight| {
+                self.link_by(scratch, sight, start, slot, link)
+            }),
+        }
+    }
+
+    fn link_by<S: Sight>(
+        &self,
+        scratch: &mut Scratch,
+        sight: S,
+        start: Link,
+        slot: u32,
+        link: Link,
+    ) -> bool {
         let level = self.head(slot).level.load(Ordering::Relaxed);
         let top = self.head(slot_of(start)).level.load(Ordering::Relaxed);
-        self.descend_from(scratch, start, point, level.min(top));
+        self.descend_from(scratch, start, sight, level.min(top));
         let mut linked = false;
         for at in (0..=level.min(top)).rev() {
-            self.search_level(scratch, point, self.ef_construction, at, link);
+            self.search_level(scratch, sight, self.ef_construction, at, link);
+            if S::ESTIMATES {
+                self.measure_pool(scratch, self.point(slot));
+            }
             linked = self.link_level(scratch, link, at);
         }
         linked
+    }
+
+    /// Puts distances in place of the estimates in the pool.
+    fn measure_pool(&self, scratch: &mut Scratch, from: Point) {
+        for i in 0..scratch.pool.len() {
+            if let Some(next) = scratch.pool.get(i + 1) {
+                self.prefetch_vector(next.link);
+            }
+            let c = &mut scratch.pool[i];
+            c.distance = self.distance(from, self.point(slot_of(c.link)), f32::INFINITY);
+        }
+        scratch.pool.sort_unstable();
     }
 
     /// Links a row and the rows chosen from the pool to each other; `false` if none of these has a link to it now.
@@ -349,6 +381,9 @@ impl Graph {
         }
         let _head = head.lock.lock();
         head.linked.store(0, Ordering::Relaxed);
+        if let Some(codes) = &self.codes {
+            codes.set_tag(slot, NONE);
+        }
         head.tag.store(NONE, Ordering::Release);
         link
     }

@@ -110,7 +110,8 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    pub(crate) fn new(dim: usize, m: usize) -> Self {
+    /// `inline` says that vectors lie in the node records.
+    pub(crate) fn new(dim: usize, m: usize, inline: bool) -> Self {
         let padded = dim.next_multiple_of(LANES);
         let m0 = 2 * m;
         let head = (m0 * size_of::<u32>()).next_multiple_of(64);
@@ -120,9 +121,14 @@ impl Shape {
             m,
             m0,
             head,
-            stride: head + size_of::<Head>() + padded * size_of::<f32>(),
+            stride: head + size_of::<Head>() + if inline { padded * size_of::<f32>() } else { 0 },
             upper_stride: (2 + m) * size_of::<u32>(),
         }
+    }
+
+    /// Bytes of a vector.
+    pub(crate) fn vector_bytes(&self) -> usize {
+        self.padded * size_of::<f32>()
     }
 
     /// Upper records for so many slots: a quarter more than the expected number of levels above 0, which is 1 / (m - 1) a

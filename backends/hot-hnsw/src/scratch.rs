@@ -4,6 +4,9 @@
 use std::cell::Cell;
 use std::collections::BinaryHeap;
 
+use aether_codes::Workspace;
+
+use crate::codes::Sought;
 use crate::kernel::LANES;
 use crate::node::{Link, MARK};
 
@@ -43,7 +46,44 @@ impl Ord for Candidate {
 /// A cache line of floats.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
-struct Line([f32; LANES]);
+pub(crate) struct Line([f32; LANES]);
+
+/// Writes a vector to whole lines, padded with zeros.
+pub(crate) fn fill(lines: &mut Vec<Line>, vector: &[f32]) {
+    lines.clear();
+    lines.extend(vector.chunks(LANES).map(|chunk| {
+        let mut line = Line::default();
+        line.0[..chunk.len()].copy_from_slice(chunk);
+        line
+    }));
+}
+
+/// Rows that were just looked at, and their distances.
+#[derive(Debug, Default)]
+pub(crate) struct Met {
+    pub(crate) links: Vec<Link>,
+    pub(crate) distances: Vec<f32>,
+    /// Where their codes lie, and the products of these with the query.
+    pub(crate) records: Vec<*const u8>,
+    pub(crate) products: Vec<i32>,
+}
+
+impl Met {
+    pub(crate) fn clear(&mut self) {
+        self.links.clear();
+        self.distances.clear();
+        self.records.clear();
+    }
+
+    /// Every row with its distance.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> {
+        let rows = self.links.iter().zip(&self.distances);
+        rows.map(|(link, distance)| Candidate {
+            distance: *distance,
+            link: *link,
+        })
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
@@ -53,6 +93,9 @@ pub(crate) struct Scratch {
     pub(crate) pool: Vec<Candidate>,
     /// Links about to be looked at.
     pub(crate) fetch: Vec<Link>,
+    pub(crate) met: Met,
+    pub(crate) sought: Sought,
+    pub(crate) work: Workspace,
     pub(crate) chosen: Vec<Candidate>,
     pub(crate) list: Vec<Candidate>,
     pub(crate) links: Vec<Link>,
@@ -78,12 +121,7 @@ impl Scratch {
 
     /// Copies a vector to where kernels can read it: aligned, and padded with zeros.
     pub(crate) fn set_query(&mut self, vector: &[f32]) -> *const f32 {
-        self.query.clear();
-        self.query.extend(vector.chunks(LANES).map(|chunk| {
-            let mut line = Line::default();
-            line.0[..chunk.len()].copy_from_slice(chunk);
-            line
-        }));
+        fill(&mut self.query, vector);
         self.query.as_ptr().cast()
     }
 }

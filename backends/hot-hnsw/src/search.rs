@@ -7,11 +7,14 @@ use std::sync::atomic::Ordering;
 use aether_core::Row;
 use aether_core::role::{Neighbor, RowFilter};
 
+use crate::codes::Codes;
 use crate::graph::{Graph, Point};
 use crate::kernel::prefetch;
+use crate::link::read_links;
 use crate::map::{Heads, mix};
 use crate::node::{Link, MARK, NONE, slot_of};
 use crate::scratch::{Candidate, Scratch};
+use crate::sight::{Coded, Exact, Sight};
 
 /// Rows that a graph search meets for each candidate it keeps, about: measured with `m` 16 on the two real data sets of the
 /// benchmark, at a breadth of 80, 14 (text embeddings) and 8 (images). Only decides when a scan is cheaper, and how
@@ -25,8 +28,11 @@ const RANDOM_COST: usize = 3;
 /// Rows whose acceptance is asked to guess a filter's share.
 const SAMPLE: usize = 128;
 
-/// Cache lines of a vector asked for as soon as its link is seen, head included.
-const LINES_EARLY: usize = 3;
+/// Standard deviations by which an estimate may be off before a row is passed over without a look at its vector.
+const SURE: f32 = 3.0;
+
+/// Cache lines of a vector asked for ahead when estimates are checked.
+const LINES_AHEAD: usize = 16;
 
 impl Graph {
     /// The up to `k` nearest accepted rows. The caller is pinned.
@@ -44,31 +50,116 @@ impl Graph {
         if exact || resident <= ef.saturating_mul(4) {
             return self.scan(query, k, filter);
         }
-        let found = match filter {
+        if let Some(filter) = filter {
+            let share = self.accepted_share(filter);
+            let visits = (ef * VISITS_PER_EF * RANDOM_COST) as f64 / share;
+            if visits > resident as f64 {
+                return self.scan(query, k, Some(filter));
+            }
+        }
+        let found = match &self.codes {
             None => {
-                self.descend_to(scratch, query, 0);
-                self.search_level(scratch, query, ef, 0, NONE);
-                let mut found: Vec<_> = scratch.pool.iter().map(|c| self.neighbor(c)).collect();
-                finish(&mut found, k);
-                found
+                let walked = self.walk(scratch, Exact(query), ef, filter);
+                walked.then(|| scratch.pool.iter().map(|c| self.neighbor(c)).collect())
             }
-            Some(filter) => {
-                let share = self.accepted_share(filter);
-                let visits = (ef * VISITS_PER_EF * RANDOM_COST) as f64 / share;
-                if visits > resident as f64 {
-                    return self.scan(query, k, Some(filter));
-                }
-                match self.search_filtered(scratch, query, k, ef, filter) {
-                    Some(found) => found,
-                    None => return self.scan(query, k, Some(filter)),
-                }
-            }
+            Some(codes) => self.with_sought(scratch, codes, query, |scratch, sight| {
+                let walked = self.walk(scratch, sight, ef, filter);
+                walked.then(|| self.rescore(&scratch.pool, query, k, sight))
+            }),
         };
-        // Rows may be cut off from the graph, or the filter may have hidden the way: a scan finds all there are.
-        if found.len() < k.min(self.map.len()) {
-            return self.scan(query, k, filter);
+        if let Some(mut found) = found {
+            finish(&mut found, k);
+            // Rows may be cut off from the graph, or the filter may have hidden the way: a scan finds all there are.
+            if found.len() == k.min(self.map.len()) {
+                return found;
+            }
+        }
+        self.scan(query, k, filter)
+    }
+
+    /// Runs `work` with the query prepared for codes.
+    pub(crate) fn with_sought<T>(
+        &self,
+        scratch: &mut Scratch,
+        codes: &Codes,
+        query: Point,
+        work: impl FnOnce(&mut Scratch, Coded<'_>) -> T,
+    ) -> T {
+        let mut sought = std::mem::take(&mut scratch.sought);
+        // SAFETY: a point is a padded vector of this shape.
+        let vector = unsafe { std::slice::from_raw_parts(query.vector, self.shape.dim) };
+        codes.seek(&mut sought, vector, query.vector);
+        let sought_by = Coded {
+            codes,
+            sought: &sought,
+        };
+        let answer = work(scratch, sought_by);
+        scratch.sought = sought;
+        answer
+    }
+
+    /// Leaves in the pool the up to `ef` nearest accepted rows, nearest first; `false` if it met so many rows that a scan is cheaper.
+    fn walk<S: Sight>(
+        &self,
+        scratch: &mut Scratch,
+        sight: S,
+        ef: usize,
+        filter: Option<&RowFilter<'_>>,
+    ) -> bool {
+        self.descend_to(scratch, sight, 0);
+        match filter {
+            None => {
+                self.search_level(scratch, sight, ef, 0, NONE);
+                true
+            }
+            Some(filter) => self.search_filtered(scratch, sight, ef, filter),
+        }
+    }
+
+    /// The `k` nearest of a pool of estimates: vectors are compared, nearest estimates first, as long as a row may be among them.
+    fn rescore(
+        &self,
+        pool: &[Candidate],
+        query: Point,
+        k: usize,
+        sight: Coded<'_>,
+    ) -> Vec<Neighbor> {
+        let mut found: Vec<Neighbor> = Vec::with_capacity(k + 1);
+        for (i, c) in pool.iter().enumerate() {
+            if let Some(next) = pool.get(i + 1) {
+                self.prefetch_vector(next.link);
+            }
+            let full = found.len() == k;
+            let worst = if full {
+                found[k - 1].distance
+            } else {
+                f32::INFINITY
+            };
+            let slot = slot_of(c.link);
+            if full && c.distance - SURE * sight.deviation(slot) > worst {
+                continue;
+            }
+            let exact = Candidate {
+                distance: self.distance(query, self.point(slot), worst),
+                link: c.link,
+            };
+            if exact.distance <= worst {
+                let new = self.neighbor(&exact);
+                let place = found.partition_point(|f| *f <= new);
+                found.insert(place, new);
+                found.truncate(k);
+            }
         }
         found
+    }
+
+    /// Asks for the beginning of a vector.
+    #[inline(always)]
+    pub(crate) fn prefetch_vector(&self, link: Link) {
+        let vector: *const u8 = self.vector(slot_of(link)).cast();
+        for line in 0..(self.shape.padded / 16).min(LINES_AHEAD) {
+            prefetch(vector.wrapping_add(64 * line));
+        }
     }
 
     fn neighbor(&self, c: &Candidate) -> Neighbor {
@@ -81,27 +172,28 @@ impl Graph {
 
     /// Leaves in the pool the one row nearest to the query on the way down to `level`, greedily from the entry point; none if the
     /// index is empty.
-    pub(crate) fn descend_to(&self, scratch: &mut Scratch, query: Point, level: u32) {
+    pub(crate) fn descend_to<S: Sight>(&self, scratch: &mut Scratch, sight: S, level: u32) {
         scratch.pool.clear();
         let entry = self.entry.load(Ordering::Acquire);
         if entry != NONE {
-            self.descend_from(scratch, entry, query, level);
+            self.descend_from(scratch, entry, sight, level);
         }
     }
 
     /// As [`Graph::descend_to`], from the row `entry`.
-    pub(crate) fn descend_from(
+    pub(crate) fn descend_from<S: Sight>(
         &self,
         scratch: &mut Scratch,
         entry: Link,
-        query: Point,
+        sight: S,
         level: u32,
     ) {
         scratch.pool.clear();
-        let mut best = Candidate {
-            distance: self.distance(query, self.point(slot_of(entry)), f32::INFINITY),
+        sight.measure(self, &[entry], f32::INFINITY, &mut scratch.met);
+        let mut best = scratch.met.candidates().next().unwrap_or(Candidate {
+            distance: f32::INFINITY,
             link: entry,
-        };
+        });
         let top = self.head(slot_of(entry)).level.load(Ordering::Relaxed);
         for level in (level + 1..=top).rev() {
             loop {
@@ -109,18 +201,17 @@ impl Graph {
                 let Some(links) = self.links(slot_of(from), level) else {
                     break;
                 };
-                let count = links.count.load(Ordering::Acquire) as usize;
-                for cell in &links.cells[..count.min(links.cells.len())] {
-                    prefetch(self.head_address(slot_of(cell.load(Ordering::Acquire))));
+                scratch.fetch.clear();
+                for link in read_links(links) {
+                    sight.ask(self, slot_of(link));
+                    scratch.fetch.push(link);
                 }
-                for cell in &links.cells[..count.min(links.cells.len())] {
-                    let link = cell.load(Ordering::Acquire);
-                    if self.is_live(link) {
-                        let d = self.distance(query, self.point(slot_of(link)), best.distance);
-                        if d < best.distance {
-                            best = Candidate { distance: d, link };
-                        }
-                    }
+                sight.measure(self, &scratch.fetch, best.distance, &mut scratch.met);
+                let nearest = scratch.met.candidates().min();
+                if let Some(nearest) = nearest
+                    && nearest.distance < best.distance
+                {
+                    best = nearest;
                 }
                 if best.link == from {
                     break;
@@ -130,47 +221,27 @@ impl Graph {
         scratch.pool.push(best);
     }
 
-    #[inline(always)]
-    fn head_address(&self, slot: u32) -> *const u8 {
-        std::ptr::from_ref(self.head(slot)).cast()
-    }
-
     /// Collects the links of a row at a level that this search has not met, and asks for their memory.
     #[inline(always)]
-    fn gather(&self, scratch: &mut Scratch, slot: u32, level: u32) {
+    fn gather<S: Sight>(&self, scratch: &mut Scratch, sight: S, slot: u32, level: u32) {
         scratch.fetch.clear();
         let Some(links) = self.links(slot, level) else {
             return;
         };
-        let count = links.count.load(Ordering::Acquire) as usize;
-        for cell in &links.cells[..count.min(links.cells.len())] {
-            let link = cell.load(Ordering::Acquire);
+        for link in read_links(links) {
             if scratch.visited.insert(link) {
-                let head = self.head_address(slot_of(link));
-                for line in 0..LINES_EARLY {
-                    prefetch(head.wrapping_add(64 * line));
-                }
+                sight.ask(self, slot_of(link));
                 scratch.fetch.push(link);
             }
         }
     }
 
-    /// Asks for the rest of a vector.
-    #[inline(always)]
-    fn prefetch_vector(&self, link: Link) {
-        let head = self.head_address(slot_of(link));
-        let lines = 1 + self.shape.padded / 16;
-        for line in LINES_EARLY..lines.min(LINES_EARLY + 8) {
-            prefetch(head.wrapping_add(64 * line));
-        }
-    }
-
     /// Best-first search of one level (algorithm 2 of the paper), starting from what is in the pool and leaving there the
     /// up to `ef` nearest rows, nearest first. `except` is left out.
-    pub(crate) fn search_level(
+    pub(crate) fn search_level<S: Sight>(
         &self,
         scratch: &mut Scratch,
-        query: Point,
+        sight: S,
         ef: usize,
         level: u32,
         except: Link,
@@ -200,29 +271,23 @@ impl Graph {
                 prefetch(record);
                 prefetch(record.wrapping_add(64));
             }
-            self.gather(scratch, slot_of(link), level);
+            self.gather(scratch, sight, slot_of(link), level);
             let pool = &mut scratch.pool;
             let mut worst = if pool.len() == ef {
                 pool[ef - 1].distance
             } else {
                 f32::INFINITY
             };
-            for (i, &link) in scratch.fetch.iter().enumerate() {
-                if let Some(&next) = scratch.fetch.get(i + 1) {
-                    self.prefetch_vector(next);
-                }
-                if !self.is_live(link) {
+            sight.measure(self, &scratch.fetch, worst, &mut scratch.met);
+            for new in scratch.met.candidates() {
+                if new.distance >= worst {
                     continue;
                 }
-                let distance = self.distance(query, self.point(slot_of(link)), worst);
                 if pool.len() == ef {
-                    if distance >= worst {
-                        continue;
-                    }
                     pool.pop();
                 }
-                let place = pool.partition_point(|c| c.distance <= distance);
-                pool.insert(place, Candidate { distance, link });
+                let place = pool.partition_point(|c| c.distance <= new.distance);
+                pool.insert(place, new);
                 cursor = cursor.min(place);
                 if pool.len() == ef {
                     worst = pool[ef - 1].distance;
@@ -234,18 +299,18 @@ impl Graph {
         }
     }
 
-    /// Best-first search that goes through every row but keeps accepted ones only. `None` when it met so many rows that a scan
-    /// is cheaper.
-    fn search_filtered(
+    /// Best-first search that goes through every row but keeps accepted ones only, starting from the pool and leaving the up to `ef`
+    /// nearest accepted there. `false` when it met so many rows that a scan is cheaper.
+    fn search_filtered<S: Sight>(
         &self,
         scratch: &mut Scratch,
-        query: Point,
-        k: usize,
+        sight: S,
         ef: usize,
         filter: &RowFilter<'_>,
-    ) -> Option<Vec<Neighbor>> {
-        self.descend_to(scratch, query, 0);
-        let start = *scratch.pool.first()?;
+    ) -> bool {
+        let Some(start) = scratch.pool.pop() else {
+            return false;
+        };
         let budget = self.map.len() / RANDOM_COST;
         scratch
             .visited
@@ -263,34 +328,32 @@ impl Graph {
                 break;
             }
             if scratch.visited.len() > budget {
-                return None;
+                return false;
             }
-            self.gather(scratch, slot_of(next.link), 0);
-            for i in 0..scratch.fetch.len() {
-                let link = scratch.fetch[i];
-                if let Some(&next) = scratch.fetch.get(i + 1) {
-                    self.prefetch_vector(next);
-                }
-                if !self.is_live(link) {
+            self.gather(scratch, sight, slot_of(next.link), 0);
+            sight.measure(self, &scratch.fetch, worst, &mut scratch.met);
+            for c in scratch.met.candidates() {
+                if c.distance >= worst {
                     continue;
                 }
-                let distance = self.distance(query, self.point(slot_of(link)), worst);
-                if distance < worst {
-                    let c = Candidate { distance, link };
-                    scratch.nearest.push(Reverse(c));
-                    if filter(self.neighbor(&c).row) {
-                        scratch.accepted.push(c);
-                        if scratch.accepted.len() > ef {
-                            scratch.accepted.pop();
-                        }
-                        worst = self.worst_accepted(scratch, ef);
+                scratch.nearest.push(Reverse(c));
+                if filter(self.neighbor(&c).row) {
+                    scratch.accepted.push(c);
+                    if scratch.accepted.len() > ef {
+                        scratch.accepted.pop();
+                    }
+                    if scratch.accepted.len() >= ef
+                        && let Some(last) = scratch.accepted.peek()
+                    {
+                        worst = last.distance;
                     }
                 }
             }
         }
-        let mut found: Vec<_> = scratch.accepted.iter().map(|c| self.neighbor(c)).collect();
-        finish(&mut found, k);
-        Some(found)
+        scratch.pool.clear();
+        scratch.pool.extend(scratch.accepted.drain());
+        scratch.pool.sort_unstable();
+        true
     }
 
     fn worst_accepted(&self, scratch: &Scratch, ef: usize) -> f32 {
@@ -349,7 +412,7 @@ impl Graph {
         }
         let mut nearest: BinaryHeap<Neighbor> = BinaryHeap::with_capacity(k.min(1 << 16) + 1);
         for slot in (0..used).rev() {
-            prefetch(self.head_address(slot.saturating_sub(4)));
+            prefetch(std::ptr::from_ref(self.head(slot.saturating_sub(4))).cast());
             let head = self.head(slot);
             if head.tag.load(Ordering::Acquire) == NONE {
                 continue;

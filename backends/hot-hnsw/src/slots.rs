@@ -10,6 +10,7 @@ use aether_core::{Error, Result, Row};
 use crate::graph::Graph;
 use crate::map::{Heads, mix};
 use crate::node::{Head, Link, NONE, SLOTS_MAX, link_of};
+use crate::scratch::Scratch;
 
 /// Levels above 0 that a row may have.
 const LEVEL_MAX: u32 = 12;
@@ -128,6 +129,10 @@ impl Graph {
         // SAFETY: the slot belongs to this thread, and no search that saw a former row is left; the padding
         // was zeroed when the page was made and is never written.
         unsafe { std::ptr::copy_nonoverlapping(vector.as_ptr(), to, vector.len()) };
+        if let Some(codes) = &self.codes {
+            let row = Row(head.row.load(Ordering::Relaxed));
+            Scratch::with(|scratch| codes.write(slot, row, vector, &mut scratch.work));
+        }
     }
 
     /// Sets up the head of a slot that was just taken.
@@ -195,6 +200,10 @@ impl Graph {
         })?;
         let room = self.nodes.capacity().min(SLOTS_MAX);
         self.upper.grow(self.shape.upper_records(room), |_| ())?;
+        if let (Some(codes), Some(vectors)) = (&self.codes, &self.vectors) {
+            vectors.grow(room, |_| ())?;
+            codes.arena.grow(room, |record| codes.init(record))?;
+        }
         self.map.grow(room)?;
         self.room
             .store(u32::try_from(room).unwrap_or(u32::MAX), Ordering::Relaxed);
@@ -312,6 +321,9 @@ impl Graph {
     pub(crate) fn publish(&self, slot: u32) -> Link {
         let head = self.head(slot);
         let link = link_of(slot, head.generation.load(Ordering::Relaxed));
+        if let Some(codes) = &self.codes {
+            codes.set_tag(slot, link);
+        }
         head.tag.store(link, Ordering::Release);
         link
     }
