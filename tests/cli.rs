@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -14,6 +15,26 @@ fn aether(folder: &Path, args: &[&str]) -> Output {
         .env_remove("AETHER_LOG")
         .output()
         .unwrap()
+}
+
+/// What a command that must succeed prints when it is given some input.
+fn fed(folder: &Path, args: &[&str], input: &str) -> String {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_aether"))
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{args:?}");
+    text(&out.stdout)
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -397,6 +418,65 @@ fn codecs_are_tried_on_a_file_and_one_is_recommended() {
 }
 
 /// Rows that nobody wrote down: recall is measured, RAM is told beside what is allowed, and requests have their price.
+/// Rows as `.fvecs`: each its length, then its numbers.
+fn fvecs(rows: &[[f32; 3]]) -> Vec<u8> {
+    let row = |row: &[f32; 3]| {
+        let length = 3u32.to_le_bytes();
+        length
+            .into_iter()
+            .chain(row.iter().flat_map(|x| x.to_le_bytes()))
+            .collect::<Vec<u8>>()
+    };
+    rows.iter().flat_map(row).collect()
+}
+
+/// The worker's protocol: what another program that measures it relies on. A request that cannot be carried out does not end it.
+#[test]
+fn the_bench_worker_answers_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let rows: Vec<[f32; 3]> = (0..200).map(|i| [i as f32, 1.0, 0.0]).collect();
+    std::fs::write(here.join("base.fvecs"), fvecs(&rows)).unwrap();
+    std::fs::write(here.join("query.fvecs"), fvecs(&rows[..20])).unwrap();
+    let (dir, out) = (here.to_str().unwrap(), here.join("ids.i32"));
+    let requests = [
+        serde_json::json!({"op": "run", "param": 16, "k": 3}),
+        serde_json::json!({"op": "build", "dir": "/nowhere", "metric": "l2"}),
+        serde_json::json!({"op": "build", "dir": dir, "metric": "l2", "threads": 1}),
+        serde_json::json!({"op": "run", "param": 16, "k": 3, "nq": 5, "out": out, "mode": "batch"}),
+        serde_json::json!({"op": "run", "param": 16, "k": 500, "nq": 1, "mode": "loop"}),
+        serde_json::json!({"op": "sing"}),
+        serde_json::json!({"op": "quit"}),
+    ];
+    let input: String = requests.iter().map(|r| format!("{r}\n")).collect();
+    let given = fed(here, &["bench", "worker", "--params", "8,16"], &input);
+    let answers: Vec<Value> = given
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let words = |i: usize| answers[i]["error"].as_str().unwrap_or_default();
+    assert!(words(0).contains("expected a build"), "{answers:?}");
+    assert!(words(1).contains("base.fvecs"), "{answers:?}");
+    let built = &answers[2];
+    assert_eq!(built["params"], serde_json::json!([8, 16]));
+    assert_eq!(built["nq"], 20);
+    for key in ["wall", "cpu", "rss", "bytes"] {
+        assert!(built[key].is_number(), "{built}");
+    }
+    assert!(answers[3]["wall"].is_number() && answers[3]["cpu"].is_number());
+    assert!(answers[4]["wall"].is_number());
+    assert!(words(5).contains("build, run or quit"), "{answers:?}");
+    assert_eq!(answers.len(), 6);
+    let ids: Vec<i32> = std::fs::read(&out)
+        .unwrap()
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|b| i32::from_le_bytes(*b))
+        .collect();
+    assert_eq!(ids, [0, 1, 2, 1, 0, 2, 2, 1, 3, 3, 2, 4, 4, 3, 5]);
+}
+
 #[test]
 fn a_tiered_bench_on_made_up_vectors_tells_ram_and_price() {
     let folder = tempfile::tempdir().unwrap();

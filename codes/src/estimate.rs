@@ -1,7 +1,7 @@
 //! From codes and a query to distances and bounds.
 
 use crate::encode::{Coder, FACTOR_BYTES, inverse_norm};
-use crate::kernel::{Kernel, code_bytes};
+use crate::kernel::{Kernel, code_bytes, wide};
 use crate::{Measure, dot};
 
 /// What a distance is estimated to be, and where it lies at the confidence asked for.
@@ -112,18 +112,39 @@ impl Query {
         self.plain.clear();
         self.plain.extend(query.iter().map(|x| x * unit));
         coder.rotation.apply(&self.plain, &mut self.turned);
-        let most = self.turned.iter().fold(0f32, |m, x| m.max(x.abs()));
+        wide(|| self.round());
+    }
+
+    /// Rounds the turned query to bytes.
+    #[inline(always)]
+    fn round(&mut self) {
+        let (eights, _) = self.turned.as_chunks::<8>();
+        let mut most = [0f32; 8];
+        for eight in eights {
+            for i in 0..8 {
+                most[i] = most[i].max(eight[i].abs());
+            }
+        }
+        let most = most.into_iter().fold(0f32, f32::max);
         self.step = if most > 0.0 { most / 127.0 } else { 1.0 };
-        let step = self.step;
-        // At most 127 by the choice of the step; `as` saturates should rounding say otherwise.
-        let byte = |x: &f32| ((x / step).round() as i8).max(-127);
+        let (step, inverse) = (self.step, 1.0 / self.step);
         self.bytes.clear();
-        self.bytes.extend(self.turned.iter().map(byte));
-        let lost: f32 = (self.turned.iter().zip(&self.bytes))
-            .map(|(x, b)| (x - step * f32::from(*b)).powi(2))
-            .sum();
-        self.lost = lost.sqrt();
-        self.sum = self.bytes.iter().map(|b| i64::from(*b)).sum();
+        let (mut lost, mut sum) = ([0f32; 8], [0i32; 8]);
+        for eight in eights {
+            let mut bytes = [0i8; 8];
+            for i in 0..8 {
+                // Truncation of what was moved half a unit away from zero: at most 127 by the choice of the step.
+                let x = eight[i] * inverse;
+                let rounded = (x + 0.5f32.copysign(x)).clamp(-127.0, 127.0) as i32;
+                bytes[i] = rounded as i8;
+                sum[i] += rounded;
+                let rest = eight[i] - step * rounded as f32;
+                lost[i] += rest * rest;
+            }
+            self.bytes.extend_from_slice(&bytes);
+        }
+        self.lost = lost.iter().sum::<f32>().sqrt();
+        self.sum = sum.iter().map(|s| i64::from(*s)).sum();
     }
 
     /// The query, `[dim]`; of unit length under cosine.

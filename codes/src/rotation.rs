@@ -6,6 +6,7 @@
 //! a dense orthogonal matrix is drawn instead.
 
 use crate::dot;
+use crate::kernel::wide;
 
 /// Largest padded dimension that is rotated by a dense matrix.
 const DENSE_MAX: usize = 64;
@@ -56,6 +57,11 @@ impl Rotation {
 
     /// Rotates `vector`, zeros appended, into `out`: `[padded]`.
     pub(crate) fn apply(&self, vector: &[f32], out: &mut Vec<f32>) {
+        wide(|| self.turn_into(vector, out));
+    }
+
+    #[inline(always)]
+    fn turn_into(&self, vector: &[f32], out: &mut Vec<f32>) {
         out.clear();
         match &self.form {
             Form::Dense(matrix) => {
@@ -85,6 +91,7 @@ impl Rotation {
 }
 
 /// Walsh-Hadamard transform, scaled to be orthogonal. The length is a power of two.
+#[inline(always)]
 fn hadamard(x: &mut [f32]) {
     let mut half = 1;
     if x.len() >= 8 {
@@ -113,6 +120,7 @@ fn hadamard(x: &mut [f32]) {
 }
 
 /// Turns each pair of one half and the other by 45 degrees.
+#[inline(always)]
 fn turn(x: &mut [f32]) {
     let (a, b) = x.split_at_mut(x.len() / 2);
     for (a, b) in a.iter_mut().zip(b) {

@@ -204,7 +204,10 @@ impl Arena {
             let region = self.region(number);
             let bytes = self.bytes_of(region, region.records);
             let start = base.wrapping_add(region.start * self.stride);
-            let kept = self.bytes_of(region, keep.saturating_sub(region.start).min(region.records));
+            let kept = self.bytes_of(
+                region,
+                keep.saturating_sub(region.start).min(region.records),
+            );
             // SAFETY: this is what was reserved for the region; the caller says that nobody uses what goes.
             unsafe {
                 if kept == 0 {

@@ -6,71 +6,49 @@
 //!
 //! ```text
 //! record of the code arena, a whole number of cache lines
-//! | code | label: 32 bytes | idle |
+//! | code | label: 20 bytes | idle |
 //! ```
 //!
 //! The rules of `graph` hold for a record as for a head: it is written between taking the slot and storing its tag, and read
 //! only after the tag was seen.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use aether_codes::{Centre, Coder, Kernel, Measure, Query, Workspace};
-use aether_core::vector::dot;
-use aether_core::{Metric, Row};
+use aether_codes::{Coder, Kernel, Measure, Query, Workspace};
+use aether_core::Metric;
 
 use crate::arena::Arena;
-use crate::kernel::{Kernels, LANES, prefetch};
+use crate::centres::Centres;
+use crate::kernel::{Kernels, prefetch};
 use crate::node::{Link, NONE, slot_of};
 use crate::product::{Layout, Products};
-use crate::scratch::{Line, Met, fill};
+use crate::scratch::{Line, Met};
 
 /// Cache lines of a code asked for as soon as its link is seen.
 const LINES_ASKED: usize = 8;
 
-/// Centres at most.
-pub(crate) const CENTRES_MAX: usize = 16;
-
 /// What is known of a row beside its code.
 #[derive(Debug)]
-#[repr(C, align(8))]
-pub(crate) struct Label {
+#[repr(C)]
+struct Label {
     /// As the tag of the row's head.
     tag: AtomicU32,
     centre: AtomicU32,
     add: AtomicU32,
     scale: AtomicU32,
     error: AtomicU32,
-    row: AtomicU64,
-}
-
-const _: () = assert!(size_of::<Label>() == 32);
-
-/// A point of the space around which rows are coded.
-#[derive(Debug)]
-struct Spot {
-    centre: Centre,
-    /// The same, padded for the kernels.
-    padded: Vec<Line>,
-    norm2: f32,
 }
 
 #[derive(Debug)]
 pub(crate) struct Codes {
     coder: Coder,
-    metric: Metric,
-    dim: usize,
-    padded: usize,
-    kernels: Kernels,
     layout: Layout,
     products: Products,
     /// Offset of the label in a record.
     label: usize,
     stride: usize,
     pub(crate) arena: Arena,
-    /// The first is zero.
-    spots: [OnceLock<Spot>; CENTRES_MAX],
-    used: AtomicUsize,
+    pub(crate) centres: Centres,
 }
 
 /// A query as the codes want it.
@@ -111,22 +89,17 @@ impl Codes {
         let layout = Layout::new(bits, coder.padded());
         let label = layout.bytes().next_multiple_of(align_of::<Label>());
         let stride = (label + size_of::<Label>()).next_multiple_of(64);
-        let codes = Self {
+        let products = Products::detect(layout);
+        let centres = Centres::new(&coder, metric, kernels);
+        Some(Self {
             coder,
-            metric,
-            dim,
-            padded: dim.next_multiple_of(LANES),
-            kernels,
             layout,
-            products: Products::detect(layout),
+            products,
             label,
             stride,
             arena: Arena::new(stride, 0),
-            spots: Default::default(),
-            used: AtomicUsize::new(0),
-        };
-        codes.add_centre(&vec![0.0; dim]);
-        Some(codes)
+            centres,
+        })
     }
 
     /// Sets up a record of a slot that was never used.
@@ -137,48 +110,14 @@ impl Codes {
             add: AtomicU32::new(0),
             scale: AtomicU32::new(0),
             error: AtomicU32::new(0),
-            row: AtomicU64::new(0),
         };
         // SAFETY: the caller gives a fresh record of this arena, with room for a label at this offset.
         unsafe { record.add(self.label).cast::<Label>().write(label) };
     }
 
-    /// Bytes of a record.
-    pub(crate) fn stride(&self) -> usize {
-        self.stride
-    }
-
     /// RAM beside the arena.
     pub(crate) fn bytes(&self) -> usize {
-        let spots = self.used.load(Ordering::Relaxed);
-        self.coder.bytes() + spots * 3 * self.padded * size_of::<f32>()
-    }
-
-    /// What [`Codes::bytes`] is at most.
-    pub(crate) fn bytes_at_most(&self) -> usize {
-        self.coder.bytes() + CENTRES_MAX * 3 * self.padded * size_of::<f32>()
-    }
-
-    /// Adds a centre, `[dim]`; `false` when there is no room for it.
-    pub(crate) fn add_centre(&self, centre: &[f32]) -> bool {
-        let at = self.used.load(Ordering::Relaxed);
-        let Some(cell) = self.spots.get(at) else {
-            return false;
-        };
-        let spot = Spot {
-            centre: self.coder.centre(centre),
-            padded: pad(centre),
-            norm2: centre.iter().map(|x| x * x).sum(),
-        };
-        let added = cell.set(spot).is_ok();
-        if added {
-            self.used.store(at + 1, Ordering::Release);
-        }
-        added
-    }
-
-    pub(crate) fn centres(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.coder.bytes() + self.centres.bytes()
     }
 
     #[inline(always)]
@@ -188,8 +127,10 @@ impl Codes {
     }
 
     /// Writes a row's code. The slot belongs to this thread.
-    pub(crate) fn write(&self, slot: u32, row: Row, vector: &[f32], work: &mut Workspace) {
-        let (at, spot) = self.nearest(vector);
+    pub(crate) fn write(&self, slot: u32, vector: &[f32], work: &mut Workspace) {
+        let Some((at, spot)) = self.centres.nearest(vector) else {
+            return;
+        };
         let factors = self.coder.code(&spot.centre, vector, work);
         let record = self.arena.at(slot);
         // SAFETY: the slot belongs to this thread, and no search that saw a former row is left.
@@ -204,26 +145,7 @@ impl Codes {
         label
             .error
             .store(factors.error.to_bits(), Ordering::Relaxed);
-        label.row.store(row.0, Ordering::Relaxed);
-    }
-
-    /// The centre nearest to a vector.
-    fn nearest(&self, vector: &[f32]) -> (usize, &Spot) {
-        let unit = self.metric.scale(vector);
-        let unit = if self.metric == Metric::Cosine {
-            unit
-        } else {
-            1.0
-        };
-        let away = |spot: &Spot| {
-            // SAFETY: a line is as many floats, and together they are at least `dim`.
-            let centre =
-                unsafe { std::slice::from_raw_parts(spot.padded.as_ptr().cast(), self.dim) };
-            spot.norm2 - 2.0 * dot(vector, centre) * unit
-        };
-        let spots = self.spots.iter().map_while(OnceLock::get).enumerate();
-        let best = spots.min_by(|a, b| away(a.1).total_cmp(&away(b.1)));
-        best.unwrap_or_else(|| unreachable!("there is always the first centre"))
+        self.centres.learn(&self.coder, vector, factors.radius);
     }
 
     pub(crate) fn set_tag(&self, slot: u32, tag: Link) {
@@ -248,35 +170,7 @@ impl Codes {
             std::slice::from_raw_parts_mut(sought.bytes.as_mut_ptr().cast::<i8>(), bytes)
         };
         self.layout.spread(sought.query.bytes(), out);
-        let unit = match self.metric {
-            Metric::Cosine => self.metric.scale(vector),
-            Metric::L2 | Metric::InnerProduct => 1.0,
-        };
-        let norm2: f32 = dot(vector, vector) * unit * unit;
-        sought.spots.clear();
-        for spot in self.spots.iter().map_while(OnceLock::get) {
-            let centre = spot.padded.as_ptr().cast::<f32>();
-            // SAFETY: both are padded vectors of this dimension.
-            let place = unsafe {
-                match self.metric {
-                    Metric::L2 => {
-                        let away2 = self.kernels.l2(padded, centre, self.padded, f32::INFINITY);
-                        (away2, away2.sqrt())
-                    }
-                    Metric::InnerProduct | Metric::Cosine => {
-                        let dot = self.kernels.dot(padded, centre, self.padded) * unit;
-                        let away2 = (norm2 - 2.0 * dot + spot.norm2).max(0.0);
-                        let one = if self.metric == Metric::Cosine {
-                            1.0
-                        } else {
-                            0.0
-                        };
-                        (one - dot, away2.sqrt())
-                    }
-                }
-            };
-            sought.spots.push(place);
-        }
+        self.centres.look(vector, padded, &mut sought.spots);
     }
 
     /// Estimates the distances of those of `links` that are alive. The caller is pinned.
@@ -332,11 +226,4 @@ impl Codes {
         let rounding = f32::from_bits(label.scale.load(Ordering::Relaxed)) * sought.rounding;
         (error * error + rounding * rounding).sqrt()
     }
-}
-
-/// A vector padded with zeros to whole lines.
-fn pad(vector: &[f32]) -> Vec<Line> {
-    let mut lines = Vec::new();
-    fill(&mut lines, vector);
-    lines
 }

@@ -246,7 +246,7 @@ impl Graph {
             + self.upper.bytes_for(self.shape.upper_records(room))
             + self.map.arena().bytes_for(room)
             + others;
-        (bytes + self.codes.as_ref().map_or(0, Codes::bytes_at_most)) as u64
+        (bytes + self.codes.as_ref().map_or(0, Codes::bytes)) as u64
     }
 
     // ---- locks ----

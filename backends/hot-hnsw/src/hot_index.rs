@@ -52,7 +52,7 @@ impl HnswIndex {
                 metric,
                 config.m,
                 config.ef_construction,
-                config.code_bits,
+                config.code_bits_for(dim),
                 seed,
             ),
             config,
@@ -128,23 +128,6 @@ impl HotIndex for HnswIndex {
             ));
         }
         let vector = |i: usize| &vectors[i * dim..(i + 1) * dim];
-        if let Some(codes) = &self.graph.codes
-            && codes.centres() == 1
-            && rows.len() >= 256
-        {
-            let mut mean = vec![0f32; dim];
-            for i in 0..rows.len() {
-                let unit = if self.graph.metric == Metric::Cosine {
-                    self.graph.metric.scale(vector(i))
-                } else {
-                    1.0
-                };
-                for (m, x) in mean.iter_mut().zip(vector(i)) {
-                    *m += x * unit / rows.len() as f32;
-                }
-            }
-            codes.add_centre(&mean);
-        }
         let threads = self.threads_for(rows.len());
         if threads <= 1 {
             return (0..rows.len()).try_for_each(|i| self.insert_one(rows[i], vector(i)));
@@ -277,21 +260,27 @@ impl HotIndex for HnswIndex {
         let bytes = self.bytes();
         let slots = graph.nodes.capacity() as u64;
         let shape = &graph.shape;
-        let vectors = slots * (shape.padded * size_of::<f32>()) as u64;
+        let vectors = match &graph.vectors {
+            Some(arena) => arena.bytes() as u64,
+            None => slots * shape.vector_bytes() as u64,
+        };
+        let codes = graph.codes.as_ref();
+        let codes = codes.map_or(0, |codes| codes.arena.bytes() + codes.bytes()) as u64;
         let heads = slots * size_of::<Head>() as u64;
         let links = slots * shape.head as u64 + graph.upper.bytes() as u64;
         let map = graph.map.arena().bytes() as u64;
-        let rest = bytes.saturating_sub(vectors + heads + links + map);
+        let rest = bytes.saturating_sub(vectors + codes + heads + links + map);
         HotStats {
             rows: graph.map.len() as u64,
             removed: graph.removed() as u64,
-            bytes: vectors + heads + links + map + rest,
+            bytes: vectors + codes + heads + links + map + rest,
             parts: BTreeMap::from([
                 ("vectors", vectors),
+                ("codes", codes),
                 ("heads", heads),
                 ("links", links),
                 ("map", map),
-                ("directory", rest),
+                ("idle", rest),
             ]),
         }
     }

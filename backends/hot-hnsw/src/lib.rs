@@ -4,6 +4,7 @@
 //! (handing out places), `search`, `link` (insertion and removal), `compact`, `format` (snapshots), `hot_index` (the contract).
 
 mod arena;
+mod centres;
 mod codes;
 mod compact;
 mod config;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 
 use aether_core::plugin::{Factory, Plugin};
 
-pub use config::HnswConfig;
+pub use config::{CODED_FROM, HnswConfig};
 pub use hot_index::HnswIndex;
 
 /// The plug-in, as the registry sees it.

@@ -162,6 +162,15 @@ impl Graph {
         }
     }
 
+    /// Asks for a row's list of level 0, and its head, which has the list's length.
+    #[inline(always)]
+    fn prefetch_links(&self, link: Link) {
+        let record: *const u8 = self.nodes.at(slot_of(link));
+        for line in 0..=self.shape.head / 64 {
+            prefetch(record.wrapping_add(64 * line));
+        }
+    }
+
     fn neighbor(&self, c: &Candidate) -> Neighbor {
         let head = self.head(slot_of(c.link));
         Neighbor {
@@ -267,9 +276,7 @@ impl Graph {
             scratch.pool[cursor].link |= MARK;
             cursor += 1;
             if let Some(next) = scratch.pool.get(cursor) {
-                let record = self.nodes.at(slot_of(next.link));
-                prefetch(record);
-                prefetch(record.wrapping_add(64));
+                self.prefetch_links(next.link);
             }
             self.gather(scratch, sight, slot_of(link), level);
             let pool = &mut scratch.pool;
@@ -288,7 +295,10 @@ impl Graph {
                 }
                 let place = pool.partition_point(|c| c.distance <= new.distance);
                 pool.insert(place, new);
-                cursor = cursor.min(place);
+                if place <= cursor {
+                    self.prefetch_links(new.link);
+                    cursor = place;
+                }
                 if pool.len() == ef {
                     worst = pool[ef - 1].distance;
                 }

@@ -130,8 +130,7 @@ impl Graph {
         // was zeroed when the page was made and is never written.
         unsafe { std::ptr::copy_nonoverlapping(vector.as_ptr(), to, vector.len()) };
         if let Some(codes) = &self.codes {
-            let row = Row(head.row.load(Ordering::Relaxed));
-            Scratch::with(|scratch| codes.write(slot, row, vector, &mut scratch.work));
+            Scratch::with(|scratch| codes.write(slot, vector, &mut scratch.work));
         }
     }
 

@@ -6,9 +6,12 @@ use std::sync::atomic::Ordering;
 use aether_core::role::HotIndex;
 use aether_core::{Metric, Row};
 
+use crate::graph::Point;
 use crate::link::read_links;
 use crate::map::Heads;
 use crate::node::{NONE, slot_of};
+use crate::scratch::Scratch;
+use crate::sight::Sight;
 use crate::{HnswConfig, HnswIndex};
 
 /// Mean number of live and of dead links a row at level 0.
@@ -213,4 +216,51 @@ fn rows_reached(index: &HnswIndex) -> Vec<Row> {
         }
     }
     rows
+}
+
+/// The estimate of a distance by codes is right in the mean, and off by as much as it says.
+#[test]
+fn estimates_err_as_they_say() {
+    for (metric, bits) in [
+        (Metric::L2, 4),
+        (Metric::Cosine, 4),
+        (Metric::InnerProduct, 8),
+    ] {
+        let (dim, n) = (120, 2_000u64);
+        let config = HnswConfig {
+            threads: 1,
+            code_bits: Some(bits),
+            ..HnswConfig::default()
+        };
+        let index = HnswIndex::new(dim, metric, 1, config).unwrap();
+        let mut rng = fastrand::Rng::with_seed(6);
+        for i in 0..n {
+            let vector: Vec<f32> = noise(&mut rng, dim).iter().map(|x| x + 0.7).collect();
+            index.insert(Row(i), &vector).unwrap();
+        }
+        let (graph, codes) = (&index.graph, index.graph.codes.as_ref().unwrap());
+        assert!(codes.centres.len() > 1, "the rows have a mean");
+        let query: Vec<f32> = noise(&mut rng, dim).iter().map(|x| x + 0.7).collect();
+        let (mut off, mut off2, mut far) = (0.0, 0.0, 0);
+        Scratch::with(|scratch| {
+            let point = Point {
+                vector: scratch.set_query(&query),
+                scale: metric.scale(&query),
+            };
+            graph.with_sought(scratch, codes, point, |scratch, sight| {
+                for slot in 0..n as u32 {
+                    let link = graph.head(slot).tag.load(Ordering::Relaxed);
+                    sight.measure(graph, &[link], f32::INFINITY, &mut scratch.met);
+                    let exact = graph.distance(point, graph.point(slot), f32::INFINITY);
+                    let z = (scratch.met.distances[0] - exact) / sight.deviation(slot);
+                    off += f64::from(z);
+                    off2 += f64::from(z * z);
+                    far += usize::from(z.abs() > 4.0);
+                }
+            });
+        });
+        let (mean, spread) = (off / n as f64, (off2 / n as f64).sqrt());
+        println!("{metric:?} {bits}: mean {mean}, spread {spread}, beyond four {far}");
+        assert!(mean.abs() < 0.25 && (0.3..1.3).contains(&spread) && far < 4);
+    }
 }

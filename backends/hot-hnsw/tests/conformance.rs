@@ -1,4 +1,4 @@
-//! The shared suite: with the defaults, with one thread and short lists, and with long ones.
+//! The shared suite: with the defaults, with one thread and short lists, with long ones, and with codes of both widths.
 
 use aether_hot_hnsw::PLUGIN;
 use aether_testkit::conformance::hot::HotHarness;
@@ -11,4 +11,12 @@ aether_testkit::hot_conformance!(
 aether_testkit::hot_conformance!(
     dense,
     HotHarness::new(&PLUGIN, "m = 48\nef_search = 16\nthreads = 3")
+);
+aether_testkit::hot_conformance!(
+    codes_of_4_bits,
+    HotHarness::new(&PLUGIN, "code_bits = 4\nthreads = 2")
+);
+aether_testkit::hot_conformance!(
+    codes_of_8_bits,
+    HotHarness::new(&PLUGIN, "code_bits = 8\nthreads = 1")
 );

@@ -102,9 +102,10 @@ fn equal_vectors_are_told_apart_by_row() {
 /// After every call the index holds no more than was foretold before it, and the parts sum to the whole.
 #[test]
 fn memory_never_exceeds_what_was_foretold() {
-    for (dim, m) in [(1, 4), (24, 16), (1_000, 32)] {
+    for (dim, m, bits) in [(1, 4, 0), (24, 16, 8), (1_000, 32, 0), (1_000, 16, 4)] {
         let config = HnswConfig {
             m,
+            code_bits: Some(bits),
             ef_construction: m.max(40),
             ..HnswConfig::default()
         };

@@ -11,6 +11,24 @@ mod x86;
 
 pub use tile::{TILE_OTHERS, TILE_ROWS, Term, pair, tile};
 
+/// Runs `work`, compiled for the widest registers that this processor has. The sums in it come out the same on every processor: nothing
+/// is reordered, only done side by side.
+#[inline(always)]
+pub(crate) fn wide<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            // SAFETY: the processor has both.
+            return unsafe { x86::with_avx512(work) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has it.
+            return unsafe { x86::with_avx2(work) };
+        }
+    }
+    work()
+}
+
 /// One plane of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plane {

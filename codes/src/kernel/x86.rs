@@ -5,6 +5,20 @@ use std::arch::x86_64::*;
 use super::{Plane, scalar};
 
 /// # Safety
+/// The processor has AVX-512 F and BW.
+#[target_feature(enable = "avx512f,avx512bw,avx2")]
+pub(super) unsafe fn with_avx512<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+/// # Safety
+/// The processor has AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn with_avx2<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
+/// # Safety
 /// The processor has AVX2. `codes` is whole rows of `stride` bytes, `stride` the sum of the planes' bytes, and
 /// `query.len() * width == plane.bytes * 8` for each plane.
 #[target_feature(enable = "avx2")]

@@ -6,6 +6,7 @@ mod resident;
 mod search;
 mod sweep;
 mod tiered;
+mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub(crate) enum Args {
     Search(search::Args),
     /// A share in RAM, the rest in the cold store: recall and speed across the tiers
     Tiered(tiered::Args),
+    /// The hot index behind JSON lines on standard input and output, to be measured by another program beside other libraries
+    Worker(worker::Args),
 }
 
 /// Queries that are made up when nothing else is said.
@@ -222,5 +225,6 @@ pub(crate) async fn run(args: Args, json: bool) -> Done<Outcome> {
     match args {
         Args::Search(args) => search::run(args, json).await,
         Args::Tiered(args) => tiered::run(args, json).await,
+        Args::Worker(args) => worker::run(args).await,
     }
 }

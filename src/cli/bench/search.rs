@@ -8,6 +8,7 @@ use aether::role::{HotIndex, SearchOptions};
 use aether::{BuildContext, Error, PointId, Row, SearchRequest, SystemClock};
 use serde::Serialize;
 
+use super::base::Base;
 use super::sweep::{Setting, combinations};
 use super::{Data, Loaded, Summary, run_queries};
 use crate::cli::{Done, Outcome, output};
@@ -54,7 +55,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
 }
 
 /// Room for everything, whatever the index adds: a budget is a limit, not a reservation.
-pub(super) fn ample(base: &super::Base) -> ByteSize {
+pub(super) fn ample(base: &Base) -> ByteSize {
     ByteSize((base.rows() * base.dim()) as u64 * 16 + (1 << 30))
 }
 
@@ -152,7 +153,9 @@ async fn bare(data: &Data, loaded: &Loaded, json: bool) -> Done {
         registry: loaded.registry.clone(),
     };
     let index = loaded.registry.hot(&loaded.config.hot, &context)?;
-    let build_s = tokio::task::block_in_place(|| build(&*index, loaded))?;
+    let started = Instant::now();
+    tokio::task::block_in_place(|| insert(&*index, &loaded.base))?;
+    let build_s = started.elapsed().as_secs_f64();
     let mut printer = Printer::new(json);
     for setting in combinations(&data.sweep) {
         let options = SearchOptions {
@@ -190,16 +193,16 @@ async fn bare(data: &Data, loaded: &Loaded, json: bool) -> Done {
     Ok(Outcome::Fine)
 }
 
-fn build(index: &dyn HotIndex, loaded: &Loaded) -> aether::Result<f64> {
-    let started = Instant::now();
-    let rows: Vec<Row> = (0..loaded.base.rows() as u64).map(Row).collect();
+/// Puts every row of the base into an index.
+pub(super) fn insert(index: &dyn HotIndex, base: &Base) -> aether::Result<()> {
+    let rows: Vec<Row> = (0..base.rows() as u64).map(Row).collect();
     for (some, first) in rows.chunks(1000).zip((0..).step_by(1000)) {
         let vectors: Vec<f32> = (first..first + some.len())
-            .flat_map(|r| loaded.base.row(r).into_owned())
+            .flat_map(|r| base.row(r).into_owned())
             .collect();
         index.insert_batch(some, &vectors)?;
     }
-    Ok(started.elapsed().as_secs_f64())
+    Ok(())
 }
 
 /// One JSON object a line, or the rows of a table.
