@@ -2,7 +2,7 @@
 //!
 //! Region 0 has a power of two of records, region 1 as many, and each further one as many as all before it. So a record's address is
 //! a look at the length of its number, one multiplication and one addition. A region's addresses are reserved at once, its memory is taken
-//! in steps: an eighth of what is there, at least [`STEP_MIN`]. Regions that begin beyond [`HUGE_FROM`] grow by whole huge pages,
+//! in steps: an eighth of what is there, at least a page. Regions that begin beyond [`HUGE_FROM`] grow by whole huge pages,
 //! smaller ones are made huge pages once they are full: a search jumps about, and finding the page costs as much as the jump.
 //! The steps are a fixed sequence, the same on every way there, which is what makes [`Arena::bytes_for`] exact.
 //!
@@ -18,8 +18,8 @@ use aether_core::Result;
 
 use crate::pages::{self, BLOCK, PAGE};
 
-/// The least that an arena takes from the system.
-const STEP_MIN: usize = 16 << 10;
+/// Bytes of the first region.
+const FIRST: usize = 16 << 10;
 /// Where an eighth is a huge page.
 const HUGE_FROM: usize = 8 * BLOCK;
 /// Enough for 2^32 records.
@@ -50,7 +50,7 @@ impl Arena {
     pub(crate) fn new(stride: usize, fill: u8) -> Self {
         Self {
             stride,
-            first: (STEP_MIN / stride).max(1).ilog2(),
+            first: (FIRST / stride).max(1).ilog2(),
             regions: std::array::from_fn(|_| AtomicPtr::default()),
             capacity: AtomicUsize::new(0),
             fill,
@@ -108,7 +108,7 @@ impl Arena {
         } else {
             let (mut fit, mut bytes) = (0, 0);
             while fit < wanted {
-                bytes += ((region.start * self.stride + bytes) / 8).max(STEP_MIN);
+                bytes += ((region.start * self.stride + bytes) / 8).max(PAGE);
                 bytes = bytes.next_multiple_of(PAGE);
                 fit = (bytes / self.stride).max(fit + 1);
                 bytes = bytes.max(self.bytes_of(region, fit));

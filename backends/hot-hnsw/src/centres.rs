@@ -13,26 +13,24 @@ use aether_core::Metric;
 use aether_core::vector::dot;
 use parking_lot::Mutex;
 
-use crate::kernel::Kernels;
-use crate::scratch::{Line, fill};
+use crate::kernel::{Kernels, LANES};
 
 /// Centres at most, and in how many floats of all centres together.
 const CENTRES_MAX: usize = 16;
-const FLOATS_MAX: usize = 1 << 18;
+const FLOATS_MAX: usize = 1 << 13;
 
-/// Rows of the first window; each is four times as long as the one before, up to the last length.
-const WINDOW_MIN: usize = 256;
-const WINDOW_MAX: usize = 16 << 10;
+/// Rows of a window.
+const WINDOW: usize = 256;
 
-/// A window's mean becomes a centre when the squared distances of its rows to it are below this share of those to their centres.
+/// A window's mean becomes a centre when the squared distances of its rows to it are below this share of those to their centres, to the
+/// power of the number of centres: the more there are, the more another has to bring.
 const NEARER: f64 = 0.9;
 
 #[derive(Debug)]
 pub(crate) struct Spot {
     pub(crate) centre: Centre,
-    plain: Vec<f32>,
     /// The same, padded for the kernels.
-    padded: Vec<Line>,
+    padded: Vec<f32>,
     norm2: f32,
 }
 
@@ -44,7 +42,6 @@ struct Window {
     norm2: f64,
     residual2: f64,
     rows: usize,
-    length: usize,
 }
 
 #[derive(Debug)]
@@ -73,7 +70,6 @@ impl Centres {
                 norm2: 0.0,
                 residual2: 0.0,
                 rows: 0,
-                length: WINDOW_MIN,
             }),
         };
         centres.add(coder, vec![0.0; dim]);
@@ -82,20 +78,20 @@ impl Centres {
 
     /// RAM that all centres take, those to come included, and the window.
     pub(crate) fn bytes(&self) -> usize {
-        let floats = self.dim.next_multiple_of(16) * size_of::<f32>();
-        self.spots.len() * (size_of::<OnceLock<Spot>>() + 4 * floats) + self.dim * size_of::<f64>()
+        let floats = self.dim.next_multiple_of(LANES) * size_of::<f32>();
+        self.spots.len() * (size_of::<OnceLock<Spot>>() + 3 * floats) + self.dim * size_of::<f64>()
     }
 
     fn add(&self, coder: &Coder, plain: Vec<f32>) {
         let at = self.used.load(Ordering::Relaxed);
         if let Some(cell) = self.spots.get(at) {
-            let mut padded = Vec::new();
-            fill(&mut padded, &plain);
+            let (centre, norm2) = (coder.centre(&plain), dot(&plain, &plain));
+            let mut padded = plain;
+            padded.resize(self.dim.next_multiple_of(LANES), 0.0);
             let spot = Spot {
-                centre: coder.centre(&plain),
+                centre,
                 padded,
-                norm2: dot(&plain, &plain),
-                plain,
+                norm2,
             };
             if cell.set(spot).is_ok() {
                 self.used.store(at + 1, Ordering::Release);
@@ -124,7 +120,7 @@ impl Centres {
     /// The centre nearest to a vector, `[dim]`.
     pub(crate) fn nearest(&self, vector: &[f32]) -> Option<(usize, &Spot)> {
         let unit = self.unit(vector);
-        let away = |spot: &Spot| spot.norm2 - 2.0 * unit * dot(vector, &spot.plain);
+        let away = |spot: &Spot| spot.norm2 - 2.0 * unit * dot(vector, &spot.padded[..self.dim]);
         let spots = self.spots().map(|spot| (away(spot), spot)).enumerate();
         let nearest = spots.min_by(|(_, a), (_, b)| a.0.total_cmp(&b.0));
         nearest.map(|(at, (_, spot))| (at, spot))
@@ -132,7 +128,8 @@ impl Centres {
 
     /// Takes note of a vector, `[dim]`, that lies at `radius` from its centre. Passed over when another thread is at it.
     pub(crate) fn learn(&self, coder: &Coder, vector: &[f32], radius: f32) {
-        if self.used.load(Ordering::Relaxed) == self.spots.len() {
+        let used = self.used.load(Ordering::Relaxed);
+        if used == self.spots.len() {
             return;
         }
         let Some(mut window) = self.window.try_lock() else {
@@ -145,18 +142,17 @@ impl Centres {
         window.norm2 += f64::from(dot(vector, vector) * unit * unit);
         window.residual2 += f64::from(radius * radius);
         window.rows += 1;
-        if window.rows < window.length {
+        if window.rows < WINDOW {
             return;
         }
         let rows = window.rows as f64;
         let mean2 = window.sum.iter().map(|s| (s / rows).powi(2)).sum::<f64>();
-        if window.norm2 - rows * mean2 < NEARER * window.residual2 {
+        if window.norm2 - rows * mean2 < NEARER.powi(used as i32) * window.residual2 {
             let mean = window.sum.iter().map(|s| (s / rows) as f32).collect();
             self.add(coder, mean);
         }
         window.sum.fill(0.0);
         (window.norm2, window.residual2, window.rows) = (0.0, 0.0, 0);
-        window.length = (4 * window.length).min(WINDOW_MAX);
     }
 
     /// Writes, for each centre, what it adds to every distance from a query and how far the query is from it. `padded` is the query for
@@ -164,10 +160,10 @@ impl Centres {
     pub(crate) fn look(&self, query: &[f32], padded: *const f32, out: &mut Vec<(f32, f32)>) {
         let unit = self.unit(query);
         let norm2 = dot(query, query) * unit * unit;
-        let floats = self.dim.next_multiple_of(crate::kernel::LANES);
+        let floats = self.dim.next_multiple_of(LANES);
         out.clear();
         out.extend(self.spots().map(|spot| {
-            let centre = spot.padded.as_ptr().cast::<f32>();
+            let centre = spot.padded.as_ptr();
             // SAFETY: both are vectors of this dimension, padded to so many floats.
             unsafe {
                 if self.metric == Metric::L2 {

@@ -156,8 +156,10 @@ fn memory_never_exceeds_what_was_foretold() {
         index.compact().unwrap();
         let (empty, rest) = (index.stats(), index.bytes());
         assert_eq!((empty.rows, empty.removed), (0, 0));
+        // Codes keep their centres and their rotation: some copies of a few vectors.
+        let kept = if bits > 0 { 160 * (dim as u64 + 64) } else { 0 };
         assert!(
-            rest < 20_000,
+            rest < 20_000 + kept,
             "an empty index still holds {rest} bytes of {most}"
         );
     }
