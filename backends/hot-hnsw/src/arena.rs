@@ -12,6 +12,7 @@
 //! a record whose number reached it through a synchronising read after the growth that made it. `grow` and `shrink` are
 //! called under the slot lock; before `shrink` the caller has made sure that nobody can ask for what goes.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use aether_core::Result;
@@ -35,6 +36,8 @@ pub(crate) struct Arena {
     capacity: AtomicUsize,
     /// Byte that fresh records are filled with.
     fill: u8,
+    /// Where the records lie, if not in RAM.
+    file: Option<File>,
 }
 
 /// Which records a region has, and how it grows.
@@ -54,6 +57,28 @@ impl Arena {
             regions: std::array::from_fn(|_| AtomicPtr::default()),
             capacity: AtomicUsize::new(0),
             fill,
+            file: None,
+        }
+    }
+
+    /// An arena of zeros whose records lie in a file, which nobody else uses, and are mapped into memory.
+    pub(crate) fn in_file(stride: usize, file: File) -> Self {
+        let mut arena = Self::new(stride, 0);
+        arena.file = Some(file);
+        arena
+    }
+
+    /// Bytes held in RAM.
+    pub(crate) fn ram_bytes(&self) -> usize {
+        if self.file.is_some() { 0 } else { self.bytes() }
+    }
+
+    /// [`Arena::ram_bytes`] after growing to `records`, exactly.
+    pub(crate) fn ram_bytes_for(&self, records: usize) -> usize {
+        if self.file.is_some() {
+            0
+        } else {
+            self.bytes_for(records)
         }
     }
 
@@ -151,6 +176,10 @@ impl Arena {
             let region = self.region(number);
             let end = wanted.min(region.start + region.records);
             let base = self.base(number, region)?;
+            if let Some(file) = &self.file {
+                let (from, to) = (self.bytes_at(from), self.bytes_at(end));
+                pages::make_room(file, from as u64, to - from)?;
+            }
             for index in from..end {
                 let record = base.wrapping_add(index * self.stride);
                 // SAFETY: the record lies within the region, and nobody else knows it yet.
@@ -162,7 +191,8 @@ impl Arena {
                 init(record);
             }
             let bytes = self.bytes_of(region, region.records);
-            if end == region.start + region.records && !region.huge && bytes >= BLOCK {
+            let full = end == region.start + region.records;
+            if full && !region.huge && bytes >= BLOCK && self.file.is_none() {
                 let start = base.wrapping_add(region.start * self.stride);
                 // SAFETY: whole blocks at the beginning of this region's reservation.
                 unsafe { pages::prefer_huge(start, bytes / BLOCK * BLOCK, true) };
@@ -179,8 +209,11 @@ impl Arena {
             return Ok(base);
         }
         let bytes = self.bytes_of(region, region.records);
-        let start = pages::reserve(bytes)?;
-        if region.huge {
+        let start = match &self.file {
+            Some(file) => pages::reserve_in(file, self.bytes_at(region.start) as u64, bytes)?,
+            None => pages::reserve(bytes)?,
+        };
+        if region.huge && self.file.is_none() {
             // SAFETY: the whole reservation, in whole blocks.
             unsafe { pages::prefer_huge(start, bytes, false) };
         }
@@ -196,6 +229,10 @@ impl Arena {
     pub(crate) unsafe fn shrink(&self, records: usize) {
         let keep = self.capacity_for(records).min(self.capacity());
         self.capacity.store(keep, Ordering::Release);
+        if let Some(file) = &self.file {
+            // Should it fail, the file stays long; it goes with the index.
+            let _ = file.set_len(self.bytes_at(keep) as u64);
+        }
         for (number, cell) in self.regions.iter().enumerate() {
             let base = cell.load(Ordering::Relaxed);
             if base.is_null() {
@@ -213,7 +250,7 @@ impl Arena {
                 if kept == 0 {
                     cell.store(std::ptr::null_mut(), Ordering::Release);
                     pages::release(start, bytes);
-                } else if kept < bytes {
+                } else if kept < bytes && self.file.is_none() {
                     pages::forget(start.wrapping_add(kept), bytes - kept);
                 }
             }

@@ -5,6 +5,17 @@ use aether_core::config::RawConfig;
 use aether_core::plugin::OptionSpec;
 use serde::Deserialize;
 
+/// Where something lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// In RAM.
+    #[default]
+    Ram,
+    /// In a memory-mapped file.
+    File,
+}
+
 /// What a user can set. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +29,9 @@ pub struct HnswConfig {
     /// Bits a dimension of the codes by which searches find their way: 4 or 8; 0 for none, then they go by the vectors. Not given, it is
     /// 4 from [`CODED_FROM`] dimensions on and 0 below.
     pub code_bits: Option<u8>,
+    /// Where vectors lie. In a file they take no RAM but what the system lends them: searches go by codes, and read the vectors of those rows
+    /// that may be answers.
+    pub vectors: Place,
     /// Threads for inserting a batch; 0 stands for one on each processor.
     pub threads: usize,
 }
@@ -30,6 +44,7 @@ impl Default for HnswConfig {
             ef_construction: 200,
             ef_search: 64,
             code_bits: None,
+            vectors: Place::Ram,
             threads: 0,
         }
     }
@@ -60,6 +75,12 @@ pub(crate) const OPTIONS: &[OptionSpec] = &[
         default: "",
         unit: "bits",
         help: "Bits a dimension of compact codes by which searches find their way: 4, 8 or 0 for none. By default 4 from 64 dimensions on: about twice as many searches for an eighth more RAM.",
+    },
+    OptionSpec {
+        name: "vectors",
+        default: "\"ram\"",
+        unit: "",
+        help: "Where vectors lie: \"ram\" or \"file\", a memory-mapped file without a name, outside the hot budget; searches go by codes then.",
     },
     OptionSpec {
         name: "threads",

@@ -27,6 +27,7 @@
 //! 6. The entry point is always a row whose tag is set: whoever clears a tag does so under the entry lock, after making
 //!    another row the entry.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use aether_core::{Metric, Row};
@@ -95,6 +96,7 @@ impl Graph {
         m: usize,
         ef_construction: usize,
         bits: u8,
+        vectors: Option<File>,
         seed: u64,
     ) -> Self {
         let kernels = Kernels::detect();
@@ -107,7 +109,10 @@ impl Graph {
             seed,
             ef_construction,
             nodes: Arena::new(shape.stride, 0),
-            vectors: codes.as_ref().map(|_| Arena::new(shape.vector_bytes(), 0)),
+            vectors: codes.as_ref().map(|_| match vectors {
+                Some(file) => Arena::in_file(shape.vector_bytes(), file),
+                None => Arena::new(shape.vector_bytes(), 0),
+            }),
             codes,
             upper: Arena::new(shape.upper_stride, 0xff),
             map: RowMap::new(),
@@ -222,7 +227,7 @@ impl Graph {
     }
 
     pub(crate) fn arena_bytes(&self) -> u64 {
-        let others = self.others().map(Arena::bytes).sum::<usize>();
+        let others = self.others().map(Arena::ram_bytes).sum::<usize>();
         let bytes = self.nodes.bytes() + self.upper.bytes() + self.map.arena().bytes() + others;
         (bytes + self.codes.as_ref().map_or(0, Codes::bytes)) as u64
     }
@@ -241,7 +246,7 @@ impl Graph {
             return self.arena_bytes();
         }
         let room = self.nodes.capacity_for(wanted).max(self.nodes.capacity());
-        let others = self.others().map(|a| a.bytes_for(room)).sum::<usize>();
+        let others = self.others().map(|a| a.ram_bytes_for(room)).sum::<usize>();
         let bytes = self.nodes.bytes_for(wanted)
             + self.upper.bytes_for(self.shape.upper_records(room))
             + self.map.arena().bytes_for(room)

@@ -1,8 +1,10 @@
 //! The contract, on top of the graph.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aether_core::role::{HotCapability, HotIndex, HotStats, Neighbor, SearchOptions};
@@ -10,7 +12,7 @@ use aether_core::vector::{DIM_MAX, dot};
 use aether_core::{Error, Metric, Result, Role, Row};
 use parking_lot::Mutex;
 
-use crate::config::HnswConfig;
+use crate::config::{HnswConfig, Place};
 use crate::graph::{Graph, Point};
 use crate::map::Heads;
 use crate::node::Head;
@@ -39,20 +41,47 @@ impl HnswIndex {
     /// An empty index.
     ///
     /// # Errors
-    /// `Config` for a dimension of 0 or above [`DIM_MAX`].
+    /// `Config` for a dimension of 0 or above [`DIM_MAX`]. With vectors in a file: `Config` without codes, `Unavailable` when the file
+    /// cannot be made.
     pub fn new(dim: usize, metric: Metric, seed: u64, config: HnswConfig) -> Result<Self> {
+        Self::new_in(dim, metric, seed, config, None)
+    }
+
+    /// As [`HnswIndex::new`]; a file of vectors is made in `folder`, by default the system's folder for temporary files. It has no name
+    /// from the first moment on, so it is gone when the index is, whatever ends the process.
+    ///
+    /// # Errors
+    /// As [`HnswIndex::new`].
+    pub fn new_in(
+        dim: usize,
+        metric: Metric,
+        seed: u64,
+        config: HnswConfig,
+        folder: Option<&Path>,
+    ) -> Result<Self> {
         if dim == 0 || dim > DIM_MAX {
             return Err(Error::config(format!(
                 "dim: expected 1 to {DIM_MAX}, got {dim}"
             )));
         }
+        let bits = config.code_bits_for(dim);
+        let vectors = match config.vectors {
+            Place::Ram => None,
+            Place::File if bits == 0 => {
+                return Err(Error::config(format!(
+                    "vectors: a file wants codes to search by, and there are none for {dim} dimensions: set code_bits to 4 or 8"
+                )));
+            }
+            Place::File => Some(nameless(folder)?),
+        };
         Ok(Self {
             graph: Graph::new(
                 dim,
                 metric,
                 config.m,
                 config.ef_construction,
-                config.code_bits_for(dim),
+                bits,
+                vectors,
                 seed,
             ),
             config,
@@ -92,6 +121,22 @@ impl HnswIndex {
     fn fixed_bytes(&self) -> u64 {
         size_of::<Self>() as u64
     }
+}
+
+/// A file without a name.
+fn nameless(folder: Option<&Path>) -> Result<File> {
+    let made = match folder {
+        Some(folder) => {
+            std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder))
+        }
+        None => tempfile::tempfile(),
+    };
+    made.map_err(|e| {
+        at(
+            Error::unavailable("cannot make the file of vectors").with_source(e),
+            "open",
+        )
+    })
 }
 
 /// Names this plug-in and what it was doing in an error.
@@ -261,7 +306,7 @@ impl HotIndex for HnswIndex {
         let slots = graph.nodes.capacity() as u64;
         let shape = &graph.shape;
         let vectors = match &graph.vectors {
-            Some(arena) => arena.bytes() as u64,
+            Some(arena) => arena.ram_bytes() as u64,
             None => slots * shape.vector_bytes() as u64,
         };
         let codes = graph.codes.as_ref();

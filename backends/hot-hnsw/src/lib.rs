@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use aether_core::plugin::{Factory, Plugin};
 
-pub use config::{CODED_FROM, HnswConfig};
+pub use config::{CODED_FROM, HnswConfig, Place};
 pub use hot_index::HnswIndex;
 
 /// The plug-in, as the registry sees it.
@@ -41,11 +41,12 @@ pub static PLUGIN: Plugin = Plugin {
     persistent: false,
     factory: Factory::Hot(|raw, context| {
         let config = HnswConfig::from_raw(raw)?;
-        Ok(Arc::new(HnswIndex::new(
+        Ok(Arc::new(HnswIndex::new_in(
             context.dim,
             context.metric,
             context.seed,
             config,
+            context.data_dir.as_deref(),
         )?))
     }),
 };

@@ -1,5 +1,8 @@
 //! Address space for an arena: reserved whole, taken from the system as it is touched.
 
+use std::fs::File;
+use std::io::ErrorKind;
+
 use aether_core::{Error, Result};
 
 /// A huge page of x86-64 and aarch64.
@@ -17,6 +20,36 @@ pub(crate) fn reserve(bytes: usize) -> Result<*mut u8> {
         Error::capacity(format!(
             "no memory: expected {bytes} bytes from the system, got none; lower the hot budget"
         ))
+    })
+}
+
+/// As [`reserve`], for bytes of a file, which need not be that long yet.
+///
+/// # Errors
+/// `Unavailable` when the file cannot be mapped, `Capacity` when there is no address space.
+pub(crate) fn reserve_in(file: &File, offset: u64, bytes: usize) -> Result<*mut u8> {
+    let at = reserve(bytes)?;
+    system::map(file, offset, at, bytes).map_err(|e| {
+        // SAFETY: nobody knows of this reservation yet.
+        unsafe { release(at, bytes) };
+        Error::unavailable("cannot map the file of vectors into memory").with_source(e)
+    })?;
+    Ok(at)
+}
+
+/// Gives a file room for so many bytes from `offset` on, so that writing them through a mapping cannot fail for want of space.
+///
+/// # Errors
+/// `Capacity` when the disk is full, `Unavailable` for other failures.
+pub(crate) fn make_room(file: &File, offset: u64, bytes: usize) -> Result<()> {
+    system::make_room(file, offset, bytes).map_err(|e| {
+        let text = format!("the file of vectors: expected room for {bytes} more bytes");
+        match e.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Error::capacity(text).with_source(e)
+            }
+            _ => Error::unavailable(text).with_source(e),
+        }
     })
 }
 
@@ -50,7 +83,45 @@ pub(crate) unsafe fn prefer_huge(at: *mut u8, bytes: usize, now: bool) {
 
 #[cfg(all(unix, not(miri)))]
 mod system {
+    use std::fs::File;
+    use std::io::{Error, Result};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
     use std::ptr;
+
+    use super::PAGE;
+
+    /// Puts a file's bytes in the place of reserved ones.
+    pub(super) fn map(file: &File, offset: u64, at: *mut u8, bytes: usize) -> Result<()> {
+        let offset = libc::off_t::try_from(offset).map_err(Error::other)?;
+        // SAFETY: `at` and `bytes` are a reservation that nobody else uses yet.
+        let mapped = unsafe {
+            libc::mmap(
+                at.cast(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
+        if mapped == libc::MAP_FAILED {
+            return Err(Error::last_os_error());
+        }
+        // SAFETY: advice about pages just mapped: a vector here and there is read, so what lies beside it is not worth reading.
+        let _ = unsafe { libc::madvise(at.cast(), bytes, libc::MADV_RANDOM) };
+        Ok(())
+    }
+
+    /// Writes zeros: that takes the room on every file system.
+    pub(super) fn make_room(file: &File, offset: u64, bytes: usize) -> Result<()> {
+        let zeros = [0; PAGE];
+        for at in (0..bytes).step_by(PAGE) {
+            let some = &zeros[..PAGE.min(bytes - at)];
+            file.write_all_at(some, offset + at as u64)?;
+        }
+        Ok(())
+    }
 
     pub(super) fn reserve(bytes: usize, align: usize) -> Option<*mut u8> {
         let room = bytes.checked_add(align)?;
@@ -115,6 +186,19 @@ mod system {
 #[cfg(not(all(unix, not(miri))))]
 mod system {
     use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::fs::File;
+    use std::io::{Error, ErrorKind, Result};
+
+    pub(super) fn map(_file: &File, _offset: u64, _at: *mut u8, _bytes: usize) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "files are mapped on Unix only",
+        ))
+    }
+
+    pub(super) fn make_room(_file: &File, _offset: u64, _bytes: usize) -> Result<()> {
+        Ok(())
+    }
 
     use super::{BLOCK, PAGE};
 

@@ -5,7 +5,7 @@ mod common;
 
 use aether_core::role::{HotIndex, Neighbor, SearchOptions};
 use aether_core::{Metric, Row};
-use aether_hot_hnsw::{HnswConfig, HnswIndex};
+use aether_hot_hnsw::{HnswConfig, HnswIndex, Place};
 use common::{blobs, one_thread};
 
 fn coded(bits: u8) -> HnswConfig {
@@ -143,4 +143,75 @@ fn a_snapshot_is_read_with_any_number_of_bits() {
         read.save(&mut again).unwrap();
         assert_eq!(again, bytes, "{bits} bits");
     }
+}
+
+/// With its vectors in a file an index answers as one with all in RAM, and holds a third of the vectors' bytes at most; the file
+/// grows, shrinks and has no name.
+#[cfg(unix)]
+#[test]
+fn vectors_in_a_file_answer_as_those_in_ram() {
+    let (dim, n) = (768, 4_000u64);
+    let folder = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(2);
+    let vectors = blobs(&mut rng, n as usize, dim, 100);
+    let queries = blobs(&mut rng, 40, dim, 100);
+    let config = HnswConfig {
+        threads: 1,
+        vectors: Place::File,
+        ..HnswConfig::default()
+    };
+    let filed = HnswIndex::new_in(dim, Metric::L2, 42, config, Some(folder.path())).unwrap();
+    let in_ram = one_thread(dim, Metric::L2, HnswConfig::default());
+    fill(&filed, &vectors, dim, 0);
+    fill(&in_ram, &vectors, dim, 0);
+    let raw = n * dim as u64 * 4;
+    assert!(filed.bytes() * 100 < raw * 35, "{} of {raw}", filed.bytes());
+    assert!(in_ram.bytes() > filed.bytes() + raw);
+    let stats = filed.stats();
+    assert_eq!(stats.parts.values().sum::<u64>(), stats.bytes);
+    let same = |what: &str| {
+        for query in queries.chunks_exact(dim) {
+            assert_eq!(
+                search(&filed, query, 40, false),
+                search(&in_ram, query, 40, false),
+                "{what}"
+            );
+            assert_eq!(
+                search(&filed, query, 40, true),
+                search(&in_ram, query, 40, true),
+                "{what}"
+            );
+        }
+    };
+    same("filled");
+    for index in [&filed, &in_ram] {
+        for row in (0..n).filter(|r| r % 3 > 0) {
+            assert!(index.remove(Row(row)).unwrap());
+        }
+        index.compact().unwrap();
+    }
+    same("shrunk");
+    for index in [&filed, &in_ram] {
+        fill(index, &vectors, dim, n);
+    }
+    same("grown again");
+    let mut out = vec![0.0; dim];
+    for row in 0..n {
+        assert!(filed.read(Row(n + row), &mut out).unwrap());
+        assert_eq!(out, vectors[row as usize * dim..][..dim]);
+    }
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_of_vectors_without_codes_is_refused() {
+    let config = HnswConfig {
+        vectors: Place::File,
+        ..HnswConfig::default()
+    };
+    let error = HnswIndex::new(8, Metric::L2, 1, config).unwrap_err();
+    assert!(
+        error.is_config() && error.to_string().contains("code_bits"),
+        "{error}"
+    );
 }
