@@ -1,7 +1,8 @@
 //! The hot index `hnsw`: a navigable small-world graph over the vectors in RAM.
 //!
-//! Reading order: `node` (how a row lies in memory), `graph` (the rules under which threads share the memory), `slots`
-//! (handing out places), `search`, `link` (insertion and removal), `compact`, `format` (snapshots), `hot_index` (the contract).
+//! Reading order: `node` (how a row lies in memory), `graph` (the rules under which threads share the memory), `pages` and `arena`
+//! (where records lie), `slots` (handing out places), `codes`, `centres` and `product` (compact codes), `sight` and `search`, `link` and
+//! `incoming` (insertion and removal), `compact`, `format` (snapshots), `hot_index` (the contract).
 
 mod arena;
 mod centres;
@@ -12,6 +13,7 @@ mod epoch;
 mod format;
 mod graph;
 mod hot_index;
+mod incoming;
 mod kernel;
 mod link;
 mod map;

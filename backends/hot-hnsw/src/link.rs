@@ -4,13 +4,10 @@
 //! Hierarchical Navigable Small World graphs" (2018), with the neighbour selection of algorithm 4 (no extension of the
 //! candidates, pruned ones are not kept). Removal is not in the paper: every row near the removed one that had a link to
 //! it gets links to the removed row's neighbours instead, as far as the same selection rule wants them.
-//!
-//! Nor is this: but for inner products, the last list of level 0 that leads to a row is not pruned, and a row that a removal leaves
-//! without a link is linked anew. The paper's rule lets a row lose every link to it, and then no search finds it.
 
 use std::sync::atomic::Ordering;
 
-use aether_core::{Metric, Result, Row};
+use aether_core::{Result, Row};
 
 use crate::graph::{Graph, Point};
 use crate::kernel::prefetch;
@@ -24,7 +21,7 @@ use crate::sight::{Exact, Sight};
 const REPAIR_LINKS: usize = 4;
 
 /// Times that a row is linked anew when all rows found for it were removed before it could be linked to them.
-const LINK_TRIES: usize = 64;
+pub(crate) const LINK_TRIES: usize = 64;
 
 impl Graph {
     /// Adds a row that is not there; the caller holds its stripe and is not pinned.
@@ -87,7 +84,13 @@ impl Graph {
     }
 
     /// As [`Graph::link_all_levels`], looking for neighbours from the row `start`.
-    fn link_from(&self, scratch: &mut Scratch, start: Link, slot: u32, link: Link) -> bool {
+    pub(crate) fn link_from(
+        &self,
+        scratch: &mut Scratch,
+        start: Link,
+        slot: u32,
+        link: Link,
+    ) -> bool {
         let point = self.point(slot);
         match &self.codes {
             None => self.link_by(scratch, Exact(point), start, slot, link),
@@ -202,7 +205,7 @@ impl Graph {
     }
 
     /// Whether a candidate is nearer to the base than to every row chosen before it (algorithm 4).
-    fn is_diverse(&self, c: &Candidate, chosen: &[Candidate]) -> bool {
+    pub(crate) fn is_diverse(&self, c: &Candidate, chosen: &[Candidate]) -> bool {
         let point = self.point(slot_of(c.link));
         chosen
             .iter()
@@ -260,93 +263,6 @@ impl Graph {
         stays || !self.keeps_last()
     }
 
-    /// Leaves those of a list that algorithm 4 wants, and those that no other list leads to. `new` stays if it is wanted or has to, unless
-    /// the list is full of others that stay.
-    fn prune(&self, list: &mut Vec<Candidate>, new: Link, room: usize, level: u32, has_to: bool) {
-        list.sort_unstable();
-        let mut kept = 0;
-        for i in 0..list.len() {
-            if self.is_diverse(&list[i], &list[..kept]) {
-                list.swap(kept, i);
-                kept += 1;
-            }
-        }
-        let wanted = kept;
-        for i in wanted..list.len() {
-            let link = list[i].link;
-            let stays = if link == new {
-                has_to
-            } else if level == 0 && self.keeps_last() {
-                !self.count_out_unless_last(link)
-            } else {
-                self.count_out(level, link);
-                false
-            };
-            if stays {
-                list.swap(kept, i);
-                kept += 1;
-            }
-        }
-        list.truncate(kept);
-        if let Some(last) = list.get(room).map(|c| c.link) {
-            // The new one is not counted yet.
-            let goes = if last == new {
-                true
-            } else if level == 0 && self.keeps_last() {
-                self.count_out_unless_last(last)
-            } else {
-                self.count_out(level, last);
-                true
-            };
-            let out = if goes { last } else { new };
-            list.retain(|c| c.link != out);
-        }
-    }
-
-    /// Whether the last list that leads to a row stays. Not with inner products: there the few longest vectors are everybody's neighbours,
-    /// and their lists would be full of links that lead nowhere else (recall@10 in 2 dimensions: 0.75 instead of 1). What is cut off
-    /// there is short, and so seldom an answer.
-    fn keeps_last(&self) -> bool {
-        self.metric != Metric::InnerProduct
-    }
-
-    /// Counts a list of level 0 more that leads to `link`.
-    pub(crate) fn count_in(&self, level: u32, link: Link) {
-        if level == 0 {
-            let incoming = &self.head(slot_of(link)).incoming;
-            incoming.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Counts a list of level 0 less that leads to `link`, which was alive a moment ago.
-    fn count_out(&self, level: u32, link: Link) {
-        if level == 0 {
-            let incoming = &self.head(slot_of(link)).incoming;
-            // A link that came to life again, see `Link`, was not counted.
-            let less = |n: u32| n.checked_sub(1);
-            let _ = incoming.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        }
-    }
-
-    /// Counts a list less that leads to `link`; `false`, and counts nothing, if there is no other.
-    fn count_out_unless_last(&self, link: Link) -> bool {
-        let incoming = &self.head(slot_of(link)).incoming;
-        let less = |n: u32| (n > 1).then(|| n - 1);
-        incoming
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-            .is_ok()
-    }
-
-    /// Whether no list leads to a row, or none leads away from it. The one row of an index is cut off from nothing.
-    fn is_cut_off(&self, link: Link) -> bool {
-        let slot = slot_of(link);
-        self.is_live(link)
-            && (self.keeps_last() && self.head(slot).incoming.load(Ordering::Relaxed) == 0
-                || self
-                    .links(slot, 0)
-                    .is_none_or(|l| !read_links(l).any(|l| self.is_live(l))))
-    }
-
     /// Removes a row; `false` if it was not there. The caller holds its stripe and is not pinned.
     pub(crate) fn remove(&self, row: Row) -> bool {
         let Some(slot) = self.map.remove(row, self) else {
@@ -389,7 +305,7 @@ impl Graph {
     }
 
     /// A row of the highest level there is: a neighbour in the highest list that has one, or else any; [`NONE`] if there is no other.
-    fn entry_instead_of(&self, slot: u32, gone: Link) -> Link {
+    pub(crate) fn entry_instead_of(&self, slot: u32, gone: Link) -> Link {
         let usable = |link: Link| {
             link != gone
                 && self.is_live(link)
@@ -478,23 +394,6 @@ impl Graph {
         }
         scratch.chosen = kept;
         scratch.list = list;
-    }
-
-    /// Links a row anew that was cut off: every row that could have taken the removed one's place was removed meanwhile, or had no room.
-    fn link_again(&self, scratch: &mut Scratch, link: Link) {
-        let slot = slot_of(link);
-        for _ in 0..LINK_TRIES {
-            let entry = self.entry.load(Ordering::Acquire);
-            let start = if entry == link {
-                self.entry_instead_of(slot, link)
-            } else {
-                entry
-            };
-            // Without another row there is nothing to link it to; one that comes will link itself to this one.
-            if start == NONE || !self.is_live(link) || self.link_from(scratch, start, slot, link) {
-                return;
-            }
-        }
     }
 
     /// Rewrites a row's list as its live links followed by the nearest of `list`: first those that algorithm 4 wants, then, as far as
