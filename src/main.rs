@@ -42,6 +42,8 @@ enum What {
     Check(cli::check::Args),
     /// Try every codec on a file of vectors and recommend one
     Codecs(cli::codecs::Args),
+    /// Try hot indexes and settings on a file of vectors and recommend one for a recall
+    Tune(cli::tune::Args),
     /// Measure recall, speed and memory
     #[command(subcommand)]
     Bench(cli::bench::Args),
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
             What::Config(args) => cli::config::run(args, json),
             What::Check(args) => cli::check::run(args, json).await,
             What::Codecs(args) => cli::codecs::run(&args, json),
+            What::Tune(args) => cli::tune::run(&args, json),
             What::Bench(args) => cli::bench::run(args, json).await,
             What::Replay(args) => cli::replay::run(&args, json),
             What::Torture(args) => cli::torture::run(args, json).await,

@@ -418,6 +418,58 @@ fn codecs_are_tried_on_a_file_and_one_is_recommended() {
 }
 
 /// Rows that nobody wrote down: recall is measured, RAM is told beside what is allowed, and requests have their price.
+/// A table is recommended that can be put into a configuration as it stands; a recall out of reach is said to be so.
+#[test]
+fn an_index_is_tuned_on_a_file_and_its_table_recommended() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    circle(here);
+    let tune = ["tune", "circle.jsonl", "--seconds", "0", "--queries", "20"];
+    let report = json(here, &tune);
+    assert_eq!(
+        (&report["rows"], &report["sample"]),
+        (&100.into(), &80.into())
+    );
+    let tried = report["tried"].as_array().unwrap();
+    let backends: Vec<&str> = tried
+        .iter()
+        .map(|t| t["backend"].as_str().unwrap())
+        .collect();
+    assert!(
+        backends.contains(&"flat") && backends.contains(&"hnsw"),
+        "{report}"
+    );
+    for line in tried {
+        assert!(line["recall"].as_f64().unwrap() >= 0.95, "{line}");
+        assert_eq!(line["reached"], true);
+    }
+    let table = report["recommended"].as_str().unwrap();
+    std::fs::write(
+        here.join("own.toml"),
+        format!("[memory]\ndim = 3\n\n{table}"),
+    )
+    .unwrap();
+    let out = aether(here, &["config", "check", "own.toml"]);
+    assert_eq!(out.status.code(), Some(0), "{table}: {}", text(&out.stderr));
+    let words = text(&aether(here, &tune).stdout);
+    assert!(
+        words.contains("[hot]") && words.contains("recall@10"),
+        "{words}"
+    );
+    refused(
+        here,
+        &[&tune[..], &["--recall", "2"]].concat(),
+        2,
+        "--recall: expected 0.0 to 1.0",
+    );
+    refused(
+        here,
+        &["tune", "circle.jsonl", "--queries", "0"],
+        2,
+        "--queries: expected",
+    );
+}
+
 /// Rows as `.fvecs`: each its length, then its numbers.
 fn fvecs(rows: &[[f32; 3]]) -> Vec<u8> {
     let row = |row: &[f32; 3]| {

@@ -13,10 +13,12 @@ pub(crate) mod memory;
 pub(crate) mod output;
 pub(crate) mod plugins;
 pub(crate) mod replay;
+pub(crate) mod sample;
 pub(crate) mod search;
 pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod torture;
+pub(crate) mod tune;
 
 use std::fmt;
 use std::process::ExitCode;

@@ -17,7 +17,10 @@ use aether::{Config, Error, Memory, Metric, Point, PointId, Registry, Role};
 pub(crate) use measure::{Latencies, Summary, run_queries};
 pub(crate) use tiered::measured_budget;
 
-use base::{Base, Clustered, Spec};
+pub(crate) use base::Base;
+pub(crate) use search::insert;
+
+use base::{Clustered, Spec};
 
 use super::output::Progress;
 use super::settings::Settings;

@@ -194,7 +194,7 @@ async fn bare(data: &Data, loaded: &Loaded, json: bool) -> Done {
 }
 
 /// Puts every row of the base into an index.
-pub(super) fn insert(index: &dyn HotIndex, base: &Base) -> aether::Result<()> {
+pub(crate) fn insert(index: &dyn HotIndex, base: &Base) -> aether::Result<()> {
     let rows: Vec<Row> = (0..base.rows() as u64).map(Row).collect();
     for (some, first) in rows.chunks(1000).zip((0..).step_by(1000)) {
         let vectors: Vec<f32> = (first..first + some.len())

@@ -1,69 +1,24 @@
-//! The sample, and what is measured on it.
+//! What is measured on a sample.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aether::config::Slot;
-use aether::import::{Import, Matrix, Options};
+use aether::import::Matrix;
 use aether::vector::{Shape, VectorBlock};
 use aether::{BuildContext, Error, Metric, Registry, Result, Role, SystemClock};
 use aether_core::codec::{BlockCodec, Decoders};
 use serde::Serialize;
 
-use super::Args;
-
-/// Rows drawn from a file, each with equal odds.
-pub(super) struct Sample {
-    /// Rows that were looked at.
-    pub(super) rows: u64,
-    pub(super) vectors: Matrix,
-}
-
-impl Sample {
-    /// Algorithm R (Vitter, "Random sampling with a reservoir", 1985): one pass, RAM for the sample only.
-    pub(super) fn draw(args: &Args) -> Result<Self> {
-        let options = Options {
-            format: args.format,
-            limit: args.limit,
-            ..Options::default()
-        };
-        let import = Import::open(&args.file, &options)?;
-        let dim = import.dim();
-        let mut rng = fastrand::Rng::with_seed(args.seed);
-        let mut kept: Vec<Vec<f32>> = Vec::new();
-        let mut rows = 0u64;
-        for point in import {
-            let vector = point?.vector;
-            if kept.len() < args.sample {
-                kept.push(vector);
-            } else if let Ok(place) = usize::try_from(rng.u64(0..=rows))
-                && let Some(held) = kept.get_mut(place)
-            {
-                *held = vector;
-            }
-            rows += 1;
-        }
-        if kept.len() < 2 {
-            return Err(Error::invalid_input(format!(
-                "{}: expected at least 2 rows to compare, got {}",
-                args.file.display(),
-                kept.len()
-            )));
-        }
-        let vectors = Matrix::new(dim, kept.concat())?;
-        Ok(Self { rows, vectors })
-    }
-
-    /// The true neighbours of evenly spaced rows.
-    pub(super) fn truth(&self, bench: &Bench, queries: usize) -> Vec<(usize, Vec<u32>)> {
-        let rows = self.vectors.rows();
-        let step = rows.div_ceil(queries.min(rows));
-        let query = |q: usize| {
-            let found = bench.neighbours(&self.vectors, q, self.vectors.row(q));
-            (q, found)
-        };
-        (0..rows).step_by(step).map(query).collect()
-    }
+/// The true neighbours of evenly spaced rows.
+pub(super) fn truth(vectors: &Matrix, bench: &Bench, queries: usize) -> Vec<(usize, Vec<u32>)> {
+    let rows = vectors.rows();
+    let step = rows.div_ceil(queries.min(rows));
+    let query = |q: usize| {
+        let found = bench.neighbours(vectors, q, vectors.row(q));
+        (q, found)
+    };
+    (0..rows).step_by(step).map(query).collect()
 }
 
 /// A codec to try.
@@ -265,14 +220,10 @@ mod tests {
         }
     }
 
-    fn cloud(rows: usize, dim: usize) -> Sample {
+    fn cloud(rows: usize, dim: usize) -> Matrix {
         let mut rng = fastrand::Rng::with_seed(5);
         let data = (0..rows * dim).map(|_| rng.f32() - 0.5).collect();
-        let vectors = Matrix::new(dim, data).unwrap();
-        Sample {
-            rows: rows as u64,
-            vectors,
-        }
+        Matrix::new(dim, data).unwrap()
     }
 
     /// On 1,000 random vectors of 32 dimensions (seed 5) half precision finds nearly all neighbours, and eight bits a component most of
@@ -280,17 +231,17 @@ mod tests {
     #[test]
     fn figures_are_those_of_the_data() {
         let (sample, bench) = (cloud(1000, 32), bench());
-        let truth = sample.truth(&bench, 100);
+        let truth = truth(&sample, &bench, 100);
         assert_eq!(truth.len(), 100);
         assert!(
             truth
                 .iter()
                 .all(|(q, t)| t.len() == 10 && !t.contains(&(*q as u32)))
         );
-        let candidates = candidates(&sample.vectors, Metric::L2, 1).unwrap();
+        let candidates = candidates(&sample, Metric::L2, 1).unwrap();
         let mut seen = 0;
         for candidate in candidates {
-            let f = bench.measure(&candidate, &sample.vectors, &truth).unwrap();
+            let f = bench.measure(&candidate, &sample, &truth).unwrap();
             let (low, high, recall) = match (candidate.first, candidate.then) {
                 ("raw", None) => (0.98, 1.0, 1.0),
                 ("f16", None) => (1.95, 2.0, 0.99),
@@ -311,16 +262,12 @@ mod tests {
 
     #[test]
     fn a_codec_that_cannot_hold_the_data_says_so() {
-        let huge = Matrix::new(2, vec![1e30, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
-        let sample = Sample {
-            rows: 3,
-            vectors: huge,
-        };
+        let sample = Matrix::new(2, vec![1e30, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
         let bench = Bench { k: 2, ..bench() };
-        let truth = sample.truth(&bench, 3);
-        let candidates = candidates(&sample.vectors, Metric::L2, 1).unwrap();
+        let truth = truth(&sample, &bench, 3);
+        let candidates = candidates(&sample, Metric::L2, 1).unwrap();
         for candidate in candidates.iter().filter(|c| c.first == "f16") {
-            let error = bench.measure(candidate, &sample.vectors, &truth).err();
+            let error = bench.measure(candidate, &sample, &truth).err();
             assert!(error.is_some_and(|e| e.is_invalid_input()));
         }
     }

@@ -11,8 +11,9 @@ use aether::role::Fidelity;
 use aether::{Error, Metric};
 use serde::Serialize;
 
+use super::sample::{self, Sample};
 use super::{Done, Failure, Outcome, output};
-use measure::{Bench, Figures, Sample};
+use measure::{Bench, Figures};
 
 /// Options of `aether codecs`.
 #[derive(Clone, Debug, clap::Args)]
@@ -107,15 +108,6 @@ struct Report<'a> {
     recommended_lossy: Option<&'a str>,
 }
 
-fn metric(name: &str) -> Done<Metric> {
-    let found = Metric::ALL.into_iter().find(|m| m.name() == name);
-    found.ok_or_else(|| {
-        Failure::usage(format!(
-            "--metric: expected l2, inner-product or cosine, got {name:?}"
-        ))
-    })
-}
-
 fn check(args: &Args) -> Done<()> {
     let problem = if args.sample < 2 {
         "--sample: expected at least 2 rows"
@@ -135,8 +127,8 @@ fn check(args: &Args) -> Done<()> {
 
 pub(crate) fn run(args: &Args, json: bool) -> Done {
     check(args)?;
-    let metric = metric(&args.metric)?;
-    let sample = Sample::draw(args)?;
+    let metric = sample::metric(&args.metric)?;
+    let sample = Sample::draw(&args.file, args.format, args.limit, args.sample, args.seed)?;
     let bench = Bench {
         metric,
         k: args.k.min(sample.vectors.rows() - 1),
@@ -144,7 +136,7 @@ pub(crate) fn run(args: &Args, json: bool) -> Done {
         bandwidth: args.bandwidth.0 as f64,
         time: Duration::from_secs_f64(args.seconds),
     };
-    let truth = sample.truth(&bench, args.queries);
+    let truth = measure::truth(&sample.vectors, &bench, args.queries);
     let mut lines = Vec::new();
     for candidate in measure::candidates(&sample.vectors, metric, args.seed)? {
         let outcome = match bench.measure(&candidate, &sample.vectors, &truth) {
