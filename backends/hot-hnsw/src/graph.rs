@@ -24,6 +24,7 @@
 //!    point is another row, and a row is only taken up through a link that equals its tag.
 //! 5. Links are atomics. A list that is read while it is rewritten may show some links twice or not at all; each is a link that
 //!    once was written, and rule 3 holds for it.
+//!    The label beside a row's code has a copy of the tag, set before it and cleared before it; code and label follow the same rules.
 //! 6. The entry point is always a row whose tag is set: whoever clears a tag does so under the entry lock, after making
 //!    another row the entry.
 
