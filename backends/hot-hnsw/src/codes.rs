@@ -12,7 +12,7 @@
 //! The rules of `graph` hold for a record as for a head: it is written between taking the slot and storing its tag, and read
 //! only after the tag was seen.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use aether_codes::{Coder, Kernel, Measure, Query, Workspace};
 use aether_core::Metric;
@@ -49,6 +49,8 @@ pub(crate) struct Codes {
     stride: usize,
     pub(crate) arena: Arena,
     pub(crate) centres: Centres,
+    /// Cleared for good by the first row whose numbers do not fit in f32.
+    usable: AtomicBool,
 }
 
 /// A query as the codes want it.
@@ -99,6 +101,7 @@ impl Codes {
             stride,
             arena: Arena::new(stride, 0),
             centres,
+            usable: AtomicBool::new(true),
         })
     }
 
@@ -113,6 +116,11 @@ impl Codes {
         };
         // SAFETY: the caller gives a fresh record of this arena, with room for a label at this offset.
         unsafe { record.add(self.label).cast::<Label>().write(label) };
+    }
+
+    /// Whether every row's code says how far it is. Not once a row came whose squared length is near the largest f32.
+    pub(crate) fn usable(&self) -> bool {
+        self.usable.load(Ordering::Relaxed)
     }
 
     /// RAM beside the arena.
@@ -136,6 +144,10 @@ impl Codes {
         // SAFETY: the slot belongs to this thread, and no search that saw a former row is left.
         let code = unsafe { std::slice::from_raw_parts_mut(record, self.layout.bytes()) };
         self.layout.pack(work.numbers(), code);
+        let numbers = [factors.add, factors.scale, factors.error];
+        if !numbers.iter().all(|x| x.is_finite()) {
+            self.usable.store(false, Ordering::Relaxed);
+        }
         let label = self.label(record);
         label.centre.store(at as u32, Ordering::Relaxed);
         label.add.store(factors.add.to_bits(), Ordering::Relaxed);

@@ -92,7 +92,7 @@ impl Graph {
         link: Link,
     ) -> bool {
         let point = self.point(slot);
-        match &self.codes {
+        match self.usable_codes() {
             None => self.link_by(scratch, Exact(point), start, slot, link),
             Some(codes) => self.with_sought(scratch, codes, point, |scratch, sight| {
                 self.link_by(scratch, sight, start, slot, link)
@@ -115,7 +115,12 @@ impl Graph {
         for at in (0..=level.min(top)).rev() {
             self.search_level(scratch, sight, self.ef_construction, at, link);
             if S::ESTIMATES {
-                self.measure_pool(scratch, self.point(slot));
+                let point = self.point(slot);
+                self.measure_pool(scratch, point);
+                let nearest = &scratch.pool[..scratch.pool.len().min(self.shape.m)];
+                if self.is_too_coarse(sight, nearest) {
+                    self.search_level(scratch, Exact(point), self.ef_construction, at, link);
+                }
             }
             linked = self.link_level(scratch, link, at);
         }

@@ -31,6 +31,9 @@ const SAMPLE: usize = 128;
 /// Standard deviations by which an estimate may be off before a row is passed over without a look at its vector.
 const SURE: f32 = 3.0;
 
+/// Distances that tell whether estimates were good enough.
+const TELLING: usize = 8;
+
 /// Cache lines of a vector asked for ahead when estimates are checked.
 const LINES_AHEAD: usize = 16;
 
@@ -57,14 +60,21 @@ impl Graph {
                 return self.scan(query, k, Some(filter));
             }
         }
-        let found = match &self.codes {
+        let found = match self.usable_codes() {
             None => {
                 let walked = self.walk(scratch, Exact(query), ef, filter);
                 walked.then(|| scratch.pool.iter().map(|c| self.neighbor(c)).collect())
             }
             Some(codes) => self.with_sought(scratch, codes, query, |scratch, sight| {
-                let walked = self.walk(scratch, sight, ef, filter);
-                walked.then(|| self.rescore(&scratch.pool, query, k, sight))
+                if !self.walk(scratch, sight, ef, filter) {
+                    return None;
+                }
+                let found = self.rescore(&scratch.pool, query, k.max(TELLING), sight);
+                if !self.is_too_coarse(sight, &found) {
+                    return Some(found.iter().map(|c| self.neighbor(c)).collect());
+                }
+                let walked = self.walk(scratch, Exact(query), ef, filter);
+                walked.then(|| scratch.pool.iter().map(|c| self.neighbor(c)).collect())
             }),
         };
         if let Some(mut found) = found {
@@ -75,6 +85,11 @@ impl Graph {
             }
         }
         self.scan(query, k, filter)
+    }
+
+    /// The codes, if there are any and searches can go by them.
+    pub(crate) fn usable_codes(&self) -> Option<&Codes> {
+        self.codes.as_ref().filter(|codes| codes.usable())
     }
 
     /// Runs `work` with the query prepared for codes.
@@ -123,8 +138,8 @@ impl Graph {
         query: Point,
         k: usize,
         sight: Coded<'_>,
-    ) -> Vec<Neighbor> {
-        let mut found: Vec<Neighbor> = Vec::with_capacity(k + 1);
+    ) -> Vec<Candidate> {
+        let mut found: Vec<Candidate> = Vec::with_capacity(k + 1);
         for (i, c) in pool.iter().enumerate() {
             if let Some(next) = pool.get(i + 1) {
                 self.prefetch_vector(next.link);
@@ -144,13 +159,21 @@ impl Graph {
                 link: c.link,
             };
             if exact.distance <= worst {
-                let new = self.neighbor(&exact);
-                let place = found.partition_point(|f| *f <= new);
-                found.insert(place, new);
+                let place = found.partition_point(|f| *f <= exact);
+                found.insert(place, exact);
                 found.truncate(k);
             }
         }
         found
+    }
+
+    /// Whether estimates cannot tell the nearest rows from each other: their distances, nearest first, differ by less than an estimate
+    /// errs. So it is where many rows lie close together and far from every centre, or are equal.
+    pub(crate) fn is_too_coarse<S: Sight>(&self, sight: S, nearest: &[Candidate]) -> bool {
+        let (Some(first), Some(last)) = (nearest.first(), nearest.last()) else {
+            return false;
+        };
+        nearest.len() > 1 && last.distance - first.distance < sight.deviation(slot_of(last.link))
     }
 
     /// Asks for the beginning of a vector.

@@ -18,6 +18,9 @@ pub(crate) trait Sight: Copy {
     /// Whether distances are estimates.
     const ESTIMATES: bool;
 
+    /// Standard deviation of a row's distance.
+    fn deviation(self, slot: u32) -> f32;
+
     /// Asks for the memory of a row whose link was just seen.
     fn ask(self, graph: &Graph, slot: u32);
 
@@ -31,6 +34,10 @@ pub(crate) struct Exact(pub(crate) Point);
 
 impl Sight for Exact {
     const ESTIMATES: bool = false;
+
+    fn deviation(self, _slot: u32) -> f32 {
+        0.0
+    }
 
     #[inline(always)]
     fn ask(self, graph: &Graph, slot: u32) {
@@ -67,16 +74,13 @@ pub(crate) struct Coded<'a> {
     pub(crate) sought: &'a Sought,
 }
 
-impl Coded<'_> {
-    /// Standard deviation of a row's estimate.
-    #[inline(always)]
-    pub(crate) fn deviation(self, slot: u32) -> f32 {
-        self.codes.deviation(self.sought, slot)
-    }
-}
-
 impl Sight for Coded<'_> {
     const ESTIMATES: bool = true;
+
+    #[inline(always)]
+    fn deviation(self, slot: u32) -> f32 {
+        self.codes.deviation(self.sought, slot)
+    }
 
     #[inline(always)]
     fn ask(self, _graph: &Graph, slot: u32) {

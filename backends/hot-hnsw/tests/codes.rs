@@ -145,6 +145,26 @@ fn a_snapshot_is_read_with_any_number_of_bits() {
     }
 }
 
+/// Rows so far from every centre that the numbers beside their codes overflow: searches go by the vectors from then on.
+#[test]
+fn rows_too_far_for_codes_are_found_all_the_same() {
+    let (dim, n) = (64, 600);
+    let mut rng = fastrand::Rng::with_seed(8);
+    let mut vectors = blobs(&mut rng, n, dim, 20);
+    // Half the rows lie at one end of what f32 can square, the others at the other.
+    let end = (f32::MAX / dim as f32).sqrt() * 0.9;
+    for (i, x) in vectors.iter_mut().enumerate() {
+        let sign = if i < n / 2 * dim { 1.0 } else { -1.0 };
+        *x = sign * end * (1.0 + 1e-3 * *x);
+    }
+    let by = [0, 4].map(|bits| {
+        let index = one_thread(dim, Metric::L2, coded(bits));
+        fill(&index, &vectors, dim, 0);
+        recall(&index, &vectors[(n - 20) * dim..], dim, 40)
+    });
+    assert!(by[0] > 0.9 && by[1] > by[0] - 0.02, "{by:?}");
+}
+
 /// With its vectors in a file an index answers as one with all in RAM, and holds a third of the vectors' bytes at most; the file
 /// grows, shrinks and has no name.
 #[cfg(unix)]
