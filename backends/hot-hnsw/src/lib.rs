@@ -17,6 +17,7 @@ mod node;
 mod scratch;
 mod search;
 mod slots;
+mod sync;
 #[cfg(test)]
 mod tests;
 
