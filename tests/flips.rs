@@ -12,6 +12,7 @@ mod sweep;
 mod world;
 mod written;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,9 +23,9 @@ use sweep::{Found, sweep};
 use world::World;
 use written::{DIM, files, golden, vector_of};
 
-/// Bits of a kind where each probe opens a memory on stores in RAM, and where it opens one on files.
-const ENGINE: usize = 1_500;
-const FILES: usize = 600;
+/// Bits of a kind where each probe opens a memory on metadata in RAM, and where it opens one on files.
+const ENGINE: usize = 300;
+const FILES: usize = 100;
 
 /// The file of a kind, by the end of its path.
 fn named(folder: &Path, end: &str) -> PathBuf {
@@ -71,6 +72,27 @@ fn hot_snapshots_as_the_engine_takes_them() {
         // A damaged one is not used: the index is built anew, and answers as before.
         assert_eq!(swept.harmless, swept.flipped);
     }
+}
+
+/// What no checksum finds: a file that is whole and older than the others. Were it not told from the right one, the sweep could not fail.
+#[test]
+fn a_planted_stale_file_is_a_wrong_answer() {
+    let world = World::of_memory(&golden("memory-v2"), "flat");
+    let old = std::fs::read(world.path("/meta.redb")).unwrap();
+    let newer = world.without(&written::id_of(80));
+    let probed = newer.probe("/meta.redb", &old);
+    assert!(
+        probed.as_ref().is_err_and(|e| e.contains("expected None")),
+        "{probed:?}"
+    );
+    let swept = std::panic::catch_unwind(|| {
+        let lies = |bad: &[u8]| match bad {
+            [0, 0] => Ok(Found::Harmless),
+            _ => Err("planted".to_owned()),
+        };
+        sweep("planted", usize::MAX, &[0, 0], |_| true, lies)
+    });
+    assert!(swept.is_err(), "the sweep passes over wrong answers");
 }
 
 fn context() -> BuildContext {
@@ -145,9 +167,12 @@ fn metadata_of_redb() {
     }));
     let world = World::of_memory(&golden("memory-v2"), "flat");
     let good = std::fs::read(world.path("/meta.redb")).unwrap();
-    // The header, and every byte that is something: of its smallest file, a megabyte, nearly all is zero and free.
-    let telling = |at: usize| at < 512 || good[at] != 0;
-    let swept = sweep("redb file", FILES, &good, telling, |bad| {
+    // The header, and 4 KiB of all that is something, spread over its pages: of its smallest file, a megabyte, nearly all is zero and free.
+    let something: Vec<usize> = (512..good.len()).filter(|at| good[*at] != 0).collect();
+    let apart = something.len().div_ceil(4096);
+    let sample: BTreeSet<usize> = something.into_iter().step_by(apart).collect();
+    let wanted = |at: usize| at < 512 || sample.contains(&at);
+    let swept = sweep("redb file", FILES, &good, wanted, |bad| {
         world.probe("/meta.redb", bad)
     });
     assert!(swept.refused > 0);
@@ -164,7 +189,7 @@ fn snapshot_folders() {
         let good = std::fs::read(world.snapshot_path(end)).unwrap();
         let swept = sweep(
             kind,
-            FILES / 2,
+            FILES,
             &good,
             |_| true,
             |bad| world.probe_restored(end, bad),
@@ -183,12 +208,12 @@ fn recordings() {
     let path = folder.path().join("accesses");
     let toml = format!(
         "[memory]\ndim = {DIM}\nmetric = \"l2\"\n[flux]\ntick = \"0s\"\n[hot]\nbackend = \"flat\"\n[meta]\nbackend = \"memory\"\n\
-         [cold]\nbackend = \"memory\"\n[record]\npath = {path:?}\nmax_bytes = \"3KiB\"\n"
+         [cold]\nbackend = \"memory\"\n[record]\npath = {path:?}\nmax_bytes = \"4KiB\"\n"
     );
     let config = aether::Config::from_toml(&toml).unwrap();
     let memory: BlockingMemory = aether::open_blocking(config).unwrap();
     // More than fit, so that the ring has been around.
-    for i in 0..120 {
+    for i in 0..200 {
         let point = aether::Point::new(i, vector_of(i));
         memory.upsert(vec![point]).unwrap();
     }

@@ -21,7 +21,7 @@ const DIM: usize = 64;
 const WRITERS: u64 = 8;
 const SEARCHERS: u64 = 12;
 /// Points of a writer's largest batch.
-const BATCH: u64 = 64;
+const BATCH: u64 = 256;
 const DEADLINE: Duration = Duration::from_millis(500);
 const MIB: u64 = 1 << 20;
 /// What the configuration below declares: hot tier, rows on their way, both caches, codes.

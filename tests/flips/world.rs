@@ -36,6 +36,8 @@ pub(crate) struct World {
     registry: Arc<Registry>,
     runtime: Runtime,
     truth: Truth,
+    /// Whether the pinned point is still there.
+    pin: bool,
 }
 
 fn ids() -> Vec<PointId> {
@@ -65,7 +67,8 @@ impl World {
         let path = folder.path().join("memory");
         let toml = format!(
             "[memory]\npath = {path:?}\ndim = {DIM}\nmetric = \"l2\"\nhot_budget = \"8MiB\"\n[flux]\ntick = \"0s\"\n\
-             [search]\npartition_rows = 16\ncache = \"1B\"\n[hot]\nbackend = {hot:?}\n[meta]\ncache = \"1MiB\"\n"
+             [search]\npartition_rows = 16\ncache = \"1B\"\n[hot]\nbackend = {hot:?}\n[meta]\ncache = \"1MiB\"\n\
+             [limits]\nbatch_bytes = \"4MiB\"\n"
         );
         let runtime = tokio::runtime::Builder::new_current_thread();
         Self {
@@ -80,6 +83,7 @@ impl World {
                 hits: Vec::new(),
                 pinned: false,
             },
+            pin: true,
         }
     }
 
@@ -100,7 +104,26 @@ impl World {
         world
     }
 
+    /// The same memory after one more deletion.
+    pub(crate) fn without(mut self, id: &PointId) -> Self {
+        self.runtime.block_on(async {
+            let memory = self.open().await.unwrap();
+            let deleted = memory.delete(std::slice::from_ref(id)).await.unwrap();
+            assert_eq!(deleted, 1);
+            memory.close().await.unwrap();
+        });
+        self.pin = false;
+        self.settle();
+        self
+    }
+
+    /// Opens and closes once, so that all files are there; those are the good ones, and what is read from them is the truth.
     fn settle(&mut self) {
+        self.runtime.block_on(async {
+            let memory = self.open().await.unwrap();
+            memory.close().await.unwrap();
+        });
+        self.good = all_files(&self.memory_path());
         self.truth = self.runtime.block_on(async {
             let memory = self.open().await.unwrap();
             let truth = Truth {
@@ -111,8 +134,26 @@ impl World {
             memory.close().await.unwrap();
             truth
         });
-        assert!(self.truth.hits.len() > 80 && self.truth.pinned);
-        self.good = all_files(&self.memory_path());
+        assert!(self.truth.hits.len() > 80 && self.truth.pinned == self.pin);
+        self.lay(None);
+    }
+
+    /// Lays the good files out, but for one with other bytes.
+    fn lay(&self, other: Option<(&str, &[u8])>) {
+        for (path, good) in &self.good {
+            let name = format!("/{}", path.display());
+            let content = match other {
+                Some((end, bytes)) if name.ends_with(end) && self.is_first(path, end) => bytes,
+                _ => good,
+            };
+            std::fs::write(self.memory_path().join(path), content).unwrap();
+        }
+    }
+
+    /// Whether this is the first of the files whose path ends so.
+    fn is_first(&self, path: &Path, end: &str) -> bool {
+        let named = |(p, _): &&(PathBuf, Vec<u8>)| format!("/{}", p.display()).ends_with(end);
+        self.good.iter().find(named).is_some_and(|(p, _)| p == path)
     }
 
     /// The same with its metadata in a store in RAM, of which each probe gets a copy.
@@ -211,13 +252,7 @@ impl World {
 
     /// Lays the files out with one of them replaced, opens, asks everything, and checks.
     pub(crate) fn probe(&self, end: &str, bytes: &[u8]) -> Answer<Found> {
-        let target = self.memory_path();
-        let replaced = |path: &Path| format!("/{}", path.display()).ends_with(end);
-        let place = self.good.iter().position(|(path, _)| replaced(path));
-        for (n, (path, good)) in self.good.iter().enumerate() {
-            let content = if Some(n) == place { bytes } else { good };
-            std::fs::write(target.join(path), content).unwrap();
-        }
+        self.lay(Some((end, bytes)));
         self.runtime.block_on(self.look())
     }
 
@@ -226,7 +261,10 @@ impl World {
         let path = self.snapshot_path(end);
         let good = std::fs::read(&path).unwrap();
         std::fs::write(&path, bytes).unwrap();
-        let restored = self.restore();
+        // A refusal is the same whatever store it would have gone to, and this one is quick.
+        let mut quick = self.config.clone();
+        quick.meta = Slot::named(Role::Meta, "memory");
+        let restored = self.restore_into(quick).and_then(|()| self.restore());
         std::fs::write(&path, good).unwrap();
         match restored {
             Err(error) => refused(&error),
@@ -235,11 +273,15 @@ impl World {
     }
 
     fn restore(&self) -> Result<()> {
+        self.restore_into(self.config.clone())
+    }
+
+    fn restore_into(&self, config: Config) -> Result<()> {
         let target = self.memory_path();
         if target.exists() {
             std::fs::remove_dir_all(&target).unwrap();
         }
-        let (config, registry) = (self.config.clone(), self.registry.clone());
+        let registry = self.registry.clone();
         let restored = Memory::restore(self.snapshot_folder(), config, registry);
         self.runtime.block_on(restored).map(drop)
     }
@@ -292,8 +334,8 @@ impl World {
             }
         }
         match self.pinned(memory).await {
-            Ok(true) => Ok(damaged),
-            Ok(false) => Err("a pin is lost".to_owned()),
+            Ok(pinned) if pinned == self.truth.pinned => Ok(damaged),
+            Ok(_) => Err("a pin is lost, or too many".to_owned()),
             Err(error) if error.is_corrupt() => Ok(true),
             Err(error) => Err(format!("explain: {error}")),
         }
