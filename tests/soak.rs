@@ -396,6 +396,11 @@ fn twice_the_capacity_and_too_many_callers() {
     runtime.block_on(async {
         let memory = aether::open(config(&path)).await.unwrap();
         compare(&memory, &book).await;
+        // A comparison that cannot fail is worth nothing: one acknowledged write that is not there.
+        let (memory_again, mut planted) = (memory.clone(), book.clone());
+        planted.insert(1, vec![Some(u64::MAX)]);
+        let found = tokio::spawn(async move { compare(&memory_again, &planted).await });
+        assert!(found.await.is_err(), "a lost write is not seen");
         memory.close().await.unwrap();
         drop(memory);
         let registry = Arc::new(aether::registry().unwrap());

@@ -31,13 +31,13 @@ use common::{Call, Settings, Verdict, World, Wrap, ids, points};
 enum Flaw {
     /// One batch in five lacks its last put of a point.
     LosesAPut,
-    /// Says that it has synced, and has not.
+    /// Says that it has synced, and has not, from the sixth time on.
     AcknowledgesBeforeItSyncs,
     /// A batch whose outcome it does not know it says it has surely not done.
     SaysItDidNot,
     /// One batch in five is done but for its last operation.
     CommitsAPart,
-    /// Deletions of dead marks' rows are forgotten.
+    /// Deletions of points are forgotten.
     ForgetsDeletions,
 }
 
@@ -49,7 +49,7 @@ struct FlawedMeta {
 }
 
 impl FlawedMeta {
-    /// Whether it is the flaw's turn; the first commits of a memory are left alone.
+    /// Whether it is the flaw's turn.
     fn turn(&self) -> bool {
         self.commits.fetch_add(1, SeqCst) % 5 == 4
     }
@@ -101,7 +101,7 @@ impl MetaStore for FlawedMeta {
 
     async fn durable(&self, seq: Seq) -> Result<()> {
         match self.flaw {
-            Flaw::AcknowledgesBeforeItSyncs => Ok(()),
+            Flaw::AcknowledgesBeforeItSyncs if self.commits.fetch_add(1, SeqCst) >= 5 => Ok(()),
             _ => self.inner.durable(seq).await,
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! `AETHER_SCHEDULES` sets how many schedules each gets (2,000). A failure prints the schedule that repeats it.
 
+use std::panic::catch_unwind;
+
 use aether_schedules::scenario::{admission, epoch, open_files, readers, timeline, weak};
 
 /// Half of the schedules are drawn step by step, half with few changes of thread at drawn places, which finds what needs a long run of one.
@@ -45,6 +47,33 @@ fn under_weak_memory_no_place_is_written_over_under_a_reader() {
     for (readers, preemptions) in [(1, None), (2, Some(2))] {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = preemptions;
-        model.check(move || weak::a_place_is_not_written_over_under_a_reader(readers));
+        model.check(move || weak::a_place_is_not_written_over_under_a_reader(readers, false));
     }
+}
+
+/// Mistakes that only some schedules show: each must be found.
+#[test]
+fn planted_mistakes_are_caught() {
+    let planted: [(&str, fn()); 3] = [
+        (
+            "a writer that does not wait",
+            epoch::planted_a_place_is_written_over_under_a_reader,
+        ),
+        (
+            "a demotion that does not wait",
+            readers::planted_a_row_leaves_under_a_search,
+        ),
+        (
+            "a generation noted too late",
+            open_files::planted_a_deleted_blob_is_kept,
+        ),
+    ];
+    for (what, scenario) in planted {
+        let found = catch_unwind(|| explore(what, scenario));
+        assert!(found.is_err(), "not caught: {what}");
+    }
+    let weak = catch_unwind(|| {
+        loom::model(|| weak::a_place_is_not_written_over_under_a_reader(1, true));
+    });
+    assert!(weak.is_err(), "not caught by loom");
 }

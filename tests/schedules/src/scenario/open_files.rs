@@ -19,6 +19,15 @@ fn blob() -> Arc<OpenBlob> {
 
 /// Reads that began before a deletion leave nothing of the blob behind it.
 pub fn a_deleted_blob_is_not_kept() {
+    reads_beside_a_deletion(false);
+}
+
+/// Readers that note the generation after they opened the file.
+pub fn planted_a_deleted_blob_is_kept() {
+    reads_beside_a_deletion(true);
+}
+
+fn reads_beside_a_deletion(planted: bool) {
     let key = BlobKey::new("segments/1").expect("a key");
     let files = Arc::new(OpenFiles::new(2));
     let there = Arc::new(AtomicU64::new(1));
@@ -30,11 +39,14 @@ pub fn a_deleted_blob_is_not_kept() {
             if files.get(&key).is_some() {
                 return;
             }
-            let generation = files.generation();
+            let mut generation = files.generation();
             if there.load(SeqCst) == 1 {
                 let opened = blob();
                 assert_eq!(opened.len, 0);
                 assert!(opened.file.metadata().is_ok());
+                if planted {
+                    generation = files.generation();
+                }
                 files.insert(&key, &opened, generation);
             }
         }));

@@ -80,6 +80,15 @@ impl Tiers {
 
 /// Searches beside demotions: no row is out of sight at any moment.
 pub fn a_search_finds_every_row_while_rows_move() {
+    searches_beside_demotions(false);
+}
+
+/// A demotion that does not wait for the searches of before.
+pub fn planted_a_row_leaves_under_a_search() {
+    searches_beside_demotions(true);
+}
+
+fn searches_beside_demotions(planted: bool) {
     let tiers = Tiers::with_hot(3);
     let mut parts = Vec::new();
     for _ in 0..3 {
@@ -90,6 +99,9 @@ pub fn a_search_finds_every_row_while_rows_move() {
     parts.push(part(move || {
         for n in 0..3 {
             moves.demote(Row(n));
+            if planted {
+                moves.hot.lock().remove(&Row(n));
+            }
             moves.reap();
         }
     }));

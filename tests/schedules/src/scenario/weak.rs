@@ -10,8 +10,8 @@ const OLD: u64 = 1;
 const NEW: u64 = 2;
 
 /// Readers that find a row while a writer takes it out and writes over its place. Only the epochs order anything: all else is relaxed, as far
-/// as memory allows.
-pub fn a_place_is_not_written_over_under_a_reader(readers: usize) {
+/// as memory allows. A planted mistake: the writer does not ask who still looks.
+pub fn a_place_is_not_written_over_under_a_reader(readers: usize, planted: bool) {
     let pins = Arc::new(Pins::new());
     let linked = Arc::new(AtomicU64::new(1));
     let place = Arc::new(AtomicU64::new(OLD));
@@ -30,7 +30,7 @@ pub fn a_place_is_not_written_over_under_a_reader(readers: usize) {
         .collect();
     linked.store(0, Relaxed);
     let epoch = pins.retire();
-    if epoch < pins.oldest() {
+    if planted || epoch < pins.oldest() {
         place.store(NEW, Relaxed);
     }
     threads
