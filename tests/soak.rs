@@ -277,8 +277,8 @@ async fn compare(memory: &Memory, book: &Book) {
     assert_eq!(found.len() as u64, live.min(10_000));
 }
 
-/// Opens, works, closes in the midst of it; what the memory must hold then.
-async fn work(folder: &Path, minutes: f64, seed: u64) -> Book {
+/// Opens, works, closes in the midst of it; what the memory must hold then. A short run is too short to be judged by its times.
+async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool) -> Book {
     let before = resident();
     let memory = aether::open(config(folder)).await.unwrap();
     memory.upsert(vec![point(0, 0)]).await.unwrap();
@@ -344,6 +344,10 @@ async fn work(folder: &Path, minutes: f64, seed: u64) -> Book {
         grown as f64 / MIB as f64,
         (DECLARED + BESIDE) / MIB
     );
+    assert!(hot <= stats.budget_bytes && grown <= DECLARED + BESIDE);
+    if !judged {
+        return book;
+    }
     // The run must have been about something.
     assert!(writes.done > 50 && searches.done > 50 && moved > 0);
     assert!(!writes.refused.0.is_empty() && !searches.refused.0.is_empty());
@@ -358,7 +362,6 @@ async fn work(folder: &Path, minutes: f64, seed: u64) -> Book {
         writes.refused.at(0.5) < 20.0 && writes.refused.at(0.99) <= deadline,
         "writes are not refused in time"
     );
-    assert!(hot <= stats.budget_bytes && grown <= DECLARED + BESIDE);
     book
 }
 
@@ -369,7 +372,7 @@ fn twice_the_capacity_and_too_many_callers() {
     let seed = number("AETHER_SEED").map_or_else(|| fastrand::u64(..1 << 32), |s| s as u64);
     println!("AETHER_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
-    let run = |minutes: f64, name: &str| {
+    let run = |minutes: f64, name: &str, judged: bool| {
         let path = folder.path().join(name);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(4)
@@ -378,7 +381,7 @@ fn twice_the_capacity_and_too_many_callers() {
             .unwrap();
         // What a runtime opens for itself, and threads that libraries keep, are there now.
         let (tasks, files) = (runtime.metrics().num_alive_tasks(), handles());
-        let book = runtime.block_on(work(&path, minutes, seed));
+        let book = runtime.block_on(work(&path, minutes, seed, judged));
         soon("a task is left behind", || {
             runtime.metrics().num_alive_tasks() == tasks
         });
@@ -387,9 +390,9 @@ fn twice_the_capacity_and_too_many_callers() {
         (path, book)
     };
     // What the process opens once and for all.
-    run(0.02, "first");
+    run(0.02, "first", false);
     let before = threads();
-    let (path, book) = run(minutes, "memory");
+    let (path, book) = run(minutes, "memory", true);
     soon("a thread is left behind", || threads() <= before);
 
     let runtime = tokio::runtime::Runtime::new().unwrap();

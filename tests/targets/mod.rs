@@ -15,6 +15,9 @@ use aether::replay::TraceReader;
 use aether::vector::{Shape, VectorBlock};
 use aether::{BuildContext, Config, ManualClock, Memory, Metric, Recording, Role, Row};
 
+/// Whether an input was taken for good.
+type Decode = Box<dyn Fn(&[u8]) -> bool>;
+
 /// Something that decodes.
 pub(crate) struct Target {
     pub(crate) name: &'static str,
@@ -24,8 +27,7 @@ pub(crate) struct Target {
     pub(crate) good: Vec<Vec<u8>>,
     /// Of so many inputs it gets one: what opens files and stores is slow.
     pub(crate) one_in: u64,
-    /// Whether it took an input for good.
-    pub(crate) read: Box<dyn Fn(&[u8]) -> bool>,
+    pub(crate) read: Decode,
 }
 
 const MIB: i64 = 1 << 20;

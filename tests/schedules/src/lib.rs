@@ -7,6 +7,10 @@
 //!
 //! What is not here: the engine as a whole. It lives on tokio's tasks, timers and blocking threads, for which there is no such second
 //! version; the order of its effects is explored by the testkit's `sim`, and its threads run for real in `core/tests/concurrent.rs`.
+#![allow(
+    clippy::duplicate_mod,
+    reason = "one source with two sets of primitives is the point"
+)]
 
 // As a library's test this crate is empty: the unit tests of the sources run where they belong.
 #[cfg(not(test))]
