@@ -359,6 +359,40 @@ async fn a_read_that_never_answers_ends_at_the_deadline() {
     world.check_clean().await;
 }
 
+/// The soak found this one: such a search panicked, or told of 2^64 partitions.
+#[tokio::test(start_paused = true)]
+async fn a_search_that_leaves_partitions_of_dead_rows_unread_counts_right() {
+    let world = world(NO_CACHE);
+    let memory = filled(&world, 200, 0).await;
+    // All but some neighbours: most partitions hold no row any more, while their segment does.
+    let nearest = exact(0..200, &vector(3), 200);
+    let gone: Vec<PointId> = nearest[5..].iter().map(|n| PointId::Int(*n)).collect();
+    memory.delete(&gone).await.unwrap();
+    memory.close().await.unwrap();
+    let memory = world.open().await;
+    world.power.script(|call, _| match call {
+        Call::Read(_) => Verdict::Hold,
+        _ => Verdict::Pass,
+    });
+    let request = SearchRequest::new(vector(8), 10)
+        .mode(SearchMode::Complete)
+        .deadline(Duration::from_millis(100));
+    let answer = memory.search(request).await.unwrap();
+    let coverage = answer.coverage;
+    assert!(
+        coverage.partitions_probed <= coverage.partitions,
+        "{coverage:?}"
+    );
+    let [Cut::Deadline { partitions }] = coverage.cuts[..] else {
+        panic!("{coverage:?}");
+    };
+    assert!(partitions > coverage.partitions, "{coverage:?}");
+    world.power.unscript();
+    world.power.release();
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn payloads_that_never_come_end_at_the_deadline_too() {
     let world = world("");

@@ -1,4 +1,5 @@
 //! `f16`: half-precision floats, under a checksum. Lossy: 11 significant bits, components up to 65,504.
+#![forbid(unsafe_code)]
 
 mod codec;
 mod config;

@@ -1,4 +1,5 @@
 //! `lz4`: byte planes packed by LZ4, under a checksum. Exact.
+#![forbid(unsafe_code)]
 
 mod codec;
 mod config;

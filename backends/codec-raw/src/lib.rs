@@ -1,4 +1,5 @@
 //! `raw`: floats as they are, little-endian or as byte planes, under a checksum.
+#![forbid(unsafe_code)]
 
 mod codec;
 mod config;

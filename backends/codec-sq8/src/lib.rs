@@ -1,4 +1,5 @@
 //! `sq8`: eight bits a component, scaled between the smallest and the largest of its own vector, under a checksum. Lossy.
+#![forbid(unsafe_code)]
 
 mod codec;
 mod config;

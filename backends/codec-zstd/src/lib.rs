@@ -1,4 +1,5 @@
 //! `zstd`: byte planes packed by Zstandard, under a checksum. Exact; the default.
+#![forbid(unsafe_code)]
 
 mod codec;
 mod config;

@@ -20,6 +20,7 @@ mod folder;
 mod format;
 mod open_files;
 mod read;
+mod sync;
 
 use std::sync::Arc;
 

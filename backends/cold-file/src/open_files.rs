@@ -5,7 +5,8 @@ use std::fs::File;
 use std::sync::Arc;
 
 use aether_core::BlobKey;
-use parking_lot::Mutex;
+
+use super::sync::Mutex;
 
 /// A blob's open file. Blobs never change, so the length holds as long as the file is open.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //!
 //! Rows live in chunks of up to 1 MiB; a place that a removed row left is used again by a later insert. A search takes a list of
 //! the chunks and reads them one after the other, so that a writer waits for one chunk at most, never for a whole scan.
+#![forbid(unsafe_code)]
 
 mod arena;
 mod chunk;

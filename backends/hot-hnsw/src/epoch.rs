@@ -10,10 +10,8 @@
 //! announcement; its epoch is the present one or an earlier one, and only an epoch read after `retire` is later than
 //! the row's, in which case the reader has also seen what came before `retire`.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use super::sync::{AtomicU64, AtomicUsize, CELLS, Ordering, fence, thread_number, yield_now};
 
-/// Readers that have a cell of their own; more are only counted, and hold up all reuse while they run.
-const CELLS: usize = 32;
 const FREE: u64 = 0;
 
 #[derive(Debug)]
@@ -86,7 +84,7 @@ impl Pins {
     pub(crate) fn wait(&self) {
         let epoch = self.retire();
         while self.oldest() <= epoch {
-            std::thread::yield_now();
+            yield_now();
         }
     }
 }
@@ -106,15 +104,6 @@ impl Drop for Pin<'_> {
             }
         }
     }
-}
-
-/// A small number for each thread, so that threads mostly keep to cells of their own.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    NUMBER.with(|n| *n)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod scratch;
 mod search;
 mod sight;
 mod slots;
+mod sync;
 #[cfg(test)]
 mod tests;
 

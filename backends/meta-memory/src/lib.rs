@@ -12,6 +12,7 @@
 //! assert_eq!(found, [Some("red".into())]);
 //! # Ok::<_, aether_core::Error>(()) }).unwrap();
 //! ```
+#![forbid(unsafe_code)]
 
 mod config;
 mod meta_store;

@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`RedbMeta`] (the contract), `core` (transactions), `lanes` (the threads they run on), `guard` (what
 //! becomes of a failing disk and of a file that must not be written), `format` (bytes), `error` (words).
+#![forbid(unsafe_code)]
 
 mod config;
 mod core;

@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`SledMeta`] (the contract), `core` (what is done under which lock), `disk` (what sled does not sync),
 //! `format` (bytes), `error` (words). The README says what sled promises less than redb.
+#![forbid(unsafe_code)]
 
 mod config;
 mod core;

@@ -53,10 +53,13 @@ fn default_of<T: serde::de::DeserializeOwned>(toml: &str) -> T {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// At once; a crash may lose what the metadata store had not yet made durable on its own.
+    /// When the metadata store shows the write; a crash loses what came after the last durable commit, at most since the last flush
+    /// (`memory.flush_every`).
     None,
     /// After the write survives a power cut.
     Commit,
+    /// After the rows written also have a segment in the cold store as their home, hot or not. One segment for each group of writes.
+    Cold,
 }
 
 /// How far a search goes.
@@ -102,7 +105,7 @@ table! {
         hot_budget: ByteSize = "\"512MiB\"", "bytes";
         /// RAM for rows on their way between the tiers and through a compaction, whose segments are smaller where it is little.
         working_space: ByteSize = "\"128MiB\"", "bytes";
-        /// When a write is acknowledged: commit (survives a power cut) or none (may be lost in a crash).
+        /// When a write is acknowledged: commit (survives a power cut), none (a crash may lose what came since the last flush) or cold (as commit, and the rows are in the cold store).
         durability: Durability = "\"commit\"", "";
         /// Longest time an insert into a full hot tier waits for room before it lands cold.
         insert_wait: Span = "\"2s\"", "duration";

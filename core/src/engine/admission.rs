@@ -1,11 +1,8 @@
 //! How many searches run at once, and how many may wait.
 
-use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
-
+use super::sync::{AtomicUsize, Instant, Ordering::AcqRel, Semaphore, SemaphorePermit, timeout_at};
 use crate::error::{Error, Result};
 
 /// A bounded number of places and a bounded queue before them.
@@ -53,7 +50,7 @@ impl Admission {
             ))
             .with_retry_after(hint));
         }
-        match tokio::time::timeout_at(deadline, self.places.acquire()).await {
+        match timeout_at(deadline, self.places.acquire()).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) => Err(Error::closed("the memory was closed")),
             Err(_) => Err(
@@ -71,7 +68,7 @@ impl Admission {
     /// Searches that wait.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(std::sync::atomic::Ordering::Acquire)
+        self.waiting.load(super::sync::Ordering::Acquire)
     }
 
     /// Refuses everyone from now on.

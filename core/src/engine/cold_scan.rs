@@ -306,12 +306,18 @@ impl Inner {
         let jobs = whole_blocks(blocks_of(view, |_| true))?;
         self.run_jobs(jobs, seen, deadline, &mut best, &mut scan)
             .await;
-        scan.probed = view.partitions() - scan.unread.len();
+        scan.probed = probed(view.partitions(), scan.unread.len());
         scan.proven = scan.cuts.is_empty();
         scan.bar = best.bar();
         scan.found = best.into_vec();
         Ok(scan)
     }
+}
+
+/// Partitions that were looked at whole, of all that hold rows. Among the unread there may be others: blocks whose rows are all dead are read as
+/// long as their segment has live ones.
+fn probed(all: usize, unread: usize) -> usize {
+    all.saturating_sub(unread)
 }
 
 impl ColdScan {
@@ -356,6 +362,11 @@ impl ColdScan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_partitions_may_be_unread_than_hold_rows() {
+        assert_eq!((probed(5, 2), probed(5, 7)), (3, 0));
+    }
 
     #[test]
     fn the_best_are_kept_and_the_worst_let_go() {

@@ -20,8 +20,9 @@ use super::explained::Mover;
 use super::inner::{Inner, Step, Why, Writer};
 use super::pack::stubs;
 use super::readers::Deferred;
-use super::record::{Expiry, Fresh, Home, Stub, dead_key, key};
+use super::record::{Counters, Expiry, Fresh, Home, Stub, dead_key, key};
 use super::types::{Ttl, Written};
+use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::id::{BlobKey, PointId, Row, SegmentId};
 use crate::migrate::{Effect, IntentKind, Machine, Outcome};
@@ -222,16 +223,19 @@ impl Inner {
             .copied()
             .collect();
         self.insert_hot(hot_rows.clone(), vectors).await?;
-        let committed = if cold_rows.is_empty() {
+        let mut packed: Vec<&NewRow> = cold_rows.iter().collect();
+        if self.homes_new_rows_cold() {
+            packed.extend(&plan.news);
+        }
+        let committed = if packed.is_empty() {
             let counters = writer.counters.counting(plan.points);
-            self.commit_counting(counters, batch)
+            self.commit_acknowledged(counters, batch)
                 .await
                 .map(|()| Vec::new())
         } else {
-            self.write_cold(writer, batch, &cold_rows, plan.points)
-                .await
+            self.write_cold(writer, batch, packed, plan.points).await
         };
-        let cold_stubs = match committed {
+        let stubs = match committed {
             Ok(stubs) => stubs,
             Err(error) => {
                 // Above `visible`, no search has seen them. After an unknown outcome they stay invisible and writing has ended.
@@ -242,10 +246,10 @@ impl Inner {
             }
         };
         writer.counters.points = plan.points;
-        self.publish(mark, &plan, &cold_rows, &cold_stubs);
+        self.publish(mark, &plan, &cold_rows, &stubs);
         self.counts.commits.fetch_add(1, Ordering::Relaxed);
-        if !cold_stubs.is_empty() {
-            let landed: HashSet<Row> = cold_stubs.iter().map(|(row, _)| *row).collect();
+        if !cold_rows.is_empty() {
+            let landed: HashSet<Row> = cold_rows.iter().map(|new| new.row).collect();
             for answer in &mut plan.answers {
                 if let Reply::Written(written) = answer {
                     written.cold = written.rows.iter().filter(|r| landed.contains(r)).count();
@@ -469,6 +473,20 @@ fn plan_removal(
 }
 
 impl Inner {
+    /// Whether rows are to have a segment as home before their write is acknowledged.
+    fn homes_new_rows_cold(&self) -> bool {
+        self.config.memory.durability == Durability::Cold
+    }
+
+    /// Commits a group as durably as its callers were promised.
+    async fn commit_acknowledged(&self, counters: Counters, batch: Batch) -> Result<()> {
+        if self.config.memory.durability == Durability::None {
+            self.commit_undurable(counters, batch).await
+        } else {
+            self.commit_counting(counters, batch).await
+        }
+    }
+
     /// Puts all that does not depend on where new rows land, and the rows that land hot, into the batch.
     fn fill_batch(&self, batch: &mut Batch, plan: &Plan, cold_rows: &[NewRow]) {
         for kill in &plan.kills {
@@ -502,6 +520,10 @@ impl Inner {
             let NewRow {
                 point, expiry, row, ..
             } = new;
+            if self.homes_new_rows_cold() {
+                batch.put(Table::Resident, row.key().to_vec(), Bytes::new());
+                continue;
+            }
             let payload = point.payload.as_deref();
             let value = Fresh::encode(&point.id, expiry.is_some(), &point.vector, payload);
             batch.put(Table::Fresh, row.key().to_vec(), value);
@@ -515,12 +537,12 @@ impl Inner {
         }
     }
 
-    /// Writes rows that found no room straight into a segment; the group's batch is its commit.
+    /// Writes rows straight into a segment; the group's batch is its commit.
     async fn write_cold(
         self: &Arc<Self>,
         writer: &mut Writer,
         batch: Batch,
-        rows: &[NewRow],
+        rows: Vec<&NewRow>,
         points: u64,
     ) -> Result<Vec<(Row, Stub)>> {
         let draft = self.draft(writer)?;
@@ -546,14 +568,16 @@ impl Inner {
         }
     }
 
-    /// Makes a committed group visible, all at once.
+    /// Makes a committed group visible, all at once. `stubs` are of the rows that have a segment as home.
     fn publish(
         self: &Arc<Self>,
         mark: u64,
         plan: &Plan,
         cold_rows: &[NewRow],
-        cold_stubs: &[(Row, Stub)],
+        stubs: &[(Row, Stub)],
     ) {
+        let place = |(row, stub): &(Row, Stub)| (*row, Home::Segment(stub.segment, stub.ordinal));
+        let homes: HashMap<Row, Home> = stubs.iter().map(place).collect();
         {
             // A pin belongs to the point: a new version takes it over.
             let mut pins = self.pins.write();
@@ -600,12 +624,8 @@ impl Inner {
             }
             for new in &plan.news {
                 let payload = new.point.payload.is_some();
-                directory.insert(Entry::new(
-                    new.point.id.clone(),
-                    new.row,
-                    Home::Fresh,
-                    payload,
-                ));
+                let home = homes.get(&new.row).copied().unwrap_or(Home::Fresh);
+                directory.insert(Entry::new(new.point.id.clone(), new.row, home, payload));
                 if let Some(expiry) = new.expiry {
                     directory.set_expiry(new.row, expiry);
                 }
@@ -616,13 +636,13 @@ impl Inner {
         if !killed.is_empty() {
             self.readers.defer(Deferred::Killed(killed));
         }
-        self.announce(plan, cold_rows, cold_stubs);
+        self.announce(plan, cold_rows);
     }
 
     /// Tells counters and policy.
-    fn announce(&self, plan: &Plan, cold_rows: &[NewRow], cold_stubs: &[(Row, Stub)]) {
+    fn announce(&self, plan: &Plan, cold_rows: &[NewRow]) {
         let now = self.now();
-        let (news, colds) = (plan.news.len() as u64, cold_stubs.len() as u64);
+        let (news, colds) = (plan.news.len() as u64, cold_rows.len() as u64);
         self.counts
             .upserts
             .fetch_add(news + colds, Ordering::Relaxed);
@@ -648,9 +668,9 @@ impl Inner {
         self.desk.tell(events, now);
         let written = plan.news.iter().chain(cold_rows);
         self.record(written.map(|n| &n.point.id), true);
-        if !cold_stubs.is_empty() {
-            let step = |(row, _): &(Row, Stub)| Step::unasked(*row, "the hot tier was full");
-            let steps: Vec<Step> = cold_stubs.iter().map(step).collect();
+        if !cold_rows.is_empty() {
+            let step = |new: &NewRow| Step::unasked(new.row, "the hot tier was full");
+            let steps: Vec<Step> = cold_rows.iter().map(step).collect();
             self.remember(
                 &steps,
                 Tier::Cold,
@@ -689,7 +709,7 @@ struct ColdWrite<'a> {
     inner: &'a Arc<Inner>,
     writer: &'a Writer,
     draft: Draft,
-    rows: &'a [NewRow],
+    rows: Vec<&'a NewRow>,
     batch: Option<Batch>,
     /// Points there are once the batch is committed. The commits before it (centroids, intent) must not count them yet: a crash
     /// in between would leave the wrong number.

@@ -146,10 +146,27 @@ impl Inner {
     }
 
     /// The same with other counters than the writer's: those that hold once the batch does, and not before.
-    pub(super) async fn commit_counting(&self, counters: Counters, mut batch: Batch) -> Result<()> {
+    pub(super) async fn commit_counting(&self, counters: Counters, batch: Batch) -> Result<()> {
+        self.commit_batch(counters, batch, true).await
+    }
+
+    /// As [`Inner::commit_counting`], but a crash may take the batch back, until a later one is durable.
+    pub(super) async fn commit_undurable(&self, counters: Counters, batch: Batch) -> Result<()> {
+        self.commit_batch(counters, batch, false).await
+    }
+
+    async fn commit_batch(
+        &self,
+        counters: Counters,
+        mut batch: Batch,
+        durable: bool,
+    ) -> Result<()> {
         batch.put(Table::State, key::COUNTERS, counters.encode());
         let done = async {
             let seq = self.meta.commit(batch).await?;
+            if !durable {
+                return Ok(());
+            }
             self.meta.durable(seq).await.map_err(|e| {
                 // The commit is visible; whether it survives is unknown.
                 if e.retry() == Retry::Later {

@@ -408,16 +408,8 @@ impl Inner {
 
     /// Waits until the work of a ticket is done, doing it where nobody else does.
     pub(crate) async fn reaped(self: &Arc<Self>, ticket: u64) {
-        loop {
-            let changed = self.readers.changed();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            self.reap_off_worker().await;
-            if self.readers.is_done(ticket) {
-                return;
-            }
-            changed.await;
-        }
+        let reap = || self.reap_off_worker();
+        self.readers.until_done(ticket, reap).await;
     }
 
     /// [`Inner::reap`] on a blocking thread, if there is anything to do.

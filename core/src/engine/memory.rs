@@ -189,7 +189,7 @@ impl Memory {
     ///
     /// # Errors
     /// `InvalidInput` for a bad query, `k`, `ef` or `probe`. `Overloaded` when too many searches wait, or no turn came before the
-    /// deadline. A segment that cannot be read is no error: the answer is marked, see [`Coverage::cuts`](super::Coverage).
+    /// deadline, or writes and moves disturbed it until then. A segment that cannot be read is no error: the answer is marked, see [`Coverage::cuts`](super::Coverage).
     pub async fn search(&self, request: SearchRequest) -> Result<Answer> {
         self.inner.search(request).await
     }

@@ -40,6 +40,7 @@ mod restore;
 mod shadow;
 mod snapshot;
 mod stats;
+mod sync;
 mod timeline;
 mod turn;
 mod types;

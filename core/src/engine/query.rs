@@ -29,6 +29,8 @@ use crate::segment::Group;
 
 /// A read that was overtaken by writes begins again so often before it makes them wait.
 const REPEATS: usize = 8;
+/// When to come back after that was not enough.
+const DISTURBED_HINT: Duration = Duration::from_millis(50);
 /// Floats that are scored on the caller's own thread: about 50 microseconds of work.
 pub(super) const INLINE_FLOATS: usize = 64 * 1024;
 /// A hot search that takes longer than this on average goes to a blocking thread, in microseconds.
@@ -106,7 +108,9 @@ impl Inner {
         for repeats in 0.. {
             let still = tokio::time::timeout_at(deadline, self.hold_still(repeats));
             let still = still.await.map_err(|_| {
-                Error::unavailable("search: no time was left after writes and moves had disturbed it; try again, or allow more time")
+                self.counts.overloaded.fetch_add(1, Ordering::Relaxed);
+                Error::overloaded("search: no time was left after writes and moves had disturbed it; try again, or allow more time")
+                    .with_retry_after(DISTURBED_HINT)
             })?;
             let high = self.visible.load(Ordering::Acquire);
             if let Some(answer) = self.search_once(&request, mode, deadline).await? {

@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::cold::Segment;
+use super::sync::Mutex;
 use crate::id::{Row, SegmentId};
 
 /// Work that waits for readers.
@@ -124,6 +124,24 @@ impl Readers {
     /// Whether anything waits.
     pub(crate) fn has_work(&self) -> bool {
         !self.state.lock().waiting.is_empty()
+    }
+
+    /// Waits until the work of a ticket is done, doing what can be done where nobody else does: that is `reap`.
+    pub(crate) async fn until_done<F>(&self, ticket: u64, reap: impl Fn() -> F)
+    where
+        F: Future<Output = ()>,
+    {
+        loop {
+            let changed = self.changed();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            reap().await;
+            if self.is_done(ticket) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Completes when a reader leaves while work is waiting, or work is done.

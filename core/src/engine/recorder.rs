@@ -17,7 +17,7 @@ use crate::config::RecordConfig;
 use crate::error::{Error, Result};
 use crate::id::PointId;
 use crate::seal::checksum;
-use format::{HEADER, Header, RECORD};
+use format::{HEADER, Header, Layout, RECORD};
 use read::failed;
 
 pub use format::Recorded;
@@ -65,7 +65,8 @@ impl Recorder {
         if path.as_os_str().is_empty() {
             return Ok(None);
         }
-        let header = Header {
+        let mut header = Header {
+            layout: Layout::Second,
             places: (config.max_bytes.0.saturating_sub(HEADER as u64) / RECORD as u64).max(1),
             sample: config.sample,
             hashed: !config.hash_key.is_empty(),
@@ -74,6 +75,7 @@ impl Recorder {
             false => 1,
             true => {
                 let found = Recording::open(&path)?;
+                header.layout = found.header().layout;
                 if found.header() != header {
                     return Err(Error::config(format!(
                         "[record] path: expected a recording with the same max_bytes, sample and hash_key, got {} with others: move \
@@ -189,7 +191,7 @@ impl Recorder {
             let (part, later) = rest.split_at(rest.len().min(room));
             bytes.clear();
             for (number, record) in (ring.next..).zip(part) {
-                format::encode(number, record, &mut bytes);
+                self.header.layout.encode(number, record, &mut bytes);
             }
             let offset = HEADER as u64 + place * RECORD as u64;
             ring.file.seek(SeekFrom::Start(offset))?;

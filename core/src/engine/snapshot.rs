@@ -4,8 +4,10 @@
 //! table 0xFF and the number of pairs u64; sealed in frames of at most a megabyte (length u32, bytes, checksum u64 whose seed is the
 //! frame's number). `segments/` holds the blobs under their own names. `DONE` is written last: a folder without it is no snapshot.
 
+mod pairs;
+
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,14 +23,10 @@ use crate::error::{Error, Result};
 use crate::plugin::BuildContext;
 use crate::registry::Registry;
 use crate::role::{Batch, ColdStore, MetaStore, Table};
-use crate::seal::checksum;
-use crate::wire::Reader;
+use pairs::{PairReader, PairWriter};
 
-const MAGIC: &[u8; 8] = b"AETHSNP\x01";
 const META_FILE: &str = "meta.aether";
 const DONE_FILE: &str = "DONE";
-const FRAME_BYTES: usize = 1 << 20;
-const END: u8 = 0xff;
 /// Blobs are copied in parts of this size.
 const COPY_BYTES: u64 = 8 << 20;
 
@@ -45,86 +43,6 @@ pub struct SnapshotReport {
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     move |e| Error::unavailable(format!("snapshot file {}", path.display())).with_source(e)
-}
-
-/// Writes pairs in sealed frames.
-struct FrameWriter<W: Write> {
-    out: W,
-    frame: Vec<u8>,
-    number: u64,
-}
-
-impl<W: Write> FrameWriter<W> {
-    fn push(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.frame.extend_from_slice(bytes);
-        if self.frame.len() >= FRAME_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        for frame in self.frame.chunks(FRAME_BYTES) {
-            self.out.write_all(&(frame.len() as u32).to_le_bytes())?;
-            self.out.write_all(frame)?;
-            self.out
-                .write_all(&checksum(frame, self.number).to_le_bytes())?;
-            self.number += 1;
-        }
-        self.frame.clear();
-        Ok(())
-    }
-}
-
-/// Reads the bytes of sealed frames, one frame in memory at a time.
-struct FrameReader<R: Read> {
-    input: R,
-    frame: Vec<u8>,
-    at: usize,
-    number: u64,
-}
-
-impl<R: Read> FrameReader<R> {
-    fn take(&mut self, mut n: usize, out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
-        while n > 0 {
-            if self.at == self.frame.len() {
-                self.next_frame()?;
-            }
-            let rest = self.frame.get(self.at..).unwrap_or_default();
-            let part = rest.get(..n.min(rest.len())).unwrap_or_default();
-            out.extend_from_slice(part);
-            self.at += part.len();
-            n -= part.len();
-        }
-        Ok(())
-    }
-
-    fn next_frame(&mut self) -> Result<()> {
-        let cut = |e| Error::corrupt("snapshot: the file ends too early").with_source(e);
-        let mut head = [0; 4];
-        self.input.read_exact(&mut head).map_err(cut)?;
-        let length = u32::from_le_bytes(head) as usize;
-        if length == 0 || length > FRAME_BYTES {
-            return Err(Error::corrupt(format!(
-                "snapshot: a frame of {length} bytes"
-            )));
-        }
-        self.frame.resize(length, 0);
-        self.input.read_exact(&mut self.frame).map_err(cut)?;
-        let mut sum = [0; 8];
-        self.input.read_exact(&mut sum).map_err(cut)?;
-        if u64::from_le_bytes(sum) != checksum(&self.frame, self.number) {
-            return Err(Error::corrupt(format!(
-                "snapshot: frame {} is damaged",
-                self.number
-            )));
-        }
-        self.number += 1;
-        self.at = 0;
-        Ok(())
-    }
 }
 
 /// Writes a snapshot of a running memory.
@@ -150,23 +68,11 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
     let mut report = SnapshotReport::default();
     let path = folder.join(META_FILE);
     let file = File::create_new(&path).map_err(failed(&path))?;
-    let mut out = BufWriter::new(file);
-    out.write_all(MAGIC).map_err(failed(&path))?;
-    let mut frames = FrameWriter {
-        out,
-        frame: Vec::new(),
-        number: 0,
-    };
-    for (number, table) in (0u8..).zip(Table::ALL) {
+    let mut pairs = PairWriter::begin(BufWriter::new(file)).map_err(failed(&path))?;
+    for table in Table::ALL {
         scan_all(&*inner.meta, table, async |page| {
             for (k, v) in page {
-                let mut pair = vec![number];
-                pair.extend_from_slice(&(k.len() as u16).to_le_bytes());
-                pair.extend_from_slice(&(v.len() as u32).to_le_bytes());
-                pair.extend_from_slice(&k);
-                pair.extend_from_slice(&v);
-                frames.push(&pair).map_err(failed(&path))?;
-                report.entries += 1;
+                pairs.push(table, &k, &v).map_err(failed(&path))?;
             }
             Ok(())
         })
@@ -174,13 +80,9 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
     }
     let manifest = manifest(&*inner.meta).await?;
     drop(writer);
-    frames.push(&[END]).map_err(failed(&path))?;
-    frames
-        .push(&report.entries.to_le_bytes())
-        .map_err(failed(&path))?;
-    frames.flush().map_err(failed(&path))?;
-    let file = frames
-        .out
+    let (out, entries) = pairs.end().map_err(failed(&path))?;
+    report.entries = entries;
+    let file = out
         .into_inner()
         .map_err(|e| failed(&path)(e.into_error()))?;
     file.sync_all().map_err(failed(&path))?;
@@ -270,50 +172,13 @@ async fn restore_into(
         ));
     }
     let path = folder.join(META_FILE);
-    let mut input = BufReader::new(File::open(&path).map_err(failed(&path))?);
-    let mut magic = [0; 8];
-    input.read_exact(&mut magic).map_err(failed(&path))?;
-    if &magic != MAGIC {
-        return Err(Error::corrupt(format!(
-            "{} is not a snapshot of this version",
-            path.display()
-        )));
-    }
-    let mut frames = FrameReader {
-        input,
-        frame: Vec::new(),
-        at: 0,
-        number: 0,
-    };
+    let input = BufReader::new(File::open(&path).map_err(failed(&path))?);
+    let mut pairs = PairReader::begin(input)?;
     let mut report = SnapshotReport::default();
     let mut batch = Batch::new(epoch);
     let most = meta.capability().batch_bytes_max / 4;
-    let (mut head, mut identity) = (Vec::new(), None);
-    let mut buffer = Vec::new();
-    loop {
-        frames.take(1, &mut head)?;
-        let number = head.first().copied().unwrap_or(END);
-        if number == END {
-            frames.take(8, &mut head)?;
-            let expected = Reader::new(&head, "snapshot").u64()?;
-            if expected != report.entries {
-                return Err(Error::corrupt(format!(
-                    "snapshot: expected {expected} entries, got {}",
-                    report.entries
-                )));
-            }
-            break;
-        }
-        let table = *Table::ALL
-            .get(number as usize)
-            .ok_or_else(|| Error::corrupt(format!("snapshot: unknown table {number}")))?;
-        frames.take(6, &mut head)?;
-        let mut r = Reader::new(&head, "snapshot");
-        let (key_bytes, value_bytes) = (r.u16()? as usize, r.u32()? as usize);
-        frames.take(key_bytes, &mut buffer)?;
-        let k = Bytes::copy_from_slice(&buffer);
-        frames.take(value_bytes, &mut buffer)?;
-        let v = Bytes::copy_from_slice(&buffer);
+    let mut identity = None;
+    while let Some((table, k, v)) = pairs.read()? {
         report.entries += 1;
         if table == Table::State && k == key::FORMAT {
             identity = Some(v);

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use super::sync::{AtomicU64, Ordering::Relaxed};
 use crate::clock::{Clock, Time};
 
 /// Monotonic time since the memory was created. While it is open, the monotonic clock drives it and the wall clock is never
 /// looked at; at open, the wall clock says how long it was closed, but is believed only within bounds: backwards counts as no
-/// time at all, forwards as `jump_max` at most.
+/// time at all, forwards as `jump_max` at most. Should the monotonic clock go back all the same, as on a broken virtual machine, time stands
+/// still until it has caught up: nothing that was once over begins anew.
 #[derive(Debug)]
 pub(crate) struct Timeline {
     clock: Arc<dyn Clock>,
     base: u64,
     started: u64,
+    /// The longest time since `started` that the clock has shown.
+    passed: AtomicU64,
 }
 
 impl Timeline {
@@ -29,13 +33,18 @@ impl Timeline {
             clock,
             base,
             started,
+            passed: AtomicU64::new(0),
         }
     }
 
     /// Now.
     pub(crate) fn now(&self) -> Time {
         let passed = self.clock.monotonic_us().saturating_sub(self.started);
-        Time(self.base.saturating_add(passed))
+        let before = self.passed.load(Relaxed);
+        if passed > before {
+            self.passed.fetch_max(passed, Relaxed);
+        }
+        Time(self.base.saturating_add(passed.max(before)))
     }
 
     /// What to save.

@@ -340,6 +340,10 @@ impl ColdStore for PoweredCold {
     }
 }
 
+/// Puts something between a memory and its stores: a mistake that a test must catch.
+pub type Wrap =
+    fn(Arc<dyn MetaStore>, Arc<dyn ColdStore>) -> (Arc<dyn MetaStore>, Arc<dyn ColdStore>);
+
 /// How a memory is set up.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -355,6 +359,7 @@ pub struct Settings {
     pub compaction: &'static str,
     pub limits: &'static str,
     pub insert_wait: &'static str,
+    pub wrap: Option<Wrap>,
 }
 
 impl Default for Settings {
@@ -370,6 +375,7 @@ impl Default for Settings {
             compaction: "",
             limits: "",
             insert_wait: "200ms",
+            wrap: None,
         }
     }
 }
@@ -429,6 +435,7 @@ impl World {
             compaction,
             limits,
             insert_wait,
+            wrap,
         } = &self.settings;
         let text = format!(
             "[memory]\ndim = {dim}\nmetric = \"{metric}\"\nhot_budget = \"{budget}\"\ninsert_wait = \"{insert_wait}\"\n{memory}\n\
@@ -437,10 +444,13 @@ impl World {
              [codec]\nbackend = \"plain\"\n[policy]\nbackend = \"lru\"\n",
         );
         let config = Config::from_toml(&text).unwrap();
+        let meta: Arc<dyn MetaStore> = Arc::new(PoweredMeta(self.meta.handle(), power.clone()));
+        let cold: Arc<dyn ColdStore> = Arc::new(PoweredCold(self.cold.clone(), power.clone()));
+        let (meta, cold) = wrap.map_or((meta.clone(), cold.clone()), |wrap| wrap(meta, cold));
         MemoryBuilder::new(config, Arc::new(registry))
             .clock(self.clock.clone())
-            .meta_store(Arc::new(PoweredMeta(self.meta.handle(), power.clone())))
-            .cold_store(Arc::new(PoweredCold(self.cold.clone(), power.clone())))
+            .meta_store(meta)
+            .cold_store(cold)
     }
 
     pub async fn open(&self) -> Memory {

@@ -264,3 +264,125 @@ async fn read_all(memory: &Memory) -> Done<BTreeMap<Place, Record>> {
     let found = (0..).zip(records);
     Ok(found.filter_map(|(p, r)| r.map(|r| (p, r))).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{SETTINGS, fit, point_of};
+    use super::*;
+
+    const SEED: u64 = 11;
+
+    /// A memory that does what it is told, and an oracle that hears something else.
+    struct Scene {
+        _folder: tempfile::TempDir,
+        config: Config,
+        registry: Arc<Registry>,
+        oracle: Oracle,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let mut config = Config::from_toml(SETTINGS).unwrap();
+            fit(&mut config, &folder.path().join("memory")).unwrap();
+            Self {
+                _folder: folder,
+                config,
+                registry: Arc::new(aether::registry().unwrap()),
+                oracle: Oracle::default(),
+            }
+        }
+
+        /// Does the writes on the memory.
+        async fn write(&self, writes: &[(Place, Option<Version>)]) {
+            let memory = memory::open(self.config.clone(), self.registry.clone());
+            let memory = memory.await.unwrap();
+            for (place, version) in writes {
+                match version {
+                    Some(v) => drop(memory.upsert(vec![point_of(*place, *v)]).await.unwrap()),
+                    None => drop(memory.delete(&[id_of(*place)]).await.unwrap()),
+                }
+            }
+            memory.close().await.unwrap();
+        }
+
+        async fn judge(mut self) -> Found {
+            self.oracle
+                .verify(&self.config, &self.registry)
+                .await
+                .unwrap();
+            self.oracle.found
+        }
+    }
+
+    /// The first write of worker 0 from a number on that satisfies a condition, and its number.
+    fn find(from: u64, fits: impl Fn(&[(Place, Option<Version>)]) -> bool) -> (u64, Op) {
+        let all = (from..).map(|n| (n, operation(SEED, 0, n)));
+        let mut fitting = all.filter(|(_, op)| fits(&op.effect()));
+        fitting.next().unwrap()
+    }
+
+    fn is_upsert(effect: &[(Place, Option<Version>)]) -> bool {
+        effect.len() >= 4 && effect.iter().all(|(_, version)| version.is_some())
+    }
+
+    #[tokio::test]
+    async fn what_was_done_as_it_was_said_is_clean() {
+        let mut scene = Scene::new();
+        let (n, op) = find(0, is_upsert);
+        scene.write(&op.effect()).await;
+        scene.oracle.hear(SEED, Line::Begun(0, n));
+        scene.oracle.hear(SEED, Line::Done(0, n));
+        // Begun, never acknowledged, and not done.
+        let (m, _) = find(n + 1, is_upsert);
+        scene.oracle.hear(SEED, Line::Begun(0, m));
+        let found = scene.judge().await;
+        assert!(found.is_clean(), "{:?}", found.problems());
+        assert_eq!((found.lost, found.phantom, found.undone), (0, 0, 1));
+    }
+
+    #[tokio::test]
+    async fn planted_a_write_that_was_acknowledged_and_is_not_there() {
+        let mut scene = Scene::new();
+        let (n, op) = find(0, is_upsert);
+        scene.write(&op.effect()[1..]).await;
+        scene.oracle.hear(SEED, Line::Begun(0, n));
+        scene.oracle.hear(SEED, Line::Done(0, n));
+        let found = scene.judge().await;
+        assert_eq!((found.lost, found.phantom), (1, 0));
+        assert!(!found.is_clean());
+    }
+
+    #[tokio::test]
+    async fn planted_an_older_version_that_came_back() {
+        let mut scene = Scene::new();
+        let (n, op) = find(0, is_upsert);
+        let mut effect = op.effect();
+        effect[0].1 = Some(7);
+        scene.write(&effect).await;
+        scene.oracle.hear(SEED, Line::Begun(0, n));
+        scene.oracle.hear(SEED, Line::Done(0, n));
+        let found = scene.judge().await;
+        assert_eq!((found.lost, found.phantom), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn planted_a_point_that_nobody_wrote() {
+        let scene = Scene::new();
+        scene.write(&[(3, Some(5))]).await;
+        let found = scene.judge().await;
+        assert_eq!((found.lost, found.phantom), (0, 1));
+        assert!(!found.is_clean());
+    }
+
+    #[tokio::test]
+    async fn planted_half_of_an_unacknowledged_batch() {
+        let mut scene = Scene::new();
+        let (n, op) = find(0, is_upsert);
+        scene.write(&op.effect()[..2]).await;
+        scene.oracle.hear(SEED, Line::Begun(0, n));
+        let found = scene.judge().await;
+        let words = found.problems().join(" ");
+        assert!(words.contains("neither all nor nothing"), "{words}");
+    }
+}

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::format::{HEADER, Header, MAGIC, RECORD, Recorded, decode};
+use super::format::{HEADER, Header, Layout, RECORD, Recorded};
 use crate::error::{Error, Result};
 
 /// Reads the accesses of a recording in order, a buffer at a time.
@@ -24,7 +24,7 @@ pub struct Recording {
 impl Recording {
     /// Whether a file begins as a recording does.
     pub fn is_one(first_bytes: &[u8]) -> bool {
-        first_bytes.starts_with(&MAGIC)
+        Layout::of(first_bytes).is_some()
     }
 
     /// Opens a recording and finds where its ring begins, which reads it once.
@@ -54,7 +54,7 @@ impl Recording {
         let mut places = 0;
         while let Some(bytes) = recording.take()? {
             places += 1;
-            if let Some((number, _)) = decode(&bytes) {
+            if let Some((number, _)) = header.layout.decode(&bytes) {
                 recording.last = recording.last.max(number);
             }
         }
@@ -108,7 +108,7 @@ impl Recording {
                 self.seek()?;
             }
             // A place that an older round left, or that a crash cut, has no part in the order.
-            if let Some((number, recorded)) = bytes.and_then(|b| decode(&b))
+            if let Some((number, recorded)) = bytes.and_then(|b| self.header.layout.decode(&b))
                 && number > self.number
             {
                 self.number = number;

@@ -41,6 +41,45 @@ fn a_ring_holds_the_newest_accesses_in_order_and_goes_on_after_reopening() {
 }
 
 #[test]
+fn a_ring_of_the_first_layout_is_read_and_goes_on_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path().join("ring"), 10);
+    let header = Header {
+        layout: Layout::First,
+        places: 10,
+        sample: config.sample,
+        hashed: false,
+    };
+    let mut bytes = header.encode();
+    assert_eq!(&bytes[..8], b"AETHREC1");
+    let old = |n| Recorded {
+        time: n,
+        key: n,
+        size: 100,
+        write: false,
+        importance: None,
+    };
+    (1..=12).for_each(|n| Layout::First.encode(n, &old(n), &mut bytes));
+    // Numbers 11 and 12 stand where 1 and 2 stood.
+    let newest = bytes.split_off(HEADER + 10 * RECORD);
+    bytes[HEADER..HEADER + newest.len()].copy_from_slice(&newest);
+    // Number 5's first bytes, as the first version of the format wrote them.
+    let place = &bytes[HEADER + 4 * RECORD..][..RECORD];
+    assert_eq!(
+        place[..17],
+        [5, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 5]
+    );
+    std::fs::write(&config.path, &bytes).unwrap();
+    let keys = |config| all(config).iter().map(|r| r.key).collect::<Vec<_>>();
+    assert_eq!(keys(&config), (3..=12).collect::<Vec<_>>());
+    let recorder = Recorder::open(&config).unwrap().unwrap();
+    note(&recorder, 13, 13);
+    recorder.write().unwrap();
+    assert_eq!(keys(&config), (4..=13).collect::<Vec<_>>());
+    assert_eq!(&std::fs::read(&config.path).unwrap()[..8], b"AETHREC1");
+}
+
+#[test]
 fn accesses_of_one_call_share_a_time_and_feedback_finds_its_access() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path().join("ring"), 100);

@@ -1,0 +1,79 @@
+//! Ten scenarios, each under many drawn schedules, and the epochs under every schedule.
+//!
+//! `AETHER_SCHEDULES` sets how many schedules each gets (2,000). A failure prints the schedule that repeats it.
+
+use std::panic::catch_unwind;
+
+use aether_schedules::scenario::{admission, epoch, open_files, readers, timeline, weak};
+
+/// Half of the schedules are drawn step by step, half with few changes of thread at drawn places, which finds what needs a long run of one.
+fn explore(name: &str, scenario: fn()) {
+    let schedules = match std::env::var("AETHER_SCHEDULES") {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|e| panic!("AETHER_SCHEDULES={text}: {e}")),
+        Err(_) => 2_000,
+    };
+    shuttle::check_random(scenario, schedules / 2);
+    shuttle::check_pct(scenario, schedules - schedules / 2, 3);
+    println!("{name}: {schedules} schedules");
+}
+
+macro_rules! explored {
+    ($($module:ident::$scenario:ident,)*) => {
+        $(#[test]
+        fn $scenario() {
+            explore(stringify!($scenario), $module::$scenario);
+        })*
+    };
+}
+
+explored! {
+    epoch::a_place_is_not_written_over_under_a_reader,
+    epoch::nor_under_readers_without_a_cell,
+    epoch::waiting_ends_when_all_readers_of_before_have,
+    readers::a_search_finds_every_row_while_rows_move,
+    readers::waiting_for_a_move_ends,
+    readers::done_means_done_and_all_before_it,
+    admission::places_are_never_exceeded_and_all_come_back,
+    admission::closing_wakes_all_who_wait,
+    timeline::time_never_goes_back,
+    open_files::a_deleted_blob_is_not_kept,
+}
+
+/// Loom goes through all of them; the bound is on how often a thread is interrupted where it need not be.
+#[test]
+fn under_weak_memory_no_place_is_written_over_under_a_reader() {
+    for (readers, preemptions) in [(1, None), (2, Some(2))] {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = preemptions;
+        model.check(move || weak::a_place_is_not_written_over_under_a_reader(readers, false));
+    }
+}
+
+/// Mistakes that only some schedules show: each must be found.
+#[test]
+fn planted_mistakes_are_caught() {
+    let planted: [(&str, fn()); 3] = [
+        (
+            "a writer that does not wait",
+            epoch::planted_a_place_is_written_over_under_a_reader,
+        ),
+        (
+            "a demotion that does not wait",
+            readers::planted_a_row_leaves_under_a_search,
+        ),
+        (
+            "a generation noted too late",
+            open_files::planted_a_deleted_blob_is_kept,
+        ),
+    ];
+    for (what, scenario) in planted {
+        let found = catch_unwind(|| explore(what, scenario));
+        assert!(found.is_err(), "not caught: {what}");
+    }
+    let weak = catch_unwind(|| {
+        loom::model(|| weak::a_place_is_not_written_over_under_a_reader(1, true));
+    });
+    assert!(weak.is_err(), "not caught by loom");
+}

@@ -1,0 +1,414 @@
+//! Mixed work of many tasks on twice as many points as fit the hot tier, and more callers than are admitted: the budget and the declared RAM hold,
+//! what is refused is refused at once and told when to come back, what is admitted ends within its deadline, a closing in the midst of it
+//! loses nothing, and nothing is left behind: no task, no thread, no file handle, no lock.
+//!
+//! `AETHER_SOAK_MINUTES` sets how long (0.2), `AETHER_SEED` the choices.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use aether::config::SearchMode;
+use aether::{Config, Error, Memory, Parts, Point, PointId, SearchRequest};
+use tokio::task::JoinHandle;
+
+const DIM: usize = 64;
+const WRITERS: u64 = 8;
+const SEARCHERS: u64 = 12;
+/// Points of a writer's largest batch.
+const BATCH: u64 = 256;
+const DEADLINE: Duration = Duration::from_millis(500);
+const MIB: u64 = 1 << 20;
+/// What the configuration below declares: hot tier, rows on their way, both caches, codes.
+const DECLARED: u64 = (8 + 16 + 4 + 4 + 8) * MIB;
+/// Beside that: stacks, buffers of requests under way, the event queue, this test's books, and what the C library keeps of freed blocks.
+const BESIDE: u64 = 72 * MIB;
+
+fn config(folder: &Path) -> Config {
+    let text = format!(
+        "[memory]\npath = {folder:?}\ndim = {DIM}\nmetric = \"l2\"\nhot_budget = \"8MiB\"\nworking_space = \"16MiB\"\n\
+         insert_wait = \"50ms\"\nflush_every = \"1s\"\n[flux]\ntick = \"50ms\"\n\
+         [search]\nconcurrent = 2\nqueue = 3\ndeadline = \"{}ms\"\ncache = \"4MiB\"\n[codes]\nram = \"4MiB\"\n\
+         [compaction]\nsegment_bytes = \"2MiB\"\ngrace = \"1s\"\n[limits]\nwrite_queue = 2\nwrite_wait = \"1ms\"\n\
+         [meta]\ncache = \"8MiB\"\n",
+        DEADLINE.as_millis()
+    );
+    Config::from_toml(&text).unwrap()
+}
+
+fn vector(id: u64, version: u64) -> Vec<f32> {
+    let mut centre = fastrand::Rng::with_seed(id % 40);
+    let mut own = fastrand::Rng::with_seed(id << 32 | version);
+    (0..DIM)
+        .map(|_| centre.f32() - 0.5 + 0.3 * own.f32())
+        .collect()
+}
+
+fn point(id: u64, version: u64) -> Point {
+    Point::new(id, vector(id, version)).with_payload(serde_json::json!({ "v": version }))
+}
+
+/// What an id holds: versions that are right, `None` for a deleted one. More than one only where nobody knows what an operation did.
+type Book = BTreeMap<u64, Vec<Option<u64>>>;
+
+/// Times of one kind of call, in microseconds.
+#[derive(Default)]
+struct Times(Vec<u64>);
+
+impl Times {
+    fn add(&mut self, since: Instant) {
+        self.0.push(since.elapsed().as_micros() as u64);
+    }
+
+    /// The share's quantile, in milliseconds.
+    fn at(&mut self, share: f64) -> f64 {
+        self.0.sort_unstable();
+        let place = (self.0.len() as f64 * share) as usize;
+        self.0
+            .get(place.min(self.0.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(0) as f64
+            / 1e3
+    }
+}
+
+#[derive(Default)]
+struct Report {
+    book: Book,
+    done: u64,
+    admitted: Times,
+    refused: Times,
+    partial: u64,
+}
+
+fn is_over(error: &Error) -> bool {
+    error.is_closed()
+}
+
+/// Notes a refusal; how long to wait then.
+fn refused(report: &mut Report, error: &Error, since: Instant) -> Duration {
+    assert!(error.is_overloaded(), "{error}");
+    report.refused.add(since);
+    let hint = error.retry_after();
+    assert!(hint.is_some(), "no hint when to come back: {error}");
+    // Sooner than it says, so that the pressure stays.
+    hint.unwrap_or_default() / 8
+}
+
+/// Writes, deletes and judges its own ids until the memory is closed.
+async fn write(memory: Memory, own: Range<u64>, seed: u64) -> Report {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut report = Report::default();
+    for version in 1.. {
+        let first = rng.u64(own.clone());
+        let ids = first..own.end.min(first + rng.u64(1..=BATCH));
+        let lives = rng.u8(..8) > 0;
+        let begun = Instant::now();
+        let done = if lives {
+            let points = ids.clone().map(|id| point(id, version));
+            memory.upsert(points.collect()).await.map(drop)
+        } else {
+            let ids: Vec<_> = ids.clone().map(PointId::Int).collect();
+            memory.delete(&ids).await.map(drop)
+        };
+        let now = lives.then_some(version);
+        match done {
+            Ok(()) => {
+                report.admitted.add(begun);
+                report.done += 1;
+                report.book.extend(ids.map(|id| (id, vec![now])));
+            }
+            Err(error) if is_over(&error) => {
+                // It may have been on its way when the memory was closed.
+                for id in ids {
+                    report.book.entry(id).or_insert(vec![None]).push(now);
+                }
+                return report;
+            }
+            Err(error) => {
+                let wait = refused(&mut report, &error, begun);
+                tokio::time::sleep(wait).await;
+            }
+        }
+        if rng.u8(..4) == 0 {
+            let judged = memory.feedback(&PointId::Int(first), rng.f32()).await;
+            assert!(judged.as_ref().err().is_none_or(is_over), "{judged:?}");
+        }
+    }
+    report
+}
+
+/// Searches until the memory is closed.
+async fn search(memory: Memory, ids: u64, seed: u64) -> Report {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut report = Report::default();
+    loop {
+        let query = vector(rng.u64(..ids), rng.u64(..50));
+        let mode = match rng.u8(..8) {
+            0 => SearchMode::HotOnly,
+            1 => SearchMode::Complete,
+            _ => SearchMode::Bounded,
+        };
+        let parts = if rng.bool() {
+            Parts::default()
+        } else {
+            Parts::NONE
+        };
+        let begun = Instant::now();
+        match memory
+            .search(SearchRequest::new(query, 10).mode(mode).parts(parts))
+            .await
+        {
+            Ok(answer) => {
+                report.admitted.add(begun);
+                report.done += 1;
+                report.partial += u64::from(!answer.coverage.is_whole());
+                let mut seen: Vec<_> = answer.hits.iter().map(|h| &h.id).collect();
+                seen.sort();
+                seen.dedup();
+                assert_eq!(seen.len(), answer.hits.len(), "a point was found twice");
+            }
+            Err(error) if is_over(&error) => return report,
+            Err(error) => {
+                let wait = refused(&mut report, &error, begun);
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+/// Moves points by hand until the memory is closed.
+async fn shuffle(memory: Memory, ids: u64, seed: u64) -> u64 {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut moved = 0;
+    loop {
+        let some: Vec<_> = (0..rng.u64(1..200))
+            .map(|_| PointId::Int(rng.u64(..ids)))
+            .collect();
+        let done = match rng.bool() {
+            true => memory.demote(&some).await,
+            false => memory.promote(&some).await,
+        };
+        match done {
+            Ok(n) => moved += n as u64,
+            Err(error) if is_over(&error) => return moved,
+            Err(error) => panic!("a move failed: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Open file handles of this process.
+fn handles() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Bytes of this process that are in RAM.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+/// Looks at budget and RAM until told to stop; the most of both.
+async fn watch(memory: Memory, stop: Arc<AtomicBool>, peak: Arc<AtomicU64>) -> u64 {
+    let mut most = 0;
+    while !stop.load(Relaxed) {
+        let stats = memory.stats();
+        assert!(stats.hot_bytes <= stats.budget_bytes, "{stats:#?}");
+        most = most.max(stats.hot_bytes);
+        peak.fetch_max(resident(), Relaxed);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    most
+}
+
+/// Waits for something that other threads do in their own time.
+fn soon(what: &str, reached: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while !reached() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+async fn compare(memory: &Memory, book: &Book) {
+    let ids: Vec<u64> = book.keys().copied().collect();
+    let mut live = 0;
+    for some in ids.chunks(2_000) {
+        let names: Vec<_> = some.iter().copied().map(PointId::Int).collect();
+        let records = memory.get_many(&names, Parts::default()).await.unwrap();
+        for (id, record) in some.iter().zip(records) {
+            let version = record.as_ref().map(|r| {
+                let payload = r.payload.as_ref().unwrap();
+                payload["v"].as_u64().unwrap()
+            });
+            assert!(
+                book[id].contains(&version),
+                "{id}: {version:?} is none of {:?}",
+                book[id]
+            );
+            if let (Some(record), Some(version)) = (record, version) {
+                live += 1;
+                assert_eq!(record.vector, Some(vector(*id, version)), "{id}");
+            }
+        }
+    }
+    assert_eq!(memory.stats().points, live);
+    let query = vector(1, 1);
+    let request = SearchRequest::new(query, 10_000).mode(SearchMode::Complete);
+    let answer = memory
+        .search(request.deadline(Duration::from_secs(60)))
+        .await
+        .unwrap();
+    assert!(answer.coverage.is_whole());
+    let mut found: Vec<_> = answer.hits.iter().map(|h| &h.id).collect();
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len() as u64, live.min(10_000));
+}
+
+/// Opens, works, closes in the midst of it; what the memory must hold then. A short run is too short to be judged by its times.
+async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool) -> Book {
+    let before = resident();
+    let memory = aether::open(config(folder)).await.unwrap();
+    memory.upsert(vec![point(0, 0)]).await.unwrap();
+    let ids = memory.stats().hot_capacity_rows * 2;
+    let each = ids / WRITERS;
+    let (stop, peak) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU64::new(0)),
+    );
+    let watching = tokio::spawn(watch(memory.clone(), stop.clone(), peak.clone()));
+    let writers: Vec<JoinHandle<Report>> = (0..WRITERS)
+        .map(|w| tokio::spawn(write(memory.clone(), w * each..(w + 1) * each, seed ^ w)))
+        .collect();
+    let searchers: Vec<JoinHandle<Report>> = (0..SEARCHERS)
+        .map(|s| tokio::spawn(search(memory.clone(), ids, seed ^ (100 + s))))
+        .collect();
+    let mover = tokio::spawn(shuffle(memory.clone(), ids, seed ^ 200));
+    tokio::time::sleep(Duration::from_secs_f64(minutes * 60.0)).await;
+
+    let stats = memory.stats();
+    memory.close().await.unwrap();
+    stop.store(true, Relaxed);
+    let mut book = Book::from([(0, vec![Some(0)])]);
+    let (mut writes, mut searches) = (Report::default(), Report::default());
+    for (all, tasks) in [(&mut writes, writers), (&mut searches, searchers)] {
+        for task in tasks {
+            let one = task.await.unwrap();
+            book.extend(one.book);
+            all.done += one.done;
+            all.partial += one.partial;
+            all.admitted.0.extend(one.admitted.0);
+            all.refused.0.extend(one.refused.0);
+        }
+    }
+    let moved = mover.await.unwrap();
+    let hot = watching.await.unwrap();
+    let grown = peak.load(Relaxed).saturating_sub(before);
+    println!(
+        "{ids} ids, {} points: {} writes and {} searches done ({} cut short), {} and {} refused, {moved} rows moved by hand, \
+         {} demoted, {} promoted, {} rewritten",
+        stats.points,
+        writes.done,
+        searches.done,
+        searches.partial,
+        writes.refused.0.len(),
+        searches.refused.0.len(),
+        stats.counted.demoted,
+        stats.counted.promoted,
+        stats.counted.compactions,
+    );
+    for (name, report) in [("writes", &mut writes), ("searches", &mut searches)] {
+        println!(
+            "{name}: p50 {:.2} ms, p99 {:.2} ms; refused after p50 {:.3} ms, p99 {:.2} ms",
+            report.admitted.at(0.5),
+            report.admitted.at(0.99),
+            report.refused.at(0.5),
+            report.refused.at(0.99),
+        );
+    }
+    println!(
+        "hot bytes {hot} of {}, RAM grew by {:.1} MiB of {}",
+        stats.budget_bytes,
+        grown as f64 / MIB as f64,
+        (DECLARED + BESIDE) / MIB
+    );
+    assert!(hot <= stats.budget_bytes && grown <= DECLARED + BESIDE);
+    if !judged {
+        return book;
+    }
+    // The run must have been about something.
+    assert!(writes.done > 50 && searches.done > 50 && moved > 0);
+    assert!(!writes.refused.0.is_empty() && !searches.refused.0.is_empty());
+    assert!(stats.counted.demoted > 0 && stats.cold_rows > 0);
+    let deadline = DEADLINE.as_secs_f64() * 1e3;
+    assert!(searches.admitted.at(0.99) <= deadline, "searches are late");
+    assert!(
+        searches.refused.at(0.5) < 5.0 && searches.refused.at(0.99) <= deadline,
+        "searches are not refused at once"
+    );
+    assert!(
+        writes.refused.at(0.5) < 20.0 && writes.refused.at(0.99) <= deadline,
+        "writes are not refused in time"
+    );
+    book
+}
+
+#[test]
+fn twice_the_capacity_and_too_many_callers() {
+    let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<f64>().unwrap());
+    let minutes = number("AETHER_SOAK_MINUTES").unwrap_or(0.2);
+    let seed = number("AETHER_SEED").map_or_else(|| fastrand::u64(..1 << 32), |s| s as u64);
+    println!("AETHER_SEED={seed}");
+    let folder = tempfile::tempdir().unwrap();
+    let run = |minutes: f64, name: &str, judged: bool| {
+        let path = folder.path().join(name);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .unwrap();
+        // What a runtime opens for itself, and threads that libraries keep, are there now.
+        let (tasks, files) = (runtime.metrics().num_alive_tasks(), handles());
+        let book = runtime.block_on(work(&path, minutes, seed, judged));
+        soon("a task is left behind", || {
+            runtime.metrics().num_alive_tasks() == tasks
+        });
+        soon("a file handle is left behind", || handles() == files);
+        drop(runtime);
+        (path, book)
+    };
+    // What the process opens once and for all.
+    run(0.02, "first", false);
+    let before = threads();
+    let (path, book) = run(minutes, "memory", true);
+    soon("a thread is left behind", || threads() <= before);
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let memory = aether::open(config(&path)).await.unwrap();
+        compare(&memory, &book).await;
+        // A comparison that cannot fail is worth nothing: one acknowledged write that is not there.
+        let (memory_again, mut planted) = (memory.clone(), book.clone());
+        planted.insert(1, vec![Some(u64::MAX)]);
+        let found = tokio::spawn(async move { compare(&memory_again, &planted).await });
+        assert!(found.await.is_err(), "a lost write is not seen");
+        memory.close().await.unwrap();
+        drop(memory);
+        let registry = Arc::new(aether::registry().unwrap());
+        let report = aether::check(&config(&path), registry).await.unwrap();
+        assert!(report.is_clean(), "{report:#?}");
+        assert_eq!((report.orphans, report.intents), (0, 0), "{report:#?}");
+    });
+}
