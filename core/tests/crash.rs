@@ -7,38 +7,38 @@
 
 mod common;
 
-use aether_testkit::workload::{Op, Profile, Workload};
+use aether_testkit::env::variable;
+use aether_testkit::workload::{Op, Profile, Workload, every_kind};
 
-use common::World;
-use common::run::Run;
-use common::script::{end, settings, work, workload};
+use common::script::settings;
+use common::{Run, World};
 
 #[tokio::test]
 async fn the_workload_splits_and_merges_partitions() {
-    let mut run = Run::new(settings()).await;
-    work(&mut run, &workload(), "uncut").await;
+    let mut run = Run::new(World::with(settings())).await;
+    run.work(&every_kind(), "uncut").await;
     assert!(
         run.split > 0 && run.ended > 0,
         "{} {}",
         run.split,
         run.ended
     );
-    end(&mut run, "uncut").await;
+    run.end("uncut").await;
 }
 
 #[tokio::test]
 async fn at_every_call_of_a_store_and_work_goes_on() {
-    let ops = workload();
+    let ops = every_kind();
     let mut cuts = 0;
     for after in [false, true] {
         for keep in [0, 1, usize::MAX] {
             for n in 1.. {
                 let at = format!("cut at call {n}, after its effect: {after}, keeping {keep}");
-                let mut run = Run::new(settings()).await;
+                let mut run = Run::new(World::with(settings())).await;
                 run.keep = keep;
                 run.world.power.die_at(n, after);
-                work(&mut run, &ops, &at).await;
-                end(&mut run, &at).await;
+                run.work(&ops, &at).await;
+                run.end(&at).await;
                 if run.crashes == 0 {
                     break;
                 }
@@ -52,10 +52,10 @@ async fn at_every_call_of_a_store_and_work_goes_on() {
 
 #[tokio::test]
 async fn again_at_every_call_of_the_recovery() {
-    let ops = workload();
+    let ops = every_kind();
     let mut cuts = 0;
     for n in 1.. {
-        let mut run = Run::new(settings()).await;
+        let mut run = Run::new(World::with(settings())).await;
         run.world.power.die_at(n, n % 2 == 0);
         let at = format!("first cut at call {n}");
         let mut first = None;
@@ -95,15 +95,6 @@ const CUTS: u64 = 60;
 /// Operations of a drawn workload.
 const OPS: usize = 30;
 
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|e| panic!("{name}={value}: {e}")),
-    )
-}
-
 #[tokio::test]
 async fn at_drawn_calls_of_drawn_workloads() {
     let first = variable("AETHER_SEED").unwrap_or(1);
@@ -121,9 +112,11 @@ async fn at_drawn_calls_of_drawn_workloads() {
         let drawn = std::iter::repeat_with(|| workload.next_op());
         let drawn = drawn.filter(|op| !matches!(op, Op::Reopen));
         let ops: Vec<_> = drawn.take(OPS).collect();
-        let mut uncut = Run::new(settings()).await;
+        let mut uncut = Run::new(World::with(settings())).await;
         let before = uncut.world.power.calls();
-        work(&mut uncut, &ops, &format!("AETHER_SEED={seed}, uncut")).await;
+        uncut
+            .work(&ops, &format!("AETHER_SEED={seed}, uncut"))
+            .await;
         let calls = uncut.world.power.calls() - before;
         let mut rng = fastrand::Rng::with_seed(seed);
         for part in 0..CUTS {
@@ -131,12 +124,12 @@ async fn at_drawn_calls_of_drawn_workloads() {
             let (from, to) = (part * calls / CUTS, (part + 1) * calls / CUTS);
             let n = rng.u64(from..=to).max(1);
             let at = format!("AETHER_SEED={seed}, cut at call {n} of {calls}");
-            let mut run = Run::new(settings()).await;
+            let mut run = Run::new(World::with(settings())).await;
             run.keep = rng.usize(0..4);
             run.again = (rng.u8(0..3) == 0).then(|| rng.u64(1..25));
             run.world.power.die_at(n, rng.bool());
-            work(&mut run, &ops, &at).await;
-            end(&mut run, &at).await;
+            run.work(&ops, &at).await;
+            run.end(&at).await;
             assert!(run.crashes > 0, "{at}: nothing was cut");
             cuts += run.crashes;
         }

@@ -9,9 +9,9 @@ mod common;
 use aether_core::config::SearchMode;
 use aether_core::engine::Parts;
 use aether_core::{Error, ErrorKind, SearchRequest};
-use common::run::Run;
-use common::script::{end, settings, work, workload};
-use common::{Call, Verdict};
+use aether_testkit::workload::every_kind;
+use common::script::settings;
+use common::{Call, Run, Verdict, World};
 
 /// Fails the calls from the `n`th of this life on, or that one alone.
 fn fail(run: &mut Run, n: u64, lasting: bool, verdict: Verdict) {
@@ -64,11 +64,11 @@ async fn read(run: &Run, at: &str) {
 
 /// Fails calls from each on in turn; how many runs met their failure, and in how many of them an operation failed.
 async fn each_call(lasting: bool, verdict: Verdict) -> (u64, u64) {
-    let ops = workload();
+    let ops = every_kind();
     let mut failed = 0;
     for n in 1.. {
         let at = format!("{verdict:?} at call {n}, lasting: {lasting}");
-        let mut run = Run::new(settings()).await;
+        let mut run = Run::new(World::with(settings())).await;
         let first = run.world.power.calls();
         fail(&mut run, n, lasting, verdict);
         let mut rest = ops.iter();
@@ -90,12 +90,12 @@ async fn each_call(lasting: bool, verdict: Verdict) -> (u64, u64) {
                 assert!(opened.is_err(), "{at}");
             }
             recover(&mut run, &at).await;
-            work(&mut run, &rest.cloned().collect::<Vec<_>>(), &at).await;
+            run.work(&rest.cloned().collect::<Vec<_>>(), &at).await;
         } else {
             run.faulty = false;
             run.world.power.unscript();
         }
-        end(&mut run, &at).await;
+        run.end(&at).await;
         if !met {
             return (n - 1, failed);
         }

@@ -6,7 +6,6 @@
     reason = "each test file uses its own part of this"
 )]
 
-pub mod run;
 pub mod script;
 
 use std::fmt;
@@ -14,6 +13,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use aether_core::config::SearchMode;
 use aether_core::engine::{Answer, CheckReport};
@@ -23,8 +23,8 @@ use aether_core::role::{
 };
 use aether_core::vector::{Shape, VectorBlock};
 use aether_core::{
-    BlobKey, Config, Error, Factory, ManualClock, Memory, MemoryBuilder, Metric, Plugin, Point,
-    PointId, Registry, Result, Retry, SearchRequest,
+    BlobKey, Clock, Config, Error, Factory, ManualClock, Memory, MemoryBuilder, Metric, Plugin,
+    Point, PointId, Registry, Result, Retry, SearchRequest,
 };
 use aether_testkit::fake::cold::StrictCold;
 use aether_testkit::fake::meta::StrictMeta;
@@ -479,6 +479,52 @@ impl World {
         assert!(report.is_clean(), "{report:#?}");
     }
 }
+
+impl aether_testkit::run::World for World {
+    fn dim(&self) -> usize {
+        self.settings.dim
+    }
+
+    fn metric(&self) -> Metric {
+        self.settings.metric
+    }
+
+    fn now(&self) -> u64 {
+        // The memory was created when this clock stood at zero.
+        self.clock.monotonic_us()
+    }
+
+    fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    async fn open(&self) -> Result<Memory> {
+        self.builder().open().await
+    }
+
+    async fn check(&self) -> Result<CheckReport> {
+        self.builder_on(&Power::new()).check().await
+    }
+
+    fn is_dead(&self) -> bool {
+        self.power.is_dead()
+    }
+
+    fn die_at(&self, call: u64, after: bool) {
+        self.power.die_at(call, after);
+    }
+
+    fn unscript(&self) {
+        self.power.unscript();
+    }
+
+    fn crash(&mut self, keep: usize) {
+        World::crash(self, keep);
+    }
+}
+
+/// A run of a memory on the kit's strict stores.
+pub type Run = aether_testkit::run::Run<World>;
 
 pub fn vector(i: u64) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(i);
