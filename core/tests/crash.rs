@@ -8,7 +8,7 @@
 mod common;
 
 use aether_testkit::env::variable;
-use aether_testkit::workload::{Op, Profile, Workload, every_kind};
+use aether_testkit::workload::{Profile, Workload, every_kind};
 
 use common::script::settings;
 use common::{Run, World};
@@ -108,9 +108,7 @@ async fn at_drawn_calls_of_drawn_workloads() {
     let mut cuts = 0;
     for seed in first..first + seeds {
         let mut workload = Workload::new(seed, profile);
-        // A reopening would take the cut back that was to come; every cut is followed by one.
         let drawn = std::iter::repeat_with(|| workload.next_op());
-        let drawn = drawn.filter(|op| !matches!(op, Op::Reopen));
         let ops: Vec<_> = drawn.take(OPS).collect();
         let mut uncut = Run::new(World::with(settings())).await;
         let before = uncut.world.power.calls();

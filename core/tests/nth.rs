@@ -38,7 +38,10 @@ async fn recover(run: &mut Run, at: &str) {
 /// What reads say while nobody knows what became of the operation that failed: an answer, or that they cannot know; never that something
 /// is wrong with what is stored.
 async fn read(run: &Run, at: &str) {
-    let memory = run.memory();
+    // It may have been the opening that failed.
+    let Some(memory) = &run.memory else {
+        return;
+    };
     // Closed: what failed was the closing.
     let telling = |e: &Error| {
         matches!(

@@ -268,16 +268,16 @@ impl<W: World> Run<W> {
                 drop(memory);
                 if self.excuse("close", done)?.is_some() && !self.world.is_dead() {
                     self.memory = None;
+                    self.model.reopened();
                     self.check_stored().await?;
-                    self.world.unscript();
                     let opened = self.world.open().await;
                     self.memory = self.excuse("open", opened)?;
-                    if self.memory.is_none() {
-                        return Ok(());
-                    }
-                    self.model.reopened();
-                    if !self.faulty {
-                        self.check_everything().await?;
+                    if self.memory.is_some() && !self.faulty {
+                        let checked = self.check_everything().await;
+                        // The plug may have been pulled in the middle of it.
+                        if !self.world.is_dead() {
+                            checked?;
+                        }
                     }
                 }
             }
@@ -410,7 +410,10 @@ impl<W: World> Run<W> {
     }
 
     fn check_figures(&self) -> Step {
-        let (stats, now) = (self.memory().stats(), self.now());
+        let Some(memory) = &self.memory else {
+            return Ok(());
+        };
+        let (stats, now) = (memory.stats(), self.now());
         if stats.hot_bytes > stats.budget_bytes {
             return Err(format!("over the budget: {stats:#?}"));
         }
@@ -472,6 +475,8 @@ impl<W: World> Run<W> {
     /// # Panics
     /// As [`Run::work`].
     pub async fn end(&mut self, at: &str) {
+        // A cut that is still to come is not one of the work.
+        self.world.unscript();
         let ended = async {
             self.check_everything().await?;
             self.memory().close().await.map_err(|e| e.to_string())?;

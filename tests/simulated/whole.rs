@@ -253,7 +253,7 @@ struct Figures {
 
 /// The line that repeats a simulation.
 fn line(seed: u64) -> String {
-    format!("AETHER_SEED={seed} cargo test --test simulation whole")
+    format!("AETHER_SEED={seed} cargo test --test simulated whole")
 }
 
 async fn run(seed: u64) -> Figures {

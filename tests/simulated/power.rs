@@ -53,7 +53,7 @@ async fn cut_in_parts(ops: &[Op], parts: u64, seed: u64) -> usize {
     crashes
 }
 
-/// Operations without a reopening, which would take back the cut that was to come.
+/// Operations of a seed.
 pub(crate) fn drawn(seed: u64, n: usize) -> Vec<Op> {
     let profile = Profile {
         dim: EVERY_DIM,
@@ -63,7 +63,6 @@ pub(crate) fn drawn(seed: u64, n: usize) -> Vec<Op> {
     };
     let mut workload = Workload::new(seed, profile);
     let ops = std::iter::repeat_with(|| workload.next_op());
-    let ops = ops.filter(|op| !matches!(op, Op::Reopen));
     ops.take(n).collect()
 }
 
