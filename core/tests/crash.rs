@@ -7,6 +7,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use aether_testkit::env::variable;
 use aether_testkit::workload::{Profile, Workload, every_kind};
 
@@ -26,13 +28,44 @@ async fn the_workload_splits_and_merges_partitions() {
     run.end("uncut").await;
 }
 
+/// How often a step was cut before its effect, and after it.
+type Steps = BTreeMap<String, [usize; 2]>;
+
+fn count(steps: &mut Steps, cuts: &[(String, bool)]) {
+    for (step, after) in cuts {
+        steps.entry(step.clone()).or_default()[usize::from(*after)] += 1;
+    }
+}
+
+/// Each of these steps was cut on both sides of its effect.
+fn assert_cut(steps: &Steps, expected: &[&str]) {
+    for (step, [before, after]) in steps {
+        println!("{step}: {before} cuts before, {after} after");
+    }
+    for step in expected {
+        let [before, after] = steps.get(*step).copied().unwrap_or_default();
+        assert!(
+            before > 0 && after > 0,
+            "{step}: {before} before, {after} after"
+        );
+    }
+}
+
 #[tokio::test]
 async fn at_every_call_of_a_store_and_work_goes_on() {
     let ops = every_kind();
+    let mut steps = Steps::new();
     let mut cuts = 0;
+    // Each number of surviving commits at each call, or at each third of them another.
+    let keeps: &[usize] = if variable("AETHER_SEEDS").is_some() {
+        &[0, 1, 2]
+    } else {
+        &[0]
+    };
     for after in [false, true] {
-        for keep in [0, 1, usize::MAX] {
+        for keep in keeps {
             for n in 1.. {
+                let keep = [0, 1, usize::MAX][(n as usize + keep) % 3];
                 let at = format!("cut at call {n}, after its effect: {after}, keeping {keep}");
                 let mut run = Run::new(World::with(settings())).await;
                 run.keep = keep;
@@ -42,17 +75,62 @@ async fn at_every_call_of_a_store_and_work_goes_on() {
                 if run.crashes == 0 {
                     break;
                 }
+                count(&mut steps, &run.world.cuts);
                 cuts += 1;
             }
         }
     }
     assert!(cuts > 300, "{cuts} cuts");
     println!("{cuts} cuts survived");
+    assert_cut(
+        &steps,
+        &[
+            "upsert: write",
+            "upsert: durable after write",
+            "upsert: intent",
+            "upsert: put",
+            "upsert: cold write",
+            "upsert: durable after cold write",
+            "delete: write",
+            "delete: durable after write",
+            "pin: flush",
+            "demote: partitions",
+            "demote: intent",
+            "demote: durable after intent",
+            "demote: put",
+            "demote: demotion",
+            "demote: durable after demotion",
+            "demote: release",
+            "promote: read",
+            "promote: promotion",
+            "promote: durable after promotion",
+            "compact: read",
+            "compact: intent",
+            "compact: put",
+            "compact: compaction",
+            "compact: durable after compaction",
+            "compact: split or merge",
+            "compact: durable after split or merge",
+            "tick: flush",
+            "tick: delete",
+            "tick: intent's end",
+            "snapshot: flush",
+            "snapshot: scan",
+            "snapshot: read",
+            "close: flush",
+            "close: durable after flush",
+            "close: close",
+            "open: claim",
+            "open: scan",
+            "open: list",
+        ],
+    );
 }
 
 #[tokio::test]
 async fn again_at_every_call_of_the_recovery() {
     let ops = every_kind();
+    let mut steps = Steps::new();
     let mut cuts = 0;
     for n in 1.. {
         let mut run = Run::new(World::with(settings())).await;
@@ -70,11 +148,12 @@ async fn again_at_every_call_of_the_recovery() {
             }
         }
         let Some(pending) = first else { break };
-        for m in 1.. {
-            let world: World = run.world.fork(pending * (m as usize % 2));
+        // Every other call of each recovery: the next one is cut at those between.
+        for m in (1 + n % 2..).step_by(2) {
+            let world: World = run.world.fork(pending * (m as usize / 2 % 2));
             let mut again = run.on(world);
-            again.world.power.die_at(m, m % 2 == 0);
-            let opened = again.world.builder().open().await;
+            again.world.power.die_at(m, (n / 2 + m / 2) % 2 == 0);
+            let opened = aether_testkit::run::World::open(&again.world).await;
             let died = again.world.power.is_dead();
             assert!(died || opened.is_ok(), "{at}, second {m}: {opened:?}");
             drop(opened);
@@ -83,11 +162,24 @@ async fn again_at_every_call_of_the_recovery() {
             if !died {
                 break;
             }
+            count(&mut steps, &again.world.cuts);
             cuts += 1;
         }
     }
     assert!(cuts > 500, "{cuts} cuts");
     println!("{cuts} double cuts survived");
+    assert_cut(
+        &steps,
+        &[
+            "open: claim",
+            "open: get",
+            "open: scan",
+            "open: list",
+            "open: delete",
+            "open: intent's end",
+            "open: durable after intent's end",
+        ],
+    );
 }
 
 /// Cuts in every drawn workload.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use parking_lot::Mutex;
 
-use crate::ground::{FOLDER, Ground, cold_path, meta_path};
+use crate::ground::{Ground, is_cold, meta_path};
 use crate::power::{begin_cut, simulate};
 
 /// A kind of barrier, by what waits for it.
@@ -71,7 +71,7 @@ fn site(call: &Call) -> Option<Site> {
     use NameChange::{Link, MakeFolder, Remove, Rename};
     let found = match call {
         Call::SyncFile(path, waiting) if *path == meta_path() => meta_site(waiting),
-        Call::SyncFile(path, _) if path.starts_with(cold_path()) => {
+        Call::SyncFile(path, _) if is_cold(path) => {
             let name = path.file_name().unwrap_or_default();
             if name.as_encoded_bytes().starts_with(b".") {
                 Site::SegmentBytes
@@ -80,7 +80,7 @@ fn site(call: &Call) -> Option<Site> {
             }
         }
         Call::SyncFile(..) => Site::MetaBeginning,
-        Call::SyncFolder(path, names) if *path == cold_path() => {
+        Call::SyncFolder(path, names) if is_cold(path) => {
             if names.contains(&Link) {
                 Site::SegmentName
             } else if names.contains(&Remove) {
@@ -89,8 +89,7 @@ fn site(call: &Call) -> Option<Site> {
                 Site::Nothing
             }
         }
-        Call::SyncFolder(path, names) => {
-            assert_eq!(path.as_os_str(), FOLDER, "an unknown folder is synced");
+        Call::SyncFolder(_, names) => {
             if names.contains(&MakeFolder) {
                 Site::ColdFolder
             } else if names.contains(&Rename) {
@@ -162,7 +161,7 @@ async fn put_and_delete_on(mut ground: Ground, seed: u64) {
     // By blob: whether it is there, where that is known.
     let mut model: BTreeMap<u8, Option<bool>> = BTreeMap::new();
     for _ in 0..6 {
-        let Ok(store) = Ground::cold(&ground.fs, false) else {
+        let Ok(store) = ground.cold(&ground.fs, false) else {
             assert!(ground.fs.is_dead());
             ground.next_life(rng.bool());
             continue;

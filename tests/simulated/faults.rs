@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use aether::config::SearchMode;
 use aether::{Memory, Parts, SearchRequest};
+use aether_testkit::env::variable;
 use aether_testkit::run::{Run, World};
 use aether_testkit::simfs::{Call, SECTOR, Verdict};
 use aether_testkit::workload::{Op, every_kind};
 use fastrand::Rng;
 
-use crate::ground::{Ground, cold_path, meta_path};
+use crate::ground::{Ground, is_cold, meta_path};
 use crate::power::{drawn, seeds, simulate};
 
 /// Fails the changes from the `n`th of this life on, or that one alone, until an operation has failed of it; then looks after a
@@ -65,7 +66,7 @@ fn changes_fail_once_and_for_good() {
         failed += u64::from(met);
     }
     println!("{failed} runs with an operation that failed");
-    assert!(failed > 10, "{failed}");
+    assert!(failed > 10 || variable("AETHER_SEED").is_some(), "{failed}");
 }
 
 /// A disk with little room, on which the memory is opened again and again.
@@ -78,19 +79,17 @@ fn a_disk_that_fills_up_loses_nothing() {
             let mut rng = Rng::with_seed(seed);
             let mut run = Run::new(Ground::new(seed)).await;
             run.faulty = true;
-            let room = run.world.fs.bytes() + rng.u64(0..40_000);
-            run.world.fs.limit(Some(room));
-            for op in drawn(seed, 40) {
+            for op in drawn(seed, 80) {
+                let room = run.world.fs.bytes() + rng.u64(0..3_000);
+                run.world.fs.limit(rng.bool().then_some(room));
                 let done = run.step(op.clone()).await;
                 done.unwrap_or_else(|what| panic!("{at}: {op:?}: {what}"));
+                // Somebody makes room.
+                run.world.fs.limit(None);
                 if run.failed.replace(false) {
                     failed += 1;
-                    // Somebody makes room, and takes it away again once the memory is open.
-                    run.world.fs.limit(None);
                     let risen = run.rise().await;
                     risen.unwrap_or_else(|what| panic!("{at}: {what}"));
-                    let room = run.world.fs.bytes() + rng.u64(0..40_000);
-                    run.world.fs.limit(Some(room));
                 }
             }
             run.world.fs.limit(None);
@@ -101,7 +100,7 @@ fn a_disk_that_fills_up_loses_nothing() {
         });
     }
     println!("{failed} operations failed for want of room");
-    assert!(failed > 10, "{failed}");
+    assert!(failed > 10 || variable("AETHER_SEED").is_some(), "{failed}");
 }
 
 #[test]
@@ -168,7 +167,7 @@ fn reads_of_segments_that_lie_are_found_out() {
             };
             let every = rng.u64(1..6);
             run.world.fs.script(move |call, n| match call {
-                Call::Read { path, .. } if path.starts_with(cold_path()) && n % every == 0 => lie,
+                Call::Read { path, .. } if is_cold(path) && n % every == 0 => lie,
                 _ => Verdict::Pass,
             });
             let at = format!("AETHER_SEED={seed}, {lie:?} at each {every}th read");
@@ -179,7 +178,10 @@ fn reads_of_segments_that_lie_are_found_out() {
             assert_eq!(after, 0, "{at}");
         }
         println!("{errors} answers were errors");
-        assert!(errors > 100, "{errors}");
+        assert!(
+            errors > 100 || variable("AETHER_SEED").is_some(),
+            "{errors}"
+        );
     });
 }
 
@@ -201,9 +203,13 @@ fn strike(run: &Run<Ground>, before: &Run<Ground>, path: &PathBuf, damage: Damag
     run.world.fs.damage(path, |bytes| {
         // redb's pages are of 4 KiB; a sector is the least that a disk writes.
         let unit = [SECTOR, 4096][rng.usize(..2)].min(bytes.len());
-        let parts = bytes.len() / unit;
-        let place = rng.usize(..parts) * unit;
-        let other = rng.usize(..parts) * unit;
+        // Where something is; most of redb's file waits for use.
+        let used: Vec<usize> = (0..bytes.len() / unit)
+            .map(|part| part * unit)
+            .filter(|place| bytes[*place..place + unit].iter().any(|b| *b != 0))
+            .collect();
+        let place = used[rng.usize(..used.len())];
+        let other = used[rng.usize(..used.len())];
         match damage {
             Damage::Flip => bytes[place + rng.usize(..unit)] ^= 1 << rng.u8(..8),
             Damage::Misdirected => bytes.copy_within(other..other + unit, place),
@@ -221,15 +227,14 @@ fn strike(run: &Run<Ground>, before: &Run<Ground>, path: &PathBuf, damage: Damag
 fn damage_at_rest_is_found_or_does_no_harm() {
     simulate(async {
         let (mut refused, mut errors, mut harmless) = (0, 0, 0);
-        for seed in seeds(300) {
+        let before = closed(1).await;
+        let mut whole = before.on(before.world.fork(1));
+        whole.memory = Some(whole.world.open().await.unwrap());
+        whole.work(&every_kind()[21..], "between").await;
+        whole.memory().close().await.unwrap();
+        for seed in seeds(400) {
             let mut rng = Rng::with_seed(seed);
-            let before = closed(1).await;
-            let mut run = before.on(Ground::on(before.world.fs.fork(), seed));
-            run.world.clock = before.world.clock.clone();
-            run.memory = Some(run.world.open().await.unwrap());
-            run.work(&every_kind()[21..], "between").await;
-            run.memory().close().await.unwrap();
-            run.memory = None;
+            let mut run = whole.on(whole.world.fork(seed));
             let damage = [
                 Damage::Flip,
                 Damage::Stale,
@@ -237,7 +242,7 @@ fn damage_at_rest_is_found_or_does_no_harm() {
                 Damage::Lost,
             ][rng.usize(..4)];
             let segments: Vec<PathBuf> = (run.world.fs.files().into_iter())
-                .filter(|path| path.starts_with(cold_path()) && !path.ends_with("LOCK"))
+                .filter(|path| is_cold(path) && !path.ends_with("LOCK"))
                 .collect();
             let path = match rng.choice(&segments) {
                 Some(path) if rng.bool() => path.clone(),
@@ -261,6 +266,7 @@ fn damage_at_rest_is_found_or_does_no_harm() {
         println!(
             "{refused} openings refused, {errors} answers were errors, {harmless} times no harm"
         );
-        assert!(refused > 20 && errors > 20 && harmless > 20);
+        let one = variable("AETHER_SEED").is_some();
+        assert!(one || (refused > 20 && errors > 10 && harmless > 20));
     });
 }

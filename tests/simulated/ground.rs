@@ -22,16 +22,16 @@ use fastrand::Rng;
 use redb::StorageBackend;
 
 /// The memory's folder.
-pub(crate) const FOLDER: &str = "/m";
+const FOLDER: &str = "/m";
 
 /// The name of the metadata file.
 pub(crate) fn meta_path() -> PathBuf {
     Path::new(FOLDER).join(RedbConfig::default().file)
 }
 
-/// The folder of the segments.
-pub(crate) fn cold_path() -> PathBuf {
-    Path::new(FOLDER).join("cold")
+/// Whether a path is the folder of segments, or in it.
+pub(crate) fn is_cold(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "cold")
 }
 
 /// The simulated file system, as the two stores want one.
@@ -234,6 +234,8 @@ pub(crate) type Stores = (Arc<dyn MetaStore>, Arc<dyn ColdStore>);
 /// A simulated disk, the life that goes on on it, and what its power cuts are drawn from.
 pub(crate) struct Ground {
     pub(crate) fs: SimFs,
+    /// The folder of segments: in the memory's folder, or elsewhere.
+    cold: PathBuf,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) settings: Settings,
     /// Whether a life may also end by a kill, which leaves the cache of the operating system as it was.
@@ -253,14 +255,18 @@ impl fmt::Debug for Ground {
 impl Ground {
     pub(crate) fn new(seed: u64) -> Self {
         let fs = SimFs::new();
+        let elsewhere = Path::new("/elsewhere");
         fs.make_folder(Path::new(FOLDER)).unwrap();
+        fs.make_folder(elsewhere).unwrap();
         fs.sync_folder(Path::new("/")).unwrap();
-        Self::on(fs, seed)
+        let above = [Path::new(FOLDER), elsewhere][(seed % 2) as usize];
+        Self::on(fs, above.join("cold"), seed)
     }
 
-    pub(crate) fn on(fs: SimFs, seed: u64) -> Self {
+    fn on(fs: SimFs, cold: PathBuf, seed: u64) -> Self {
         Self {
             fs,
+            cold,
             clock: Arc::new(ManualClock::new()),
             settings: Settings::default(),
             kills: true,
@@ -327,7 +333,7 @@ impl Ground {
     }
 
     /// Opens the metadata store of a disk.
-    pub(crate) fn meta(fs: &SimFs, read_only: bool) -> Result<RedbMeta> {
+    fn meta(fs: &SimFs, read_only: bool) -> Result<RedbMeta> {
         let config = RedbConfig {
             cache: ByteSize(1 << 20),
             ..RedbConfig::default()
@@ -336,15 +342,15 @@ impl Ground {
     }
 
     /// Opens the cold store of a disk.
-    pub(crate) fn cold(fs: &SimFs, read_only: bool) -> Result<FileStore> {
+    pub(crate) fn cold(&self, fs: &SimFs, read_only: bool) -> Result<FileStore> {
         let files = Arc::new(Disk(fs.clone()));
-        FileStore::open_on(files, &cold_path(), &FileStoreConfig::default(), read_only)
+        FileStore::open_on(files, &self.cold, &FileStoreConfig::default(), read_only)
     }
 
     fn builder(&self, fs: &SimFs, read_only: bool) -> Result<MemoryBuilder> {
         let mut stores: Stores = (
             Arc::new(Self::meta(fs, read_only)?),
-            Arc::new(Self::cold(fs, read_only)?),
+            Arc::new(self.cold(fs, read_only)?),
         );
         if let (Some(layer), false) = (&self.layer, read_only) {
             stores = layer(fs, stores.0, stores.1, self.lives);
@@ -353,6 +359,14 @@ impl Ground {
             .clock(self.clock.clone())
             .meta_store(stores.0)
             .cold_store(stores.1))
+    }
+
+    /// Another world with a copy of the disk and the same clock.
+    pub(crate) fn fork(&self, seed: u64) -> Self {
+        Self {
+            clock: self.clock.clone(),
+            ..Self::on(self.fs.fork(), self.cold.clone(), seed)
+        }
     }
 
     /// Ends this life and begins the next.

@@ -1,7 +1,7 @@
 //! What waits for the disk: opening, putting, deleting and listing in one folder. Never called on an async worker.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -307,18 +307,24 @@ fn no_folder(path: &Path) -> Error {
     ))
 }
 
-/// Makes a folder and those above it that are missing, and syncs the parent of each, for a new folder is a name in it.
+/// Makes a folder and those above it that are missing, and syncs the parent of each, for a new folder is a name in it. Also where the
+/// folder is there: whoever made it may have been killed before the sync.
 fn make_durable_folder(files: &dyn Files, path: &Path) -> Result<()> {
     match files.kind(path, true) {
-        Ok(Kind::Folder) => return Ok(()),
+        Ok(Kind::Folder) => {
+            return match sync_above(files, path) {
+                // Others made it, where this user may not look.
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(()),
+                synced => {
+                    synced.map_err(|e| map(e, "sync the folder above").with("path", path.display()))
+                }
+            };
+        }
         Ok(_) => return Err(no_folder(path)),
         Err(e) if e.kind() == ErrorKind::NotFound => {}
         Err(e) => return Err(map(e, "look at the folder").with("path", path.display())),
     }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = above(path);
     if parent != Path::new(".") {
         make_durable_folder(files, parent)?;
     }
@@ -327,8 +333,20 @@ fn make_durable_folder(files: &dyn Files, path: &Path) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
         Err(e) => return Err(map(e, "make the folder").with("path", path.display())),
     }
-    let synced = files.open_folder(parent).and_then(|parent| parent.sync());
-    synced.map_err(|e| map(e, "sync the folder above").with("path", parent.display()))
+    let synced = sync_above(files, path);
+    synced.map_err(|e| map(e, "sync the folder above").with("path", path.display()))
+}
+
+/// The folder that a path is a name in.
+fn above(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_above(files: &dyn Files, path: &Path) -> io::Result<()> {
+    files.open_folder(above(path))?.sync()
 }
 
 #[cfg(test)]

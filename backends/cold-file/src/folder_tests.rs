@@ -1,5 +1,4 @@
 use std::fs::{self, File};
-use std::io;
 
 use super::*;
 use crate::files::Machine;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Batch, Epoch, KeyRange, MetaCapability, MetaStore, Seq, Table};
-use aether_core::{BuildContext, Result};
+use aether_core::{BuildContext, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use redb::StorageBackend;
@@ -72,8 +72,13 @@ impl RedbMeta {
                 read_only,
                 verify: config.verify,
             };
-            if !read_only && !files.exists(&path) {
-                begin(files, dir, &path, mode)?;
+            if !read_only {
+                if !files.exists(&path) {
+                    begin(files, &path, mode)?;
+                }
+                // Also where it was there: whoever began it may have been killed before the sync.
+                let synced = files.sync_folder(dir);
+                synced.map_err(|e| in_place(&e, &path))?;
             }
             let file = files.open(&path, read_only)?;
             let readers = if files.never_waits() {
@@ -96,25 +101,22 @@ impl RedbMeta {
 
 /// Begins a file under another name, and gives it its own when it is whole: a process that ends meanwhile, or a full disk, leaves
 /// nothing that a later opening would take for a damaged store.
-fn begin(files: &dyn Files, dir: &Path, path: &Path, mode: Mode) -> Result<()> {
+fn begin(files: &dyn Files, path: &Path, mode: Mode) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let fresh = Path::new(&name);
-    let failed = |e: std::io::Error| {
-        error::io(&e, "a new file cannot be put in its place").with("file", path.display())
-    };
     match files.remove(fresh) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(in_place(&e, path)),
         _ => {}
     }
     let file = files.open(fresh, false)?;
     let begun = contain(|| Core::open(file, mode)).map(drop);
     begun.map_err(|e| e.with("file", path.display()))?;
-    // One sync of the folder for both names: until it holds the new one, there is no store.
-    files
-        .rename(fresh, path)
-        .and_then(|()| files.sync_folder(dir))
-        .map_err(failed)
+    files.rename(fresh, path).map_err(|e| in_place(&e, path))
+}
+
+fn in_place(e: &std::io::Error, path: &Path) -> Error {
+    error::io(e, "a new file cannot be put in its place").with("file", path.display())
 }
 
 #[async_trait]

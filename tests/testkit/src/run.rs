@@ -46,6 +46,11 @@ pub trait World {
     /// No more faults.
     fn unscript(&self);
 
+    /// Hears what is done next, in a word: the name of an operation.
+    fn doing(&self, what: &str) {
+        let _ = what;
+    }
+
     /// Ends this life as a power cut would, and begins the next. Of what was not durable as much survives as `keep` says.
     fn crash(&mut self, keep: usize);
 }
@@ -181,6 +186,7 @@ impl<W: World> Run<W> {
     }
 
     async fn operate(&mut self, op: Op) -> Step {
+        self.world.doing(op.name());
         let memory = self.memory();
         let now = self.now();
         match op {
@@ -262,8 +268,10 @@ impl<W: World> Run<W> {
                     self.compacted += done.rows;
                 }
             }
+            Op::Snapshot => self.snapshot(&memory).await?,
             Op::Advance(by) => self.world.advance(by),
             Op::Reopen => {
+                self.world.doing("close");
                 let done = memory.close().await;
                 drop(memory);
                 if self.excuse("close", done)?.is_some() && !self.world.is_dead() {
@@ -394,6 +402,25 @@ impl<W: World> Run<W> {
             }
         }
         Ok(())
+    }
+
+    /// A snapshot says that it is whole if and only if it is.
+    async fn snapshot(&self, memory: &Memory) -> Step {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let done = memory.snapshot(folder.path()).await;
+        let says = folder.path().join("DONE").exists();
+        if says != done.is_ok() {
+            return Err(format!("snapshot: {done:?}, and it says done: {says}"));
+        }
+        let Some(report) = self.excuse("snapshot", done)? else {
+            return Ok(());
+        };
+        let stored = memory.stats().segments;
+        within(
+            "segments of the snapshot",
+            report.segments as usize,
+            (stored as usize, stored as usize),
+        )
     }
 
     async fn check_pins(&self, ids: &[PointId]) -> Step {

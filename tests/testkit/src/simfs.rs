@@ -157,7 +157,22 @@ struct Life {
     script: Option<Script>,
     held: BTreeSet<PathBuf>,
     limit_bytes: Option<u64>,
-    trace: DefaultHasher,
+    trace: Trace,
+}
+
+/// What happened, as a hash, and in words where that is wanted.
+#[derive(Clone, Default)]
+struct Trace {
+    hasher: DefaultHasher,
+    words: Option<Vec<String>>,
+}
+
+impl Trace {
+    fn say(&mut self, what: impl fmt::Debug) {
+        if let Some(words) = &mut self.words {
+            words.push(format!("{what:?}"));
+        }
+    }
 }
 
 /// One life of a process on the file system. A clone is the same life.
@@ -176,7 +191,7 @@ impl fmt::Debug for SimFs {
 
 impl Default for SimFs {
     fn default() -> Self {
-        Self::of(Image::default(), None, DefaultHasher::new())
+        Self::of(Image::default(), None, Trace::default())
     }
 }
 
@@ -190,7 +205,7 @@ impl SimFs {
         Self::default()
     }
 
-    fn of(image: Image, limit_bytes: Option<u64>, trace: DefaultHasher) -> Self {
+    fn of(image: Image, limit_bytes: Option<u64>, trace: Trace) -> Self {
         Self(Arc::new(Mutex::new(Life {
             image,
             dead: false,
@@ -245,12 +260,24 @@ impl SimFs {
 
     /// A hash over every call so far and its outcome, in this life and those before it.
     pub fn trace(&self) -> u64 {
-        self.0.lock().trace.finish()
+        self.0.lock().trace.hasher.finish()
     }
 
     /// Enters something else into the hash: a call of a store above, and what it answered.
-    pub fn note(&self, what: impl Hash) {
-        what.hash(&mut self.0.lock().trace);
+    pub fn note(&self, what: impl Hash + fmt::Debug) {
+        let trace = &mut self.0.lock().trace;
+        what.hash(&mut trace.hasher);
+        trace.say(what);
+    }
+
+    /// Keeps what happens from now on in words too, for finding out where two runs part.
+    pub fn keep_words(&self) {
+        self.0.lock().trace.words.get_or_insert_default();
+    }
+
+    /// What happened since [`SimFs::keep_words`].
+    pub fn words(&self) -> Vec<String> {
+        self.0.lock().trace.words.clone().unwrap_or_default()
     }
 
     fn next(&self, image: impl FnOnce(&Image) -> Image) -> Self {
@@ -272,7 +299,7 @@ impl SimFs {
     /// Another file system that holds the same, and on which the same waits; this life goes on.
     pub fn fork(&self) -> Self {
         let life = self.0.lock();
-        Self::of(life.image.clone(), life.limit_bytes, DefaultHasher::new())
+        Self::of(life.image.clone(), life.limit_bytes, Trace::default())
     }
 
     /// Changes a file's bytes behind everyone's back, as damage at rest does.
@@ -315,7 +342,8 @@ impl SimFs {
                 life.reads += 1;
                 life.reads
             };
-            call.enter(&mut life.trace);
+            call.enter(&mut life.trace.hasher);
+            life.trace.say(&call);
             (call, life.script.clone(), n)
         };
         let verdict = script.map_or(Verdict::Pass, |script| script(&call, n));
@@ -337,7 +365,8 @@ impl SimFs {
                 work(&mut life.image, other)
             }
         };
-        result.is_ok().hash(&mut life.trace);
+        result.is_ok().hash(&mut life.trace.hasher);
+        life.trace.say(result.is_ok());
         result
     }
 
@@ -531,7 +560,7 @@ impl SimFile {
                 image.write(self.node, at, &data)
             },
         )?;
-        self.fs.note(data);
+        data.hash(&mut self.fs.0.lock().trace.hasher);
         Ok(())
     }
 

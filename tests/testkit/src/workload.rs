@@ -45,6 +45,8 @@ pub enum Op {
     Temperature(f64),
     /// Reclaim what removed rows left in the hot index.
     Compact,
+    /// Copy the memory into a folder.
+    Snapshot,
     /// Let time pass.
     Advance(Duration),
     /// Close and open again.
@@ -60,6 +62,29 @@ pub enum Op {
         /// Pull it again so many calls into the reopening.
         again: Option<u64>,
     },
+}
+
+impl Op {
+    /// Its name, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Upsert(_) => "upsert",
+            Self::Delete(_) => "delete",
+            Self::Get(_) => "get",
+            Self::Search { .. } => "search",
+            Self::Feedback(..) => "feedback",
+            Self::Pin(..) => "pin",
+            Self::Demote(_) => "demote",
+            Self::Promote(_) => "promote",
+            Self::Tick => "tick",
+            Self::Temperature(_) => "temperature",
+            Self::Compact => "compact",
+            Self::Snapshot => "snapshot",
+            Self::Advance(_) => "advance",
+            Self::Reopen => "reopen",
+            Self::Crash { .. } => "crash",
+        }
+    }
 }
 
 /// What a workload is made of.
@@ -222,7 +247,7 @@ pub fn every_kind() -> Vec<Op> {
         search(3),
         Op::Demote(all(4..9)),
         Op::Pin(all(20..22), true),
-        // More than the hot tier has room for: rows are made to leave, and some land cold.
+        // More than the hot tier has room for: rows are made to leave.
         Op::Upsert(some(100..180, 4)),
         Op::Tick,
         search(5),
@@ -240,10 +265,17 @@ pub fn every_kind() -> Vec<Op> {
         Op::Tick,
         Op::Pin(all(20..21), false),
         search(7),
+        // The hot tier is full of what may not leave it: new rows land cold.
+        Op::Promote(all(110..180)),
+        Op::Pin(all(100..180), true),
+        Op::Upsert(some(180..200, 10)),
+        Op::Upsert(some(110..112, 11)),
+        Op::Pin(all(100..180), false),
         // A cluster that grows beyond its partition, and shrinks again.
         Op::Upsert(near(200..250, 8)),
         Op::Demote(all(200..250)),
         Op::Compact,
+        Op::Snapshot,
         search(9),
         Op::Delete(all(204..250)),
         Op::Compact,
