@@ -80,7 +80,7 @@ fn a_disk_that_fills_up_loses_nothing() {
             let mut run = Run::new(Ground::new(seed)).await;
             run.faulty = true;
             for op in drawn(seed, 80) {
-                let room = run.world.fs.bytes() + rng.u64(0..3_000);
+                let room = run.world.fs.bytes() + rng.u64(0..300);
                 run.world.fs.limit(rng.bool().then_some(room));
                 let done = run.step(op.clone()).await;
                 done.unwrap_or_else(|what| panic!("{at}: {op:?}: {what}"));
@@ -267,6 +267,6 @@ fn damage_at_rest_is_found_or_does_no_harm() {
             "{refused} openings refused, {errors} answers were errors, {harmless} times no harm"
         );
         let one = variable("AETHER_SEED").is_some();
-        assert!(one || (refused > 20 && errors > 10 && harmless > 20));
+        assert!(one || (refused > 20 && errors > 2 && harmless > 20));
     });
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::cold::{ColdView, ReadCost, Segment};
 use super::inner::Inner;
+use super::offload::offload;
 use super::query::{INLINE_FLOATS, check_row};
 use super::record::Stub;
 use super::types::{Cut, SearchRequest};
@@ -286,9 +287,7 @@ impl Inner {
         let (found, scored) = if floats <= INLINE_FLOATS {
             score()?
         } else {
-            tokio::task::spawn_blocking(score)
-                .await
-                .map_err(Error::task)??
+            offload(score).await??
         };
         Ok((found, scored, cost))
     }
@@ -306,7 +305,9 @@ impl Inner {
         let jobs = whole_blocks(blocks_of(view, |_| true))?;
         self.run_jobs(jobs, seen, deadline, &mut best, &mut scan)
             .await;
-        scan.probed = view.partitions() - scan.unread.len();
+        // Blocks of a partition whose rows are all dead are read too; it is none of those that hold rows.
+        let missed = scan.unread.iter().filter(|p| view.cell(**p).is_some());
+        scan.probed = view.partitions() - missed.count();
         scan.proven = scan.cuts.is_empty();
         scan.bar = best.bar();
         scan.found = best.into_vec();
