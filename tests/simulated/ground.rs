@@ -309,7 +309,7 @@ impl Ground {
             rest,
         } = self.settings;
         let text = format!(
-            "[memory]\ndim = {dim}\nmetric = \"l2\"\nhot_budget = \"84KiB\"\ninsert_wait = \"200ms\"\n{FLUSH}\n\
+            "[memory]\ndim = {dim}\nmetric = \"l2\"\nhot_budget = \"84KiB\"\ninsert_wait = \"60s\"\n{FLUSH}\n\
              [flux]\n{flux}\n[search]\npartition_rows = 16\nprobe_min = 1\n\
              [compaction]\n{compaction}\n[limits]\nbatch_bytes = \"4MiB\"\n\
              [hot]\nbackend = \"fake\"\n[meta]\nbackend = \"redb\"\n[cold]\nbackend = \"file\"\n\

@@ -13,7 +13,7 @@ use super::offload::offload;
 use super::record::key;
 use crate::clock::Time;
 use crate::config::Objective;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flux::objective::derive;
 use crate::flux::{Latencies, Observed, Reuse, Sizing};
 use crate::role::{Batch, Table};

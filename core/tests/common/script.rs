@@ -18,6 +18,8 @@ pub fn settings() -> Settings {
         search: "probe_min = 1",
         // Steps of 12 rows, so that compactions are cut between two of them.
         compaction: "ratio = 3\nsegment_bytes = \"4KiB\"\ngrace = \"4s\"\nenabled = true",
+        // So long that the machine's speed decides nothing.
+        insert_wait: "60s",
         ..Settings::default()
     }
 }

@@ -268,7 +268,7 @@ pub fn every_kind() -> Vec<Op> {
         // The hot tier is full of what may not leave it: new rows land cold.
         Op::Promote(all(110..180)),
         Op::Pin(all(100..180), true),
-        Op::Upsert(some(250..350, 10)),
+        Op::Upsert(some(250..310, 10)),
         Op::Upsert(some(300..302, 11)),
         Op::Pin(all(100..180), false),
         // A cluster that grows beyond its partition, and shrinks again.
