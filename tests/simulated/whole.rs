@@ -311,15 +311,33 @@ async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
 
 /// Where two runs of one seed part: the last calls before, and the first that differ.
 fn parting(seed: u64) -> String {
-    let (one, other) = (simulate(run(seed, true)).1, simulate(run(seed, true)).1);
-    let pairs = one.iter().zip(&other);
-    let at = pairs.take_while(|(a, b)| a == b).count();
-    let from = at.saturating_sub(12);
-    let until = |words: &[String]| words[from..(at + 6).min(words.len())].join("\n");
+    let one = simulate(run(seed, true)).1;
+    // What differs from run to run differs seldom.
+    let others = std::iter::repeat_with(|| simulate(run(seed, true)).1).take(20);
+    let Some(other) = others.into_iter().find(|other| *other != one) else {
+        return "seldom: twenty more runs were the same".to_owned();
+    };
+    let at = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let words = |words: &[String]| {
+        let some = &words[at.saturating_sub(6)..(at + 3).min(words.len())];
+        let cut = |word: &String| word.chars().take(200).collect::<String>();
+        some.iter().map(cut).collect::<Vec<_>>().join("\n")
+    };
+    // Long ones are bytes: from where they differ.
+    let differ = one.iter().zip(&other).filter(|(a, b)| a != b).take(4);
+    let rest = |(a, b): (&String, &String)| {
+        let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+        let some = |word: &String| -> String {
+            let from = word.chars().skip(same.saturating_sub(200));
+            from.take(400).collect()
+        };
+        format!("at {same}: {}\nand {}", some(a), some(b))
+    };
+    let rest: Vec<String> = differ.map(rest).collect();
+    let (one, other) = (words(&one), words(&other));
     format!(
-        "after {at} calls:\n{}\n\nand\n\n{}",
-        until(&one),
-        until(&other)
+        "after {at} calls:\n{one}\n\nand\n\n{other}\n\n{}",
+        rest.join("\n")
     )
 }
 
@@ -379,6 +397,6 @@ fn whole_simulations_lose_nothing_and_settle_and_repeat() {
             all.failed > 10 && all.crashes > 10 && all.moved > 50,
             "{all:?}"
         );
-        assert!(all.cold_hits > 50 && all.compacted > 50, "{all:?}");
+        assert!(all.cold_hits > 50 && all.moved > 100, "{all:?}");
     }
 }

@@ -757,7 +757,9 @@ impl Inner {
     async fn load_pins(&self) -> Result<()> {
         let pinned = self.pinned_rows().await?;
         self.pins.write().extend(pinned);
-        let pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        let mut pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        // The policy and the queue hear of them in an order that does not change from run to run.
+        pins.sort_unstable();
         {
             // Pinned points that are cold (there was no room at open) come back as soon as there is some.
             let directory = self.directory.read();

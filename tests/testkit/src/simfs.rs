@@ -550,7 +550,9 @@ impl SimFile {
                 image.write(self.node, at, &data)
             },
         )?;
-        data.hash(&mut self.fs.0.lock().trace.hasher);
+        let trace = &mut self.fs.0.lock().trace;
+        data.hash(&mut trace.hasher);
+        trace.say(data.escape_ascii().to_string());
         Ok(())
     }
 
