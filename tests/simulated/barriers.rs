@@ -132,7 +132,7 @@ fn scenario(seed: u64, lie: Option<Site>, met: &Met) -> Result<(), String> {
     let work = || {
         simulate(async {
             let mut rng = Rng::with_seed(seed);
-            if seed % 3 == 0 {
+            if seed.is_multiple_of(3) {
                 let n = rng.u64(1..OPENING);
                 let ground = ground(seed, lie, met);
                 begin_cut(ground, n, rng.bool(), rng.u64(..100)).await;

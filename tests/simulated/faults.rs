@@ -1,7 +1,7 @@
 //! A disk that is full, breaks, gives less than was asked, or lies: an error or the right answer, and nothing acknowledged is lost.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aether::config::SearchMode;
 use aether::{Memory, Parts, SearchRequest};
@@ -198,7 +198,7 @@ enum Damage {
     Lost,
 }
 
-fn strike(run: &Run<Ground>, before: &Run<Ground>, path: &PathBuf, damage: Damage, rng: &mut Rng) {
+fn strike(run: &Run<Ground>, before: &Run<Ground>, path: &Path, damage: Damage, rng: &mut Rng) {
     let old = before.world.fs.contents(path).unwrap_or_default();
     run.world.fs.damage(path, |bytes| {
         // redb's pages are of 4 KiB; a sector is the least that a disk writes.

@@ -96,7 +96,7 @@ pub(crate) async fn begin_cut(mut ground: Ground, n: u64, after: bool, seed: u64
     }
     drop(opened);
     // Three kinds: a cut, a kill, and a kill after which the power fails once something was acknowledged.
-    ground.next_life(seed % 3 != 0);
+    ground.next_life(!seed.is_multiple_of(3));
     let mut run = Run::new(ground).await;
     run.work(&every_kind()[..2], &at).await;
     if seed % 3 == 2 {

@@ -348,7 +348,8 @@ async fn settle(run: &mut Run<Ground>, at: &str) {
     run.work(&[Op::Reopen], at).await;
     let mut last = String::new();
     for _ in 0..100 {
-        run.world.advance(Duration::from_secs(2));
+        // What a lost put may still bring is waited for ten minutes.
+        run.world.advance(Duration::from_secs(10));
         sleep(Duration::from_secs(2)).await;
         let (stats, report) = (run.memory().stats(), run.world.check().await.unwrap());
         assert!(report.is_clean(), "{at}: {report:#?}");
