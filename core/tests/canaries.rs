@@ -17,14 +17,13 @@ use aether_core::role::{
     Batch, BlobInfo, ColdStore, Epoch, KeyRange, MetaCapability, MetaStore, Op, Seq, Table,
 };
 use aether_core::{BlobKey, PointId, Result, Retry};
-use aether_testkit::workload::{Op as Work, Profile, Workload};
+use aether_testkit::workload::{Op as Work, Profile, Workload, every_kind};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 
-use common::run::Run;
-use common::script::{settings, workload};
-use common::{Call, Settings, Verdict, World, Wrap, ids, points};
+use common::script::settings;
+use common::{Call, Run, Settings, Verdict, World, Wrap, ids, points};
 
 /// What a metadata store does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +223,7 @@ fn wrapped(wrap: Wrap) -> Settings {
 /// The model test: drawn operations, with power cuts one in so many.
 async fn model(wrap: Wrap, crash_every: u32) -> Result<(), String> {
     for seed in 1..=4 {
-        let mut run = Run::new(wrapped(wrap)).await;
+        let mut run = Run::new(World::with(wrapped(wrap))).await;
         let profile = Profile {
             dim: settings().dim,
             ids: 150,
@@ -247,9 +246,9 @@ async fn model(wrap: Wrap, crash_every: u32) -> Result<(), String> {
 async fn crash(wrap: Wrap) -> Result<(), String> {
     for after in [false, true] {
         for n in 1.. {
-            let mut run = Run::new(wrapped(wrap)).await;
+            let mut run = Run::new(World::with(wrapped(wrap))).await;
             run.world.power.die_at(n, after);
-            for op in workload() {
+            for op in every_kind() {
                 run.step(op).await?;
             }
             run.check_everything().await?;
@@ -264,14 +263,14 @@ async fn crash(wrap: Wrap) -> Result<(), String> {
 /// The test of failing calls, as `nth.rs` makes it: once, with the effect and without a reply.
 async fn nth(wrap: Wrap) -> Result<(), String> {
     for n in 1.. {
-        let mut run = Run::new(wrapped(wrap)).await;
+        let mut run = Run::new(World::with(wrapped(wrap))).await;
         let at = run.world.power.calls() + n;
         run.faulty = true;
         run.world.power.script(move |_: &Call, i| match i == at {
             true => Verdict::LoseReply,
             false => Verdict::Pass,
         });
-        for op in workload() {
+        for op in every_kind() {
             run.step(op).await?;
             if run.failed.replace(false) {
                 run.faulty = false;
@@ -426,7 +425,7 @@ async fn the_model_catches_answers_that_are_wrong() {
             Work::Delete(vec![PointId::Int(1)]),
         ),
     ] {
-        let mut run = Run::new(Settings::default()).await;
+        let mut run = Run::new(World::with(Settings::default())).await;
         run.step(Work::Upsert(points(0..3))).await.unwrap();
         assert_eq!(run.check_everything().await, Ok(()));
         match op {

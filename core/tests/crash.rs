@@ -7,55 +7,138 @@
 
 mod common;
 
-use aether_testkit::workload::{Op, Profile, Workload};
+use std::collections::BTreeMap;
 
-use common::World;
-use common::run::Run;
-use common::script::{end, settings, work, workload};
+use aether_testkit::env::variable;
+use aether_testkit::workload::{Profile, Workload, every_kind};
+
+use common::script::settings;
+use common::{Run, World};
 
 #[tokio::test]
 async fn the_workload_splits_and_merges_partitions() {
-    let mut run = Run::new(settings()).await;
-    work(&mut run, &workload(), "uncut").await;
+    let mut run = Run::new(World::with(settings())).await;
+    run.work(&every_kind(), "uncut").await;
     assert!(
         run.split > 0 && run.ended > 0,
         "{} {}",
         run.split,
         run.ended
     );
-    end(&mut run, "uncut").await;
+    run.end("uncut").await;
+}
+
+/// How often a step was cut before its effect, and after it.
+type Steps = BTreeMap<String, [usize; 2]>;
+
+fn count(steps: &mut Steps, cuts: &[(String, bool)]) {
+    for (step, after) in cuts {
+        steps.entry(step.clone()).or_default()[usize::from(*after)] += 1;
+    }
+}
+
+/// Each of these steps was cut on both sides of its effect.
+fn assert_cut(steps: &Steps, expected: &[&str]) {
+    for (step, [before, after]) in steps {
+        println!("{step}: {before} cuts before, {after} after");
+    }
+    for step in expected {
+        let [before, after] = steps.get(*step).copied().unwrap_or_default();
+        assert!(
+            before > 0 && after > 0,
+            "{step}: {before} before, {after} after"
+        );
+    }
 }
 
 #[tokio::test]
 async fn at_every_call_of_a_store_and_work_goes_on() {
-    let ops = workload();
+    let ops = every_kind();
+    let mut steps = Steps::new();
     let mut cuts = 0;
+    // Each number of surviving commits at each call, or at each third of them another.
+    let keeps: &[usize] = if variable("AETHER_SEEDS").is_some() {
+        &[0, 1, 2]
+    } else {
+        &[0]
+    };
     for after in [false, true] {
-        for keep in [0, 1, usize::MAX] {
+        for keep in keeps {
             for n in 1.. {
+                let keep = [0, 1, usize::MAX][(n as usize + keep) % 3];
                 let at = format!("cut at call {n}, after its effect: {after}, keeping {keep}");
-                let mut run = Run::new(settings()).await;
+                let mut run = Run::new(World::with(settings())).await;
                 run.keep = keep;
                 run.world.power.die_at(n, after);
-                work(&mut run, &ops, &at).await;
-                end(&mut run, &at).await;
+                run.work(&ops, &at).await;
+                run.end(&at).await;
                 if run.crashes == 0 {
                     break;
                 }
+                count(&mut steps, &run.world.cuts);
                 cuts += 1;
             }
         }
     }
     assert!(cuts > 300, "{cuts} cuts");
     println!("{cuts} cuts survived");
+    assert_cut(
+        &steps,
+        &[
+            "upsert: write",
+            "upsert: durable after write",
+            "upsert: intent",
+            "upsert: put",
+            "upsert: cold write",
+            "upsert: durable after cold write",
+            "delete: write",
+            "delete: durable after write",
+            "pin: flush",
+            "demote: partitions",
+            "demote: intent",
+            "demote: durable after intent",
+            "demote: put",
+            "demote: demotion",
+            "demote: durable after demotion",
+            "demote: release",
+            "promote: read",
+            "promote: promotion",
+            "promote: durable after promotion",
+            "compact: read",
+            "compact: intent",
+            "compact: put",
+            "compact: compaction",
+            "compact: durable after compaction",
+            "compact: split or merge",
+            "compact: durable after split or merge",
+            "tick: flush",
+            "tick: delete",
+            "tick: intent's end",
+            "snapshot: flush",
+            "snapshot: scan",
+            "snapshot: read",
+            "close: flush",
+            "close: durable after flush",
+            "close: close",
+            "open: claim",
+            "open: scan",
+            "open: list",
+        ],
+    );
 }
 
 #[tokio::test]
 async fn again_at_every_call_of_the_recovery() {
-    let ops = workload();
+    let ops = every_kind();
+    let mut steps = Steps::new();
     let mut cuts = 0;
-    for n in 1.. {
-        let mut run = Run::new(settings()).await;
+    let stride = if variable("AETHER_SEEDS").is_some() {
+        1
+    } else {
+        3
+    };
+    for n in (1..).step_by(stride) {
+        let mut run = Run::new(World::with(settings())).await;
         run.world.power.die_at(n, n % 2 == 0);
         let at = format!("first cut at call {n}");
         let mut first = None;
@@ -70,11 +153,12 @@ async fn again_at_every_call_of_the_recovery() {
             }
         }
         let Some(pending) = first else { break };
-        for m in 1.. {
-            let world: World = run.world.fork(pending * (m as usize % 2));
+        // Every other call of each recovery: the next one is cut at those between.
+        for m in (1 + n % 2..).step_by(2) {
+            let world: World = run.world.fork(pending * (m as usize / 2 % 2));
             let mut again = run.on(world);
-            again.world.power.die_at(m, m % 2 == 0);
-            let opened = again.world.builder().open().await;
+            again.world.power.die_at(m, (n / 2 + m / 2) % 2 == 0);
+            let opened = aether_testkit::run::World::open(&again.world).await;
             let died = again.world.power.is_dead();
             assert!(died || opened.is_ok(), "{at}, second {m}: {opened:?}");
             drop(opened);
@@ -83,26 +167,30 @@ async fn again_at_every_call_of_the_recovery() {
             if !died {
                 break;
             }
+            count(&mut steps, &again.world.cuts);
             cuts += 1;
         }
     }
-    assert!(cuts > 500, "{cuts} cuts");
+    assert!(cuts > 1_000, "{cuts} cuts");
     println!("{cuts} double cuts survived");
+    assert_cut(
+        &steps,
+        &[
+            "open: claim",
+            "open: get",
+            "open: scan",
+            "open: list",
+            "open: delete",
+            "open: intent's end",
+            "open: durable after intent's end",
+        ],
+    );
 }
 
 /// Cuts in every drawn workload.
 const CUTS: u64 = 60;
 /// Operations of a drawn workload.
 const OPS: usize = 30;
-
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|e| panic!("{name}={value}: {e}")),
-    )
-}
 
 #[tokio::test]
 async fn at_drawn_calls_of_drawn_workloads() {
@@ -117,13 +205,13 @@ async fn at_drawn_calls_of_drawn_workloads() {
     let mut cuts = 0;
     for seed in first..first + seeds {
         let mut workload = Workload::new(seed, profile);
-        // A reopening would take the cut back that was to come; every cut is followed by one.
         let drawn = std::iter::repeat_with(|| workload.next_op());
-        let drawn = drawn.filter(|op| !matches!(op, Op::Reopen));
         let ops: Vec<_> = drawn.take(OPS).collect();
-        let mut uncut = Run::new(settings()).await;
+        let mut uncut = Run::new(World::with(settings())).await;
         let before = uncut.world.power.calls();
-        work(&mut uncut, &ops, &format!("AETHER_SEED={seed}, uncut")).await;
+        uncut
+            .work(&ops, &format!("AETHER_SEED={seed}, uncut"))
+            .await;
         let calls = uncut.world.power.calls() - before;
         let mut rng = fastrand::Rng::with_seed(seed);
         for part in 0..CUTS {
@@ -131,12 +219,12 @@ async fn at_drawn_calls_of_drawn_workloads() {
             let (from, to) = (part * calls / CUTS, (part + 1) * calls / CUTS);
             let n = rng.u64(from..=to).max(1);
             let at = format!("AETHER_SEED={seed}, cut at call {n} of {calls}");
-            let mut run = Run::new(settings()).await;
+            let mut run = Run::new(World::with(settings())).await;
             run.keep = rng.usize(0..4);
             run.again = (rng.u8(0..3) == 0).then(|| rng.u64(1..25));
             run.world.power.die_at(n, rng.bool());
-            work(&mut run, &ops, &at).await;
-            end(&mut run, &at).await;
+            run.work(&ops, &at).await;
+            run.end(&at).await;
             assert!(run.crashes > 0, "{at}: nothing was cut");
             cuts += run.crashes;
         }

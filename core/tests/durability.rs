@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use aether_core::Metric;
 use aether_core::role::{Table, Tier};
+use aether_testkit::run::FLUSH;
 use aether_testkit::workload::{Profile, Workload};
 
-use common::run::{FLUSH, Run};
-use common::{Call, Settings, Verdict, World, complete, exact, found, ids, points, vector};
+use common::{Call, Run, Settings, Verdict, World, complete, exact, found, ids, points, vector};
 
 fn world(memory: &'static str) -> World {
     World::with(Settings {
@@ -187,7 +187,7 @@ fn cold_keeps_every_promise_under_power_cuts() {
                 crash_every: 25,
             };
             let memory: &str = format!("{FLUSH}\ndurability = \"cold\"").leak();
-            let mut run = Run::new(Settings {
+            let mut run = Run::new(World::with(Settings {
                 dim: 16,
                 metric: Metric::L2,
                 budget: "96KiB",
@@ -195,7 +195,7 @@ fn cold_keeps_every_promise_under_power_cuts() {
                 flux: "batch_rows = 40\nsample = 32",
                 compaction: "ratio = 4\nsegment_bytes = \"4KiB\"\ngrace = \"8s\"",
                 ..Settings::default()
-            })
+            }))
             .await;
             let mut workload = Workload::new(seed, profile);
             for n in 0..1_500 {

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use aether_core::config::SearchMode;
@@ -709,4 +711,46 @@ async fn a_row_that_is_still_leaving_can_be_promoted() {
     assert!(records.iter().flatten().all(hot), "{records:#?}");
     memory.close().await.unwrap();
     world.check_clean().await;
+}
+
+/// A write that found no room in RAM went into a segment; its commit happened and the reply was lost. What the metadata store then says
+/// of its points leads into a segment that this process never showed: a get cannot know, and that is what it says.
+#[tokio::test]
+async fn a_get_after_a_cold_write_of_unknown_outcome_blames_nobody() {
+    let mut world = World::with(Settings {
+        budget: "64KiB",
+        insert_wait: "0s",
+        ..Settings::default()
+    });
+    let memory = world.open().await;
+    let mut n = 0;
+    while memory.upsert(points(n..n + 10)).await.unwrap().cold == 0 {
+        memory.pin(&ids(n..n + 10)).await.unwrap();
+        n += 10;
+    }
+    memory.pin(&ids(n..n + 10)).await.unwrap();
+    let put = Arc::new(AtomicBool::new(false));
+    world.power.script(move |call, _| match call {
+        Call::Put(_) => {
+            put.store(true, SeqCst);
+            Verdict::Pass
+        }
+        Call::Meta("commit") if put.load(SeqCst) => Verdict::LoseReply,
+        _ => Verdict::Pass,
+    });
+    memory.upsert(points(5_000..5_010)).await.unwrap_err();
+    world.power.unscript();
+    assert!(memory.stats().poisoned.is_some());
+    for id in ids(5_000..5_010) {
+        let error = memory.get(&id).await.unwrap_err();
+        assert!(error.is_poisoned(), "{id}: {error}");
+        assert!(error.to_string().contains("reopen"), "{id}: {error}");
+    }
+    drop(memory);
+    world.crash(usize::MAX);
+    let memory = world.open().await;
+    for i in 5_000..5_010 {
+        let record = memory.get(&PointId::Int(i)).await.unwrap().unwrap();
+        assert_eq!(record.vector.unwrap(), vector(i));
+    }
 }

@@ -7,19 +7,11 @@
 mod common;
 
 use aether_core::Metric;
+use aether_testkit::env::variable;
 use aether_testkit::workload::{Profile, Workload};
 
-use common::Settings;
-use common::run::{FLUSH, Run};
-
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|e| panic!("{name}={value}: {e}")),
-    )
-}
+use aether_testkit::run::FLUSH;
+use common::{Run, Settings, World};
 
 /// Runs one seed; every fact that depends on it is in the message of a failure.
 fn run(seed: u64, ops: u64, settings: Settings, profile: Profile) -> Run {
@@ -31,7 +23,7 @@ fn run(seed: u64, ops: u64, settings: Settings, profile: Profile) -> Run {
         .unwrap();
     runtime.block_on(async {
         let mut workload = Workload::new(seed, profile);
-        let mut run = Run::new(settings.clone()).await;
+        let mut run = Run::new(World::with(settings.clone())).await;
         for n in 0..ops {
             let op = workload.next_op();
             let mut text = format!("{op:?}");

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::NAME;
 use crate::config::FileStoreConfig;
+use crate::files::{Files, Machine};
 use crate::folder::{Folder, FolderLock};
 use crate::open_files::{OpenBlob, OpenFiles};
 use crate::read::{IN_PLACE_BYTES_MAX, Plan};
@@ -27,6 +28,7 @@ use crate::read::{IN_PLACE_BYTES_MAX, Plan};
 /// **Complexity.** `put` three syncs at most, whatever the size of the folder; `list` O(files).
 #[derive(Debug)]
 pub struct FileStore {
+    files: Arc<dyn Files>,
     folder: Arc<Folder>,
     open_files: Arc<OpenFiles>,
     readers: Arc<Semaphore>,
@@ -43,16 +45,29 @@ impl FileStore {
     /// # Errors
     /// `Locked` when another store holds the folder, `Config` when it is no folder, `Unavailable` when it cannot be made.
     pub fn open(folder: &Path, config: &FileStoreConfig, read_only: bool) -> Result<Self> {
+        Self::open_on(Arc::new(Machine), folder, config, read_only)
+    }
+
+    /// Opens a folder of another file system than the machine's; for tests.
+    #[doc(hidden)]
+    pub fn open_on(
+        files: Arc<dyn Files>,
+        folder: &Path,
+        config: &FileStoreConfig,
+        read_only: bool,
+    ) -> Result<Self> {
         let at = |e: Error| e.at(Role::Cold, NAME, "open");
         let (folder, lock) = if read_only {
-            (Folder::open_read_only(folder).map_err(at)?, None)
+            let folder = Folder::open_read_only(files.clone(), folder);
+            (folder.map_err(at)?, None)
         } else {
-            let (folder, lock) = Folder::open(folder).map_err(at)?;
+            let (folder, lock) = Folder::open(files.clone(), folder).map_err(at)?;
             (folder, Some(lock))
         };
         let writers = (config.threads / 2).max(1);
         let readers = config.threads.saturating_sub(writers).max(1);
         Ok(Self {
+            files,
             folder: Arc::new(folder),
             open_files: Arc::new(OpenFiles::new(config.open_files)),
             readers: Arc::new(Semaphore::new(readers)),
@@ -69,6 +84,9 @@ impl FileStore {
         permits: &Arc<Semaphore>,
         work: impl FnOnce(&Folder) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        if self.files.never_waits() {
+            return work(&self.folder);
+        }
         let runtime = Handle::try_current().map_err(|e| {
             Error::internal("the file store was called outside of a tokio runtime").with_source(e)
         })?;

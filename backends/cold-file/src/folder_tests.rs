@@ -1,4 +1,15 @@
+use std::fs::{self, File};
+
 use super::*;
+use crate::files::Machine;
+
+fn open(path: &Path) -> Result<(Folder, FolderLock)> {
+    Folder::open(Arc::new(Machine), path)
+}
+
+fn open_read_only(path: &Path) -> Result<Folder> {
+    Folder::open_read_only(Arc::new(Machine), path)
+}
 
 fn key(name: &str) -> BlobKey {
     BlobKey::new(name).unwrap()
@@ -18,7 +29,7 @@ fn names(folder: &Path) -> Vec<String> {
 fn missing_folders_are_made_and_nothing_but_blobs_stays_in_them() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("a/b/cold");
-    let (folder, _lock) = Folder::open(&path).unwrap();
+    let (folder, _lock) = open(&path).unwrap();
     folder.put(&key("x/1"), b"one").unwrap();
     folder.put(&key("x/1"), b"one").unwrap();
     assert!(folder.put(&key("x/1"), b"two").unwrap_err().is_conflict());
@@ -29,15 +40,15 @@ fn missing_folders_are_made_and_nothing_but_blobs_stays_in_them() {
 #[test]
 fn a_second_store_on_one_folder_is_told_who_holds_it() {
     let temp = tempfile::tempdir().unwrap();
-    let (_folder, lock) = Folder::open(temp.path()).unwrap();
-    let error = Folder::open(temp.path()).unwrap_err();
+    let (_folder, lock) = open(temp.path()).unwrap();
+    let error = open(temp.path()).unwrap_err();
     assert!(error.is_locked(), "{error:?}");
     let holder = format!("process {}", std::process::id());
     assert!(error.to_string().contains(&holder), "{error}");
     // Reading only locks nothing and is not locked out.
-    Folder::open_read_only(temp.path()).unwrap();
+    open_read_only(temp.path()).unwrap();
     drop(lock);
-    Folder::open(temp.path()).unwrap();
+    open(temp.path()).unwrap();
 }
 
 #[test]
@@ -54,10 +65,10 @@ fn leftovers_go_at_the_next_opening_and_strangers_stay() {
         fs::write(path.join(name), b"x").unwrap();
     }
     fs::create_dir(path.join("lost+found")).unwrap();
-    let folder = Folder::open_read_only(path).unwrap();
+    let folder = open_read_only(path).unwrap();
     assert_eq!(folder.list("").unwrap().len(), 1);
     assert_eq!(names(path).len(), 6);
-    let (folder, _lock) = Folder::open(path).unwrap();
+    let (folder, _lock) = open(path).unwrap();
     assert_eq!(
         names(path),
         [".hidden", "README.TXT", "lost+found", "seg+1"]
@@ -73,7 +84,7 @@ fn a_symbolic_link_is_not_followed() {
     let secret = temp.path().join("secret");
     fs::write(&secret, b"secret").unwrap();
     let path = temp.path().join("cold");
-    let (folder, _lock) = Folder::open(&path).unwrap();
+    let (folder, _lock) = open(&path).unwrap();
     std::os::unix::fs::symlink(&secret, path.join("link")).unwrap();
     let error = folder.open_blob(&key("link")).unwrap_err();
     assert!(
@@ -96,17 +107,18 @@ fn a_symbolic_link_is_not_followed() {
 #[test]
 fn a_file_in_place_of_the_folder_is_an_error_in_the_configuration() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    assert!(Folder::open(file.path()).unwrap_err().is_config());
-    assert!(Folder::open_read_only(file.path()).unwrap_err().is_config());
+    assert!(open(file.path()).unwrap_err().is_config());
+    assert!(open_read_only(file.path()).unwrap_err().is_config());
 }
 
 /// `/dev/null` cannot be synced, as a broken disk cannot.
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_and_reads_go_on() {
     let temp = tempfile::tempdir().unwrap();
-    let (folder, _lock) = Folder::open(temp.path()).unwrap();
+    let (folder, _lock) = open(temp.path()).unwrap();
     folder.put(&key("before"), b"abc").unwrap();
-    let broken = Folder::new(temp.path(), Some(File::open("/dev/null").unwrap()));
+    let null = Box::new(File::open("/dev/null").unwrap());
+    let broken = Folder::new(Arc::new(Machine), temp.path(), Some(null));
     let error = broken.put(&key("during"), b"abc").unwrap_err();
     assert!(
         error.is_poisoned() && error.retry() == Retry::Unknown,
@@ -134,7 +146,7 @@ fn renaming_publishes_once_too() {
     let place = temp.path().join("blob");
     for round in 0..20_u8 {
         let publish = |byte: u8| {
-            let aside = Aside::write(temp.path(), &[byte; 100]).unwrap();
+            let aside = Aside::write(&Machine, temp.path(), &[byte; 100]).unwrap();
             aside.rename(&place).unwrap().unwrap()
         };
         let wins: Vec<bool> = std::thread::scope(|scope| {
@@ -154,7 +166,7 @@ fn renaming_publishes_once_too() {
 #[test]
 fn puts_that_wait_for_one_another_share_a_sync() {
     let temp = tempfile::tempdir().unwrap();
-    let (folder, _lock) = Folder::open(temp.path()).unwrap();
+    let (folder, _lock) = open(temp.path()).unwrap();
     std::thread::scope(|scope| {
         for i in 0..8 {
             let folder = &folder;

@@ -16,6 +16,8 @@ compile_error!(
 mod cold_store;
 mod config;
 mod error;
+#[doc(hidden)]
+pub mod files;
 mod folder;
 mod format;
 mod open_files;

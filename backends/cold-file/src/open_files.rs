@@ -1,18 +1,41 @@
 //! Blobs kept open between reads.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use aether_core::BlobKey;
 
 use super::sync::Mutex;
 
+use crate::files::Handle;
+
 /// A blob's open file. Blobs never change, so the length holds as long as the file is open.
 #[derive(Debug)]
 pub(crate) struct OpenBlob {
-    pub(crate) file: File,
+    pub(crate) file: Box<dyn Handle>,
     pub(crate) len: u64,
+}
+
+impl OpenBlob {
+    /// Fills `out` from `at` on; waits for the disk.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file ends before.
+    pub(crate) fn read_exact_at(&self, mut out: &mut [u8], mut at: u64) -> io::Result<()> {
+        while !out.is_empty() {
+            match self.file.read_at(out, at) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    out = out.get_mut(read..).unwrap_or_default();
+                    at += read as u64;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A bounded set of open blobs; the least recently used goes first. O(1) on a hit, O(limit) on an insertion into a
@@ -92,7 +115,7 @@ mod tests {
     }
 
     fn blob() -> Arc<OpenBlob> {
-        let file = tempfile::tempfile().unwrap();
+        let file = Box::new(tempfile::tempfile().unwrap());
         Arc::new(OpenBlob { file, len: 0 })
     }
 

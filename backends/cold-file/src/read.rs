@@ -91,30 +91,17 @@ impl Plan {
     }
 
     /// Reads as much as the page cache holds, never waiting for the disk; `true` when that was all.
-    #[cfg(target_os = "linux")]
     pub(crate) fn read_in_place(&mut self, blob: &OpenBlob) -> bool {
-        use rustix::io::{Errno, ReadWriteFlags, preadv2};
-        use std::io::IoSliceMut;
-
         for run in &mut self.runs {
             while run.filled < run.bytes.len() {
                 let at = run.range.start + run.filled as u64;
-                let mut rest = [IoSliceMut::new(&mut run.bytes[run.filled..])];
-                match preadv2(&blob.file, &mut rest, at, ReadWriteFlags::NOWAIT) {
-                    Ok(read) if read > 0 => run.filled += read,
-                    Err(Errno::INTR) => {}
-                    // Not in the page cache, no such way on this file system, or an error that the waiting read tells.
-                    Ok(_) | Err(_) => return false,
+                match blob.file.read_at_once(&mut run.bytes[run.filled..], at) {
+                    Some(read) if read > 0 => run.filled += read,
+                    Some(_) | None => return false,
                 }
             }
         }
         true
-    }
-
-    /// Has no such way here: the waiting read does it all.
-    #[cfg(not(target_os = "linux"))]
-    pub(crate) fn read_in_place(&mut self, _blob: &OpenBlob) -> bool {
-        self.runs.is_empty()
     }
 
     /// Reads what is still missing; waits for the disk.
@@ -122,12 +109,10 @@ impl Plan {
     /// # Errors
     /// `Corrupt` when the file is shorter than it was, `Unavailable` when the disk refuses.
     pub(crate) fn read_waiting(&mut self, blob: &OpenBlob) -> Result<()> {
-        use std::os::unix::fs::FileExt;
-
         for run in &mut self.runs {
             let at = run.range.start + run.filled as u64;
             let rest = &mut run.bytes[run.filled..];
-            blob.file.read_exact_at(rest, at).map_err(|e| {
+            blob.read_exact_at(rest, at).map_err(|e| {
                 if e.kind() == std::io::ErrorKind::UnexpectedEof {
                     let Range { start, end } = run.range;
                     return Error::corrupt(format!(
@@ -193,7 +178,10 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
-        let blob = OpenBlob { file, len: 100_000 };
+        let blob = OpenBlob {
+            file: Box::new(file),
+            len: 100_000,
+        };
         let ranges = [90_000..99_999, 10..20_010];
         for filled in [0, 1, 4096, 20_000] {
             let mut plan = Plan::new(&ranges, blob.len, 0).unwrap();
@@ -210,7 +198,10 @@ mod tests {
     fn a_file_that_was_cut_is_corrupt_and_not_a_panic() {
         let file = tempfile::tempfile().unwrap();
         std::os::unix::fs::FileExt::write_all_at(&file, &[7; 100], 0).unwrap();
-        let blob = OpenBlob { file, len: 200 };
+        let blob = OpenBlob {
+            file: Box::new(file),
+            len: 200,
+        };
         let mut plan = Plan::new(&[0..50, 90..150], 200, 0).unwrap();
         assert!(!plan.read_in_place(&blob));
         let error = plan.read_waiting(&blob).unwrap_err();

@@ -33,17 +33,28 @@ pub(crate) enum Lane {
 /// The threads. Dropping it waits for jobs that were begun, so that file and lock are free afterwards.
 #[derive(Debug)]
 pub(crate) struct Lanes {
+    /// Where there are no threads: callers work on it themselves.
+    direct: Option<Arc<Core>>,
     read: Option<mpsc::Sender<Job>>,
     write: Option<mpsc::Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Lanes {
-    /// Starts one writer and `readers` readers.
+    /// Starts one writer and `readers` readers; with no reader no thread at all, for a file that never makes one wait.
     pub(crate) fn start(core: &Arc<Core>, readers: usize) -> Result<Self> {
+        if readers == 0 {
+            return Ok(Self {
+                direct: Some(core.clone()),
+                read: None,
+                write: None,
+                threads: Vec::new(),
+            });
+        }
         let (read, read_jobs) = mpsc::channel(QUEUE);
         let (write, write_jobs) = mpsc::channel(QUEUE);
         let mut lanes = Self {
+            direct: None,
             read: Some(read),
             write: Some(write),
             threads: Vec::with_capacity(readers + 1),
@@ -88,6 +99,9 @@ impl Lanes {
         operation: &'static str,
         work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        if let Some(core) = &self.direct {
+            return contain(|| work(core)).map_err(|e| error::at(e, operation));
+        }
         let (answer, reply) = oneshot::channel();
         let job: Job = Box::new(move |core| {
             let result = contain(|| work(core)).map_err(|e| error::at(e, operation));

@@ -1,7 +1,5 @@
 //! The contract over `core` and `lanes`.
 
-use std::fs::{File, OpenOptions};
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,11 +9,11 @@ use aether_core::{BuildContext, Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use redb::StorageBackend;
-use redb::backends::FileBackend;
 
 use crate::config::RedbConfig;
 use crate::core::{Core, Mode};
 use crate::error;
+use crate::files::{Files, Machine};
 use crate::lanes::{Lane, Lanes, contain};
 
 const CAPABILITY: MetaCapability = MetaCapability {
@@ -56,6 +54,17 @@ impl RedbMeta {
     /// `Locked` when another handle has the file open, `Corrupt` for a file that is damaged or not ours, `Config` for one
     /// that cannot be opened, `Unsupported` for a later format.
     pub fn open(dir: &Path, config: &RedbConfig, read_only: bool) -> Result<Self> {
+        Self::open_on(&Machine, dir, config, read_only)
+    }
+
+    /// Opens a file of another file system than the machine's; for tests.
+    #[doc(hidden)]
+    pub fn open_on(
+        files: &dyn Files,
+        dir: &Path,
+        config: &RedbConfig,
+        read_only: bool,
+    ) -> Result<Self> {
         let open = || {
             let path = dir.join(&config.file);
             let mode = Mode {
@@ -63,16 +72,26 @@ impl RedbMeta {
                 read_only,
                 verify: config.verify,
             };
-            if !read_only && !path.exists() {
-                begin(dir, &path, mode)?;
+            if !read_only {
+                if !files.exists(&path) {
+                    begin(files, &path, mode)?;
+                }
+                // Also where it was there: whoever began it may have been killed before the sync.
+                let synced = files.sync_folder(dir);
+                synced.map_err(|e| in_place(&e, &path))?;
             }
-            let file = open_file(dir, &path, read_only)?;
-            Self::on(file, mode, config.readers).map_err(|e| e.with("file", path.display()))
+            let file = files.open(&path, read_only)?;
+            let readers = if files.never_waits() {
+                0
+            } else {
+                config.readers
+            };
+            Self::on(file, mode, readers).map_err(|e| e.with("file", path.display()))
         };
         open().map_err(|e| error::at(e, "open"))
     }
 
-    /// Opens a store on any of redb's storage back ends.
+    /// Opens a store on any of redb's storage back ends. Without readers the callers do all the work themselves.
     pub(crate) fn on(file: Arc<dyn StorageBackend>, mode: Mode, readers: usize) -> Result<Self> {
         let core = Arc::new(contain(|| Core::open(file, mode))?);
         let lanes = Lanes::start(&core, readers)?;
@@ -82,75 +101,22 @@ impl RedbMeta {
 
 /// Begins a file under another name, and gives it its own when it is whole: a process that ends meanwhile, or a full disk, leaves
 /// nothing that a later opening would take for a damaged store.
-fn begin(dir: &Path, path: &Path, mode: Mode) -> Result<()> {
+fn begin(files: &dyn Files, path: &Path, mode: Mode) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let fresh = Path::new(&name);
-    let failed = |e: std::io::Error| {
-        error::io(&e, "a new file cannot be put in its place").with("file", path.display())
-    };
-    match std::fs::remove_file(fresh) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+    match files.remove(fresh) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(in_place(&e, path)),
         _ => {}
     }
-    let file = open_file(dir, fresh, false)?;
+    let file = files.open(fresh, false)?;
     let begun = contain(|| Core::open(file, mode)).map(drop);
     begun.map_err(|e| e.with("file", path.display()))?;
-    std::fs::rename(fresh, path)
-        .and_then(|()| sync_dir(dir))
-        .map_err(failed)
+    files.rename(fresh, path).map_err(|e| in_place(&e, path))
 }
 
-fn open_file(dir: &Path, path: &Path, read_only: bool) -> Result<Arc<dyn StorageBackend>> {
-    let wrong = |e: std::io::Error| {
-        let what = "expected a file that can be opened";
-        let error = match e.kind() {
-            std::io::ErrorKind::NotFound => Error::config(if read_only {
-                "expected a metadata file: there is none, so there is no memory in this folder"
-            } else {
-                "expected a folder for the metadata file: create it first"
-            }),
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::IsADirectory => {
-                Error::config(what)
-            }
-            _ => return error::io(&e, what).with("file", path.display()),
-        };
-        error.with("file", path.display()).with_source(e)
-    };
-    if read_only {
-        let file = File::open(path).map_err(wrong)?;
-        let file = FileBackend::new(file).map_err(error::map)?;
-        // A writer locks the whole file. Asking takes no lock; a system that cannot answer has no lock to ask for.
-        let byte = (Bound::Included(0), Bound::Excluded(1));
-        if matches!(file.query_lock_range(byte.0, byte.1), Ok(true)) {
-            return Err(error::map(redb::Error::DatabaseAlreadyOpen));
-        }
-        return Ok(Arc::new(file));
-    }
-    let new = !path.exists();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(wrong)?;
-    if new {
-        sync_dir(dir).map_err(wrong)?;
-    }
-    Ok(Arc::new(FileBackend::new(file).map_err(error::map)?))
-}
-
-/// Makes a new file's name durable.
-#[cfg(unix)]
-fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Elsewhere a folder cannot be opened for syncing; the file system does it.
-#[cfg(not(unix))]
-fn sync_dir(_dir: &Path) -> std::io::Result<()> {
-    Ok(())
+fn in_place(e: &std::io::Error, path: &Path) -> Error {
+    error::io(e, "a new file cannot be put in its place").with("file", path.display())
 }
 
 #[async_trait]

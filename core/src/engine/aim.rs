@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::inner::Inner;
+use super::offload::offload;
 use super::record::key;
 use crate::clock::Time;
 use crate::config::Objective;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flux::objective::derive;
 use crate::flux::{Latencies, Observed, Reuse, Sizing};
 use crate::role::{Batch, Table};
@@ -234,8 +235,8 @@ impl Inner {
             state.reclaimed = now;
         }
         let inner = self.clone();
-        let reclaimed = tokio::task::spawn_blocking(move || inner.hot.compact());
-        reclaimed.await.map_err(Error::task)?
+        let reclaimed = offload(move || inner.hot.compact());
+        reclaimed.await?
     }
 
     /// Adds what was observed for the objective to a batch.

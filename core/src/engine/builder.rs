@@ -24,6 +24,7 @@ use super::inner::{Gauge, Inner, Kills, Step, Why, Writer};
 use super::lock::DirLock;
 use super::memory::Memory;
 use super::moves::MoveLog;
+use super::offload::offload;
 use super::probing::Probing;
 use super::readers::Readers;
 use super::record::{
@@ -177,12 +178,12 @@ pub(super) async fn open_stores(
     context: &BuildContext,
 ) -> Result<(Arc<dyn MetaStore>, Arc<dyn ColdStore>)> {
     let (config, registry, context) = (config.clone(), registry.clone(), context.clone());
-    let opened = tokio::task::spawn_blocking(move || {
+    let opened = offload(move || {
         let meta = registry.meta(&config.meta, &context)?;
         let cold = registry.cold(&config.cold, &context)?;
         Ok::<_, Error>((meta, cold))
     });
-    opened.await.map_err(Error::task)?
+    opened.await?
 }
 
 /// Whether anything of this memory outlives the process.
@@ -756,7 +757,9 @@ impl Inner {
     async fn load_pins(&self) -> Result<()> {
         let pinned = self.pinned_rows().await?;
         self.pins.write().extend(pinned);
-        let pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        let mut pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        // The policy and the queue hear of them in an order that does not change from run to run.
+        pins.sort_unstable();
         {
             // Pinned points that are cold (there was no room at open) come back as soon as there is some.
             let directory = self.directory.read();
@@ -823,8 +826,8 @@ impl Inner {
             return;
         }
         let inner = self.clone();
-        let loaded = tokio::task::spawn_blocking(move || inner.load_snapshot_from(&path));
-        match loaded.await.map_err(Error::task) {
+        let loaded = offload(move || inner.load_snapshot_from(&path));
+        match loaded.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) | Err(error) => {
                 tracing::warn!(%error, "the hot snapshot cannot be used; the index is rebuilt from its rows' homes");

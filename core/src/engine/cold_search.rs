@@ -22,6 +22,7 @@ use super::cold::{ColdView, Place, ReadCost, Segment};
 use super::cold_scan::{Best, Blocks, ColdScan, Job, Seen, Task, WantedGroup, whole_blocks};
 use super::estimate::{Pages, Prepared};
 use super::inner::Inner;
+use super::offload::offload;
 use super::record::Stub;
 use super::types::Cut;
 use crate::error::{Error, Result};
@@ -190,9 +191,7 @@ impl Inner {
         let (mut maybe, estimated, bar) = if codes <= INLINE_CODES {
             estimating.run()?
         } else {
-            tokio::task::spawn_blocking(move || estimating.run())
-                .await
-                .map_err(Error::task)??
+            offload(move || estimating.run()).await??
         };
         scan.estimated = estimated;
         let (norm, measure) = (

@@ -11,6 +11,7 @@ use tracing::Instrument;
 use super::cold::Segment;
 use super::directory::Entry;
 use super::inner::{Inner, Step, Why, Writer};
+use super::offload::offload;
 use super::pack::stubs;
 use super::query::Fetched;
 use super::readers::Deferred;
@@ -518,7 +519,7 @@ impl<'a> Demotion<'a> {
             }
         }
         let inner = self.inner.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = offload(move || {
             let (mut rows, mut absent) = (Vec::with_capacity(bare.len()), Vec::new());
             for (row, id) in bare {
                 let mut vector = vec![0.0; inner.dim];
@@ -537,7 +538,7 @@ impl<'a> Demotion<'a> {
             }
             Ok::<_, Error>((rows, absent))
         });
-        let (mut read, absent) = read.await.map_err(Error::task)??;
+        let (mut read, absent) = read.await??;
         rows.append(&mut read);
         others.extend(absent);
         Ok(others)
@@ -817,7 +818,7 @@ impl Inner {
             return Ok(());
         }
         let inner = self.clone();
-        let inserted = tokio::task::spawn_blocking(move || {
+        let inserted = offload(move || {
             inner.hot.insert_batch(&rows, &vectors).inspect_err(|_| {
                 for row in &rows {
                     if let Err(error) = inner.hot.remove(*row) {
@@ -826,7 +827,7 @@ impl Inner {
                 }
             })
         });
-        inserted.await.map_err(Error::task)?
+        inserted.await?
     }
 
     /// A point's id as it stands in messages, cut when it is long.

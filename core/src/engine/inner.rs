@@ -24,6 +24,7 @@ use super::explained::{Move, Mover};
 use super::garbage::Garbage;
 use super::lock::DirLock;
 use super::moves::MoveLog;
+use super::offload::offload;
 use super::probing::Probing;
 use super::readers::{Deferred, Readers};
 use super::record::{Counters, Expiry};
@@ -258,11 +259,11 @@ impl Inner {
             return;
         }
         let inner = self.clone();
-        let written = tokio::task::spawn_blocking(move || match &inner.recorder {
+        let written = offload(move || match &inner.recorder {
             Some(recorder) => recorder.write(),
             None => Ok(()),
         });
-        if let Ok(Err(error)) | Err(error) = written.await.map_err(Error::task) {
+        if let Ok(Err(error)) | Err(error) = written.await {
             tracing::warn!(%error, "accesses were not recorded");
         }
     }
@@ -416,7 +417,7 @@ impl Inner {
     pub(crate) async fn reap_off_worker(self: &Arc<Self>) {
         if self.readers.has_work() {
             let inner = self.clone();
-            if let Err(error) = tokio::task::spawn_blocking(move || inner.reap()).await {
+            if let Err(error) = offload(move || inner.reap()).await {
                 tracing::error!(%error, "removing rows from RAM failed");
             }
         }

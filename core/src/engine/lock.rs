@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
+use super::folders;
 use crate::error::{Error, Result};
 
 const NAME: &str = "LOCK";
@@ -27,7 +28,7 @@ impl DirLock {
             ))
             .with_source(e)
         };
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        folders::make(folder).map_err(failed)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -14,6 +14,7 @@ use super::builder::MemoryBuilder;
 use super::commit::{self, Call, Prepared, Reply, Wish};
 use super::explained::{Explained, Mover};
 use super::inner::{Inner, Step, Why};
+use super::offload::offload;
 use super::snapshot::{self, SnapshotReport};
 use super::stats::Stats;
 use super::turn::BY_HAND;
@@ -393,8 +394,8 @@ impl Memory {
         // A task of its own, so that a caller who gives up does not cut it in half.
         let compacting = async move {
             let hot = inner.clone();
-            let reclaimed = tokio::task::spawn_blocking(move || hot.hot.compact());
-            reclaimed.await.map_err(Error::task)??;
+            let reclaimed = offload(move || hot.hot.compact());
+            reclaimed.await??;
             inner.compact().await
         };
         tokio::spawn(compacting).await.map_err(Error::task)?
@@ -445,9 +446,7 @@ impl Memory {
         let writer = self.inner.writer.lock().await;
         self.inner.reap_off_worker().await;
         let inner = self.inner.clone();
-        let saved = tokio::task::spawn_blocking(move || inner.save_snapshot())
-            .await
-            .map_err(Error::task)?;
+        let saved = offload(move || inner.save_snapshot()).await?;
         let closed = self.inner.meta.close().await;
         drop(self.inner.lock.lock().take());
         drop((writer, flux, compaction));

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::driver::Draft;
 use super::inner::{Inner, Writer};
+use super::offload::offload;
 use super::record::{Stub, key};
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row, SegmentId};
@@ -48,13 +49,13 @@ impl Inner {
         let at_hand = rows.iter().take(wanted).map(|r| r.vector.clone());
         let (inner, mut sample) = (self.clone(), at_hand.collect::<Vec<_>>());
         let first = now.next_number();
-        let trained = tokio::task::spawn_blocking(move || {
+        let trained = offload(move || {
             let seed = inner.config.memory.seed ^ u64::from(first);
             inner.sample_hot(&mut sample, wanted, seed)?;
             let sample: Vec<&[f32]> = sample.iter().map(Vec::as_slice).collect();
             Ok::<_, Error>(now.train(&sample, k, seed))
         });
-        let made = trained.await.map_err(Error::task)??;
+        let made = trained.await??;
         let partition = |(number, centroid)| Partition {
             number,
             retired: false,
@@ -172,13 +173,13 @@ impl Inner {
             on_all_processors(blocks, least, pack).await?
         };
         let inner = self.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = offload(move || {
             let coder = inner.coders.get(bits)?;
             let alone = || Error::internal("a segment ended while it was being packed");
             let assembly = Arc::into_inner(assembly).ok_or_else(alone)?.into_inner();
             (assembly.writer).finish(&inner.packing(coder, &*partitions))
         });
-        draft.written = Some(written.await.map_err(Error::task)??);
+        draft.written = Some(written.await??);
         Ok(packed.into_iter().flatten().collect())
     }
 
@@ -285,7 +286,7 @@ async fn on_all_processors<P: Send + 'static, T: Send + 'static>(
     let queue = Arc::new((Mutex::new(Some(pieces.into_iter().enumerate())), work));
     let start = |_| {
         let queue = queue.clone();
-        tokio::task::spawn_blocking(move || {
+        offload(move || {
             let (pieces, work) = &*queue;
             let mut done = Vec::new();
             loop {
@@ -302,8 +303,8 @@ async fn on_all_processors<P: Send + 'static, T: Send + 'static>(
     let tasks: Vec<_> = (0..threads).map(start).collect();
     drop(queue);
     let mut all: Vec<(usize, T)> = Vec::new();
-    for task in tasks {
-        all.append(&mut task.await.map_err(Error::task)??);
+    for done in futures::future::join_all(tasks).await {
+        all.append(&mut done??);
     }
     all.sort_unstable_by_key(|(place, _)| *place);
     Ok(all.into_iter().map(|(_, result)| result).collect())

@@ -18,6 +18,7 @@ use super::cold::{ColdView, ReadCost, Segment};
 use super::cold_scan::{ColdScan, Seen};
 use super::directory::Entry;
 use super::inner::{Inner, Writer};
+use super::offload::offload;
 use super::record::{Expiry, Fresh, Home, Stub};
 use super::types::{Answer, Coverage, Cut, Hit, Parts, Record, SearchRequest};
 use crate::clock::Time;
@@ -270,7 +271,7 @@ impl Inner {
         let begun = Instant::now();
         let found = if slow {
             let (inner, request, view) = (self.clone(), request.clone(), moment.view.clone());
-            tokio::task::spawn_blocking(move || {
+            offload(move || {
                 let moment = Moment {
                     inner: &inner,
                     high,
@@ -279,8 +280,7 @@ impl Inner {
                 };
                 inner.search_hot_here(&moment, &request, mode)
             })
-            .await
-            .map_err(Error::task)?
+            .await?
         } else {
             self.search_hot_here(moment, request, mode)
         }?;

@@ -6,7 +6,6 @@
     reason = "each test file uses its own part of this"
 )]
 
-pub mod run;
 pub mod script;
 
 use std::fmt;
@@ -14,17 +13,18 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use aether_core::config::SearchMode;
 use aether_core::engine::{Answer, CheckReport};
 use aether_core::role::{
     Batch, BlobInfo, ByteCodec, Codec, CodecId, ColdStore, Epoch, Fidelity, KeyRange,
-    MetaCapability, MetaStore, Seq, Table,
+    MetaCapability, MetaStore, Op, Seq, Table,
 };
 use aether_core::vector::{Shape, VectorBlock};
 use aether_core::{
-    BlobKey, Config, Error, Factory, ManualClock, Memory, MemoryBuilder, Metric, Plugin, Point,
-    PointId, Registry, Result, Retry, SearchRequest,
+    BlobKey, Clock, Config, Error, Factory, ManualClock, Memory, MemoryBuilder, Metric, Plugin,
+    Point, PointId, Registry, Result, Retry, SearchRequest,
 };
 use aether_testkit::fake::cold::StrictCold;
 use aether_testkit::fake::meta::StrictMeta;
@@ -149,6 +149,12 @@ struct PowerState {
     released: watch::Sender<u64>,
     held: watch::Sender<usize>,
     trace: Mutex<Vec<Call>>,
+    /// What is being done, in a word.
+    doing: Mutex<String>,
+    /// What was committed last, in a word.
+    committed: Mutex<&'static str>,
+    /// The step at which it died, and whether after its effect.
+    cut: Mutex<Option<(String, bool)>>,
 }
 
 impl fmt::Debug for Power {
@@ -169,7 +175,35 @@ impl Power {
             released: watch::Sender::new(0),
             held: watch::Sender::new(0),
             trace: Mutex::new(Vec::new()),
+            doing: Mutex::default(),
+            committed: Mutex::new("nothing"),
+            cut: Mutex::new(None),
         }))
+    }
+
+    /// Names what is being done.
+    pub fn doing(&self, what: &str) {
+        what.clone_into(&mut self.0.doing.lock());
+    }
+
+    /// The step at which this life was cut, and whether after its effect.
+    pub fn cut(&self) -> Option<(String, bool)> {
+        self.0.cut.lock().clone()
+    }
+
+    fn note_cut(&self, call: &Call, after: bool) {
+        let (doing, committed) = (self.0.doing.lock(), *self.0.committed.lock());
+        let step = match call {
+            Call::Meta("commit") => committed.to_owned(),
+            Call::Meta("durable") => format!("durable after {committed}"),
+            Call::Meta(other) => (*other).to_owned(),
+            Call::Put(_) => "put".to_owned(),
+            Call::Read(_) => "read".to_owned(),
+            Call::Size(_) => "size".to_owned(),
+            Call::Delete(_) => "delete".to_owned(),
+            Call::List => "list".to_owned(),
+        };
+        *self.0.cut.lock() = Some((format!("{doing}: {step}"), after));
     }
 
     /// Asks `script` before every call from now on, with the call and its number in this life, from 1.
@@ -255,15 +289,48 @@ impl Power {
                 effect.await
             }
             Verdict::Die => {
+                self.note_cut(&call, false);
                 self.kill();
                 Err(unknown("the process has died"))
             }
             Verdict::DieAfter => {
+                self.note_cut(&call, true);
                 let result = effect.await;
                 self.kill();
                 result.and(Err(unknown("the process has died")))
             }
         }
+    }
+}
+
+/// What a commit is for, by the tables that it touches.
+fn step_of(batch: &Batch) -> &'static str {
+    let parts = |op: &Op| match op {
+        Op::Put(table, key, _) => (*table, true, key.clone()),
+        Op::Delete(table, key) => (*table, false, key.clone()),
+    };
+    let touched: Vec<(Table, bool, Bytes)> = batch.ops.iter().map(parts).collect();
+    let some = |table, put| touched.iter().any(|(t, p, _)| (*t, *p) == (table, put));
+    let state = |prefix: &[u8]| {
+        let put = |(t, p, key): &(Table, bool, Bytes)| {
+            *t == Table::State && *p && key.starts_with(prefix)
+        };
+        touched.iter().any(put)
+    };
+    let (puts, deletes) = (true, false);
+    match () {
+        () if some(Table::Segments, deletes) && state(b"partition/") => "split or merge",
+        () if some(Table::Segments, deletes) => "compaction",
+        () if some(Table::Segments, puts) && some(Table::Points, puts) => "cold write",
+        () if some(Table::Segments, puts) => "demotion",
+        () if state(b"format") => "identity",
+        () if some(Table::Points, puts) || some(Table::Points, deletes) => "write",
+        () if some(Table::Resident, puts) => "promotion",
+        () if some(Table::Resident, deletes) => "release",
+        () if some(Table::Intents, puts) => "intent",
+        () if some(Table::Intents, deletes) => "intent's end",
+        () if state(b"partition/") => "partitions",
+        () => "flush",
     }
 }
 
@@ -292,6 +359,7 @@ impl MetaStore for PoweredMeta {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Seq> {
+        *self.1.0.committed.lock() = step_of(&batch);
         self.1.run(Call::Meta("commit"), self.0.commit(batch)).await
     }
 
@@ -388,6 +456,8 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     pub power: Power,
     pub settings: Settings,
+    /// The steps at which lives of this world were cut, and whether after their effect.
+    pub cuts: Vec<(String, bool)>,
 }
 
 impl World {
@@ -405,6 +475,7 @@ impl World {
             clock: Arc::new(ManualClock::new()),
             power: Power::new(),
             settings,
+            cuts: Vec::new(),
         }
     }
 
@@ -460,6 +531,7 @@ impl World {
     /// Ends this life as a power cut would, keeping the first `keep` commits that were not durable yet. A new life begins.
     pub fn crash(&mut self, keep: usize) {
         self.power.kill();
+        self.cuts.extend(self.power.cut());
         self.meta = self.meta.crash_keeping(keep);
         self.power = Power::new();
     }
@@ -476,6 +548,7 @@ impl World {
             clock: self.clock.clone(),
             power: Power::new(),
             settings: self.settings.clone(),
+            cuts: Vec::new(),
         }
     }
 
@@ -489,6 +562,57 @@ impl World {
         assert!(report.is_clean(), "{report:#?}");
     }
 }
+
+impl aether_testkit::run::World for World {
+    fn dim(&self) -> usize {
+        self.settings.dim
+    }
+
+    fn metric(&self) -> Metric {
+        self.settings.metric
+    }
+
+    fn now(&self) -> u64 {
+        // The memory was created when this clock stood at zero.
+        self.clock.monotonic_us()
+    }
+
+    fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    async fn open(&self) -> Result<Memory> {
+        self.power.doing("open");
+        self.builder().open().await
+    }
+
+    fn doing(&self, what: &str) {
+        self.power.doing(what);
+    }
+
+    async fn check(&self) -> Result<CheckReport> {
+        self.builder_on(&Power::new()).check().await
+    }
+
+    fn is_dead(&self) -> bool {
+        self.power.is_dead()
+    }
+
+    fn die_at(&self, call: u64, after: bool) {
+        self.power.die_at(call, after);
+    }
+
+    fn unscript(&self) {
+        self.power.unscript();
+    }
+
+    fn crash(&mut self, keep: usize) {
+        World::crash(self, keep);
+    }
+}
+
+/// A run of a memory on the kit's strict stores.
+pub type Run = aether_testkit::run::Run<World>;
 
 pub fn vector(i: u64) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(i);

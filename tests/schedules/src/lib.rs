@@ -25,6 +25,7 @@ mod shuttled {
     #[path = "../../../../backends/hot-hnsw/src/epoch.rs"]
     pub(crate) mod epoch;
     #[path = "../../../../backends/cold-file/src/open_files.rs"]
+    #[allow(dead_code, reason = "only a part of it is driven")]
     pub(crate) mod open_files;
     #[path = "../../../../core/src/engine/readers.rs"]
     #[allow(dead_code, reason = "only a part of it is driven")]
@@ -59,6 +60,11 @@ mod clock {
 #[cfg(not(test))]
 mod error {
     pub(crate) use aether_core::{Error, Result};
+}
+
+#[cfg(not(test))]
+mod files {
+    pub(crate) use aether_cold_file::files::Handle;
 }
 
 #[cfg(not(test))]

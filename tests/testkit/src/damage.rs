@@ -7,20 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use fastrand::Rng;
 
 use crate::alloc::peak_of;
+use crate::env::variable;
 
 /// Inputs of a target unless `AETHER_INPUTS` says otherwise.
 const INPUTS: u64 = 100_000;
 /// Bytes that decide more often than others.
 const TELLING: [u8; 9] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'\n', b'-', b'9'];
-
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|e| panic!("{name}={value}: {e}")),
-    )
-}
 
 /// A good input changed in one to four places: bits flipped, numbers made extreme, parts cut, doubled or replaced, bytes added.
 pub fn changed(good: &[u8], rng: &mut Rng) -> Vec<u8> {

@@ -5,8 +5,11 @@
 pub mod alloc;
 pub mod conformance;
 pub mod damage;
+pub mod env;
 pub mod fake;
 pub mod model;
+pub mod run;
 pub mod sim;
+pub mod simfs;
 pub mod strategy;
 pub mod workload;

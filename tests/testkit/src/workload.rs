@@ -1,5 +1,6 @@
 //! Seeded streams of operations on a memory, skewed as real use is: few points are used often, most seldom.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use aether_core::config::SearchMode;
@@ -44,6 +45,8 @@ pub enum Op {
     Temperature(f64),
     /// Reclaim what removed rows left in the hot index.
     Compact,
+    /// Copy the memory into a folder.
+    Snapshot,
     /// Let time pass.
     Advance(Duration),
     /// Close and open again.
@@ -59,6 +62,29 @@ pub enum Op {
         /// Pull it again so many calls into the reopening.
         again: Option<u64>,
     },
+}
+
+impl Op {
+    /// Its name, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Upsert(_) => "upsert",
+            Self::Delete(_) => "delete",
+            Self::Get(_) => "get",
+            Self::Search { .. } => "search",
+            Self::Feedback(..) => "feedback",
+            Self::Pin(..) => "pin",
+            Self::Demote(_) => "demote",
+            Self::Promote(_) => "promote",
+            Self::Tick => "tick",
+            Self::Temperature(_) => "temperature",
+            Self::Compact => "compact",
+            Self::Snapshot => "snapshot",
+            Self::Advance(_) => "advance",
+            Self::Reopen => "reopen",
+            Self::Crash { .. } => "crash",
+        }
+    }
 }
 
 /// What a workload is made of.
@@ -170,4 +196,89 @@ impl Workload {
             _ => Op::Reopen,
         }
     }
+}
+
+/// Dimension of the vectors of [`every_kind`].
+pub const EVERY_DIM: usize = 8;
+
+fn some(range: Range<u64>, seed: u64) -> Vec<Point> {
+    let mut rng = Rng::with_seed(seed);
+    let point = |i| {
+        let point = strategy::point(&mut rng, strategy::id(i), EVERY_DIM);
+        match i % 7 {
+            3 => point.with_ttl(Duration::from_secs(40), false),
+            5 => point.with_ttl(Duration::from_secs(40), true),
+            _ => point,
+        }
+    };
+    range.map(point).collect()
+}
+
+fn all(range: Range<u64>) -> Vec<PointId> {
+    range.map(strategy::id).collect()
+}
+
+/// Points in one corner.
+fn near(range: Range<u64>, seed: u64) -> Vec<Point> {
+    let mut rng = Rng::with_seed(seed);
+    let point = |i| {
+        let vector: Vec<f32> = (0..EVERY_DIM).map(|_| 3.0 + rng.f32()).collect();
+        Point::new(strategy::id(i), vector)
+    };
+    range.map(point).collect()
+}
+
+/// Every kind of write and of move, each at least once with something under it that changed: what tests cut or break at each of its
+/// calls. Ids below 250, vectors of [`EVERY_DIM`]; a hot tier of about a hundred rows and segments of 4 KiB make it do all of that.
+pub fn every_kind() -> Vec<Op> {
+    let search = |seed| Op::Search {
+        query: strategy::vector(&mut Rng::with_seed(seed), EVERY_DIM),
+        k: 7,
+        mode: SearchMode::Complete,
+        filter: None,
+        parts: true,
+    };
+    vec![
+        Op::Upsert(some(0..20, 1)),
+        Op::Demote(all(0..15)),
+        Op::Upsert(some(10..30, 2)),
+        Op::Delete(all(0..4)),
+        Op::Promote(all(4..9)),
+        search(3),
+        Op::Demote(all(4..9)),
+        Op::Pin(all(20..22), true),
+        // More than the hot tier has room for: rows are made to leave.
+        Op::Upsert(some(100..180, 4)),
+        Op::Tick,
+        search(5),
+        Op::Advance(Duration::from_secs(6)),
+        Op::Tick,
+        Op::Compact,
+        Op::Delete(all(100..110)),
+        Op::Upsert(some(110..115, 6)),
+        Op::Advance(Duration::from_secs(36)),
+        Op::Tick,
+        Op::Reopen,
+        Op::Promote(all(120..124)),
+        Op::Compact,
+        Op::Advance(Duration::from_secs(5)),
+        Op::Tick,
+        Op::Pin(all(20..21), false),
+        search(7),
+        // The hot tier is full of what may not leave it: new rows land cold.
+        Op::Promote(all(110..180)),
+        Op::Pin(all(100..180), true),
+        Op::Upsert(some(250..310, 10)),
+        Op::Upsert(some(300..302, 11)),
+        Op::Pin(all(100..180), false),
+        // A cluster that grows beyond its partition, and shrinks again.
+        Op::Upsert(near(200..250, 8)),
+        Op::Demote(all(200..250)),
+        Op::Compact,
+        Op::Snapshot,
+        search(9),
+        Op::Delete(all(204..250)),
+        Op::Compact,
+        search(11),
+    ]
 }

@@ -10,6 +10,7 @@ use futures::StreamExt;
 
 use super::super::cold::Segment;
 use super::super::inner::Inner;
+use super::super::offload::offload;
 use super::super::record::Stub;
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row, SegmentId};
@@ -173,7 +174,7 @@ impl Inner {
         sieve: Option<Sieve>,
     ) -> Result<Vec<(u32, SegmentRow)>> {
         let inner = self.clone();
-        let unpacked = tokio::task::spawn_blocking(move || {
+        let unpacked = offload(move || {
             let mut rows = Vec::new();
             let mut rest = &read.parts[..];
             for (block, parts) in &read.blocks {
@@ -189,7 +190,7 @@ impl Inner {
             }
             Ok(rows)
         });
-        unpacked.await.map_err(Error::task)?
+        unpacked.await?
     }
 
     /// Leaves out what was killed and is not marked yet, and what has expired, which is removed first.

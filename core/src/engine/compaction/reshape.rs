@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::super::cold::{ColdView, Segment};
 use super::super::inner::Inner;
+use super::super::offload::offload;
 use super::gather::{Gathered, Sieve, Taken};
 use super::hands::Change;
 use super::{CompactionState, Step};
@@ -263,7 +264,7 @@ impl Inner {
     ) -> Result<Splits> {
         let (index, plan, seed) = (index.clone(), plan.split.clone(), self.config.memory.seed);
         let rows = std::mem::take(&mut gathered.rows);
-        let work = tokio::task::spawn_blocking(move || {
+        let work = offload(move || {
             let mut of: BTreeMap<u32, Vec<&[f32]>> = BTreeMap::new();
             for row in &rows {
                 of.entry(row.partition).or_default().push(&row.vector);
@@ -296,7 +297,7 @@ impl Inner {
             }
             Ok::<_, Error>((splits, rows))
         });
-        let (splits, mut rows) = work.await.map_err(Error::task)??;
+        let (splits, mut rows) = work.await??;
         if !splits.whole.is_empty() {
             rows.retain(|r| {
                 let stays = splits.whole.contains(&r.partition);

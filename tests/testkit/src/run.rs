@@ -1,50 +1,111 @@
 //! One memory beside its model: does operations on both, survives power cuts, and compares.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use aether_core::config::SearchMode;
-use aether_core::engine::{Parts, Record};
+use aether_core::engine::{CheckReport, Parts, Record};
 use aether_core::role::Tier;
-use aether_core::{Clock, Memory, PointId, SearchRequest};
-use aether_testkit::model::{Model, Verdict as Judged};
-use aether_testkit::workload::Op;
+use aether_core::{Memory, Metric, PointId, SearchRequest};
 
-use super::{Settings, World};
+use crate::model::{Model, Verdict as Judged};
+use crate::workload::Op;
 
 /// `memory.flush_every` of these memories: short, so that flushes happen and get lost.
 pub const FLUSH: &str = "flush_every = \"5s\"";
-pub const FLUSH_US: u64 = 5_000_000;
+const FLUSH_US: u64 = 5_000_000;
+
+/// What a memory stands on: stores whose plug can be pulled, and a clock.
+///
+/// The memory has [`FLUSH`] under `[memory]`, and its own tasks do nothing that an answer could show.
+pub trait World {
+    /// Dimension of the vectors.
+    fn dim(&self) -> usize;
+
+    /// The metric of the memory.
+    fn metric(&self) -> Metric;
+
+    /// Microseconds since the memory was created, which go on while it is closed.
+    fn now(&self) -> u64;
+
+    /// Lets time pass.
+    fn advance(&self, by: Duration);
+
+    /// Opens the memory on what is stored.
+    fn open(&self) -> impl Future<Output = aether_core::Result<Memory>>;
+
+    /// Verifies what is stored, whoever lives.
+    fn check(&self) -> impl Future<Output = aether_core::Result<CheckReport>>;
+
+    /// Whether the process has died.
+    fn is_dead(&self) -> bool;
+
+    /// Pulls the plug at a call from now, counted from 1, before or after its effect.
+    fn die_at(&self, call: u64, after: bool);
+
+    /// No more faults.
+    fn unscript(&self);
+
+    /// Hears what is done next, in a word: the name of an operation.
+    fn doing(&self, what: &str) {
+        let _ = what;
+    }
+
+    /// Ends this life as a power cut would, and begins the next. Of what was not durable as much survives as `keep` says.
+    fn crash(&mut self, keep: usize);
+}
 
 /// A memory, what it must hold, and the last steps for whoever has to find out.
-pub struct Run {
-    pub world: World,
+#[derive(Debug)]
+pub struct Run<W> {
+    /// What the memory stands on.
+    pub world: W,
+    /// The memory, but between a power cut and the next opening.
     pub memory: Option<Memory>,
+    /// What it must hold.
     pub model: Model,
+    /// What was done, in words.
     pub log: Vec<String>,
+    /// Given to the next [`World::crash`].
     pub keep: usize,
+    /// Pull the plug again so many calls into the next opening.
     pub again: Option<u64>,
     /// Whether stores fail now: then an operation may fail, and an answer may be cut short.
     pub faulty: bool,
     /// Whether an operation has failed so.
     pub failed: Cell<bool>,
+    /// Power cuts so far.
     pub crashes: usize,
+    /// Rows moved by hand.
     pub moved: u64,
+    /// Answers from the cold store.
     pub cold_hits: usize,
+    /// Rows compacted.
     pub compacted: u64,
-    /// Partitions that were split, and that ended since they had shrunk.
+    /// Partitions that were split.
     pub split: u64,
+    /// Partitions that ended since they had shrunk.
     pub ended: u64,
 }
 
+/// Nothing, or what is wrong.
 pub type Step = Result<(), String>;
 
-impl Run {
-    pub async fn new(settings: Settings) -> Self {
-        let world = World::with(settings);
-        let memory = world.open().await;
+impl<W: World> Run<W> {
+    /// Opens a new memory.
+    ///
+    /// # Panics
+    /// When it does not open.
+    pub async fn new(world: W) -> Self {
+        let memory = world.open().await.expect("a new memory opens");
+        let model = Model::new(world.metric(), FLUSH_US);
+        Self::with(world, model, Some(memory))
+    }
+
+    fn with(world: W, model: Model, memory: Option<Memory>) -> Self {
         Self {
-            model: Model::new(world.settings.metric, FLUSH_US),
-            memory: Some(memory),
+            model,
+            memory,
             world,
             log: Vec::new(),
             keep: 0,
@@ -60,11 +121,15 @@ impl Run {
         }
     }
 
+    /// The time of the memory.
     pub fn now(&self) -> u64 {
-        // The memory was created when this clock stood at zero, and the clock goes on while it is closed.
-        self.world.clock.monotonic_us()
+        self.world.now()
     }
 
+    /// The open memory.
+    ///
+    /// # Panics
+    /// Between a power cut and the next opening.
     pub fn memory(&self) -> Memory {
         self.memory.clone().expect("a memory is open between steps")
     }
@@ -73,7 +138,7 @@ impl Run {
     fn excuse<T>(&self, what: &str, result: aether_core::Result<T>) -> Result<Option<T>, String> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(_) if self.world.power.is_dead() => Ok(None),
+            Err(_) if self.world.is_dead() => Ok(None),
             Err(_) if self.faulty => {
                 self.failed.set(true);
                 Ok(None)
@@ -83,35 +148,29 @@ impl Run {
     }
 
     /// Does an operation on both; a power cut in it is survived and looked into.
+    ///
+    /// # Errors
+    /// What is wrong.
     pub async fn step(&mut self, op: Op) -> Step {
         self.step_without_rising(op).await?;
-        if self.world.power.is_dead() {
+        if self.world.is_dead() {
             self.rise().await?;
         }
         self.check_figures()
     }
 
     /// A run whose model knows the same, on another world.
-    pub fn on(&self, world: World) -> Self {
+    pub fn on(&self, world: W) -> Self {
         Self {
-            memory: None,
-            model: self.model.clone(),
-            world,
-            log: Vec::new(),
             keep: self.keep,
-            again: None,
-            faulty: false,
-            failed: Cell::new(false),
-            crashes: 0,
-            moved: 0,
-            cold_hits: 0,
-            compacted: 0,
-            split: 0,
-            ended: 0,
+            ..Self::with(world, self.model.clone(), None)
         }
     }
 
     /// The same, but after a power cut the memory stays as the cut left it.
+    ///
+    /// # Errors
+    /// What is wrong.
     pub async fn step_without_rising(&mut self, op: Op) -> Step {
         let counted = |run: &Self| {
             let counted = run.memory.as_ref().map(|m| m.stats().counted);
@@ -127,6 +186,7 @@ impl Run {
     }
 
     async fn operate(&mut self, op: Op) -> Step {
+        self.world.doing(op.name());
         let memory = self.memory();
         let now = self.now();
         match op {
@@ -196,7 +256,7 @@ impl Run {
                 let done = memory.tick().await;
                 if let Some(report) = self.excuse("tick", done)? {
                     self.compacted += report.compacted as u64;
-                    if !self.world.power.is_dead() {
+                    if !self.world.is_dead() {
                         self.model.ticked(now);
                     }
                 }
@@ -208,23 +268,25 @@ impl Run {
                     self.compacted += done.rows;
                 }
             }
-            Op::Advance(by) => self.world.clock.advance(by),
+            Op::Snapshot => self.snapshot(&memory).await?,
+            Op::Advance(by) => self.world.advance(by),
             Op::Reopen => {
+                self.world.doing("close");
                 let done = memory.close().await;
                 drop(memory);
-                if self.excuse("close", done)?.is_some() && !self.world.power.is_dead() {
+                if self.excuse("close", done)?.is_some() && !self.world.is_dead() {
                     self.memory = None;
-                    self.check_stored().await?;
-                    self.world.power.unscript();
-                    self.memory = Some(
-                        self.world
-                            .builder()
-                            .open()
-                            .await
-                            .map_err(|e| e.to_string())?,
-                    );
                     self.model.reopened();
-                    self.check_everything().await?;
+                    self.check_stored().await?;
+                    let opened = self.world.open().await;
+                    self.memory = self.excuse("open", opened)?;
+                    if self.memory.is_some() && !self.faulty {
+                        let checked = self.check_everything().await;
+                        // The plug may have been pulled in the middle of it.
+                        if !self.world.is_dead() {
+                            checked?;
+                        }
+                    }
                 }
             }
             Op::Crash {
@@ -234,39 +296,39 @@ impl Run {
                 again,
             } => {
                 (self.keep, self.again) = (keep, again);
-                self.world.power.die_at(calls, after);
+                self.world.die_at(calls, after);
             }
         }
         Ok(())
     }
 
     /// After a power cut: opens again, perhaps with another cut in the middle, and finds out what became of the last operation.
+    ///
+    /// # Errors
+    /// What is wrong.
     pub async fn rise(&mut self) -> Step {
         self.crashes += 1;
         self.memory = None;
-        let keep = self.keep.min(self.world.meta.pending());
-        self.world.crash(keep);
+        self.world.crash(self.keep);
         self.model.crashed();
         if let Some(calls) = self.again.take() {
-            self.world.power.die_at(calls, calls % 2 == 0);
-            match self.world.builder().open().await {
-                Err(e) if !self.world.power.is_dead() => return Err(format!("open failed: {e}")),
+            self.world.die_at(calls, calls % 2 == 0);
+            match self.world.open().await {
+                Err(e) if !self.world.is_dead() => return Err(format!("open failed: {e}")),
                 opened => drop(opened),
             }
             self.crashes += 1;
-            let keep = keep.min(self.world.meta.pending());
-            self.world.crash(keep);
+            self.world.crash(self.keep);
             self.model.crashed();
         }
         self.check_stored().await?;
         self.memory = Some(
             self.world
-                .builder()
                 .open()
                 .await
                 .map_err(|e| format!("open after a crash: {e}"))?,
         );
-        let report = self.world.check().await;
+        let report = self.world.check().await.map_err(|e| e.to_string())?;
         if !report.is_clean() || report.orphans + report.intents > 0 {
             return Err(format!("recovery left something behind: {report:#?}"));
         }
@@ -299,7 +361,7 @@ impl Run {
         }
         let done = self.memory().search(request).await;
         if let Some(answer) = self.excuse("search", done)? {
-            let dead = self.world.power.is_dead();
+            let dead = self.world.is_dead();
             if !dead && !self.faulty && !answer.coverage.is_whole() {
                 return Err(format!("cut short without a cause: {:?}", answer.coverage));
             }
@@ -342,6 +404,25 @@ impl Run {
         Ok(())
     }
 
+    /// A snapshot says that it is whole if and only if it is.
+    async fn snapshot(&self, memory: &Memory) -> Step {
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let done = memory.snapshot(folder.path()).await;
+        let says = folder.path().join("DONE").exists();
+        if says != done.is_ok() {
+            return Err(format!("snapshot: {done:?}, and it says done: {says}"));
+        }
+        let Some(report) = self.excuse("snapshot", done)? else {
+            return Ok(());
+        };
+        let stored = memory.stats().segments;
+        within(
+            "segments of the snapshot",
+            report.segments as usize,
+            (stored as usize, stored as usize),
+        )
+    }
+
     async fn check_pins(&self, ids: &[PointId]) -> Step {
         for id in ids {
             let told = self.memory().explain(id).await;
@@ -356,7 +437,10 @@ impl Run {
     }
 
     fn check_figures(&self) -> Step {
-        let (stats, now) = (self.memory().stats(), self.now());
+        let Some(memory) = &self.memory else {
+            return Ok(());
+        };
+        let (stats, now) = (memory.stats(), self.now());
         if stats.hot_bytes > stats.budget_bytes {
             return Err(format!("over the budget: {stats:#?}"));
         }
@@ -364,8 +448,11 @@ impl Run {
     }
 
     /// What is stored is whole; what a crash left unfinished is not wrong.
+    ///
+    /// # Errors
+    /// What is wrong.
     pub async fn check_stored(&self) -> Step {
-        let report = self.world.check().await;
+        let report = self.world.check().await.map_err(|e| e.to_string())?;
         if !report.is_clean() {
             return Err(format!("{report:#?}"));
         }
@@ -373,6 +460,9 @@ impl Run {
     }
 
     /// Every point by its id and by a search for all of them.
+    ///
+    /// # Errors
+    /// What is wrong.
     pub async fn check_everything(&mut self) -> Step {
         let (ids, now) = (self.model.ids(), self.now());
         let records = self.get_all(&ids).await?;
@@ -380,7 +470,7 @@ impl Run {
             self.model.check_get(id, record.as_ref(), now)?;
         }
         let k = (ids.len() + 5).min(10_000);
-        let query = vec![0.5; self.world.settings.dim];
+        let query = vec![0.5; self.world.dim()];
         self.search(query, k, SearchMode::Complete, None, true)
             .await?;
         for id in &ids {
@@ -389,6 +479,39 @@ impl Run {
             }
         }
         Ok(())
+    }
+}
+
+impl<W: World> Run<W> {
+    /// Does operations one after the other.
+    ///
+    /// # Panics
+    /// When something is wrong; the message says where, beginning with `at`.
+    pub async fn work(&mut self, ops: &[Op], at: &str) {
+        for (i, op) in ops.iter().enumerate() {
+            if let Err(what) = self.step(op.clone()).await {
+                let mut text = format!("{op:?}");
+                text.truncate(text.floor_char_boundary(300));
+                panic!("{at}: operation {i} ({text}): {what}");
+            }
+        }
+    }
+
+    /// Compares everything, closes, and verifies what is stored.
+    ///
+    /// # Panics
+    /// As [`Run::work`].
+    pub async fn end(&mut self, at: &str) {
+        // A cut that is still to come is not one of the work.
+        self.world.unscript();
+        let ended = async {
+            self.check_everything().await?;
+            self.memory().close().await.map_err(|e| e.to_string())?;
+            self.check_stored().await
+        };
+        ended
+            .await
+            .unwrap_or_else(|e: String| panic!("{at}: at the end: {e}"));
     }
 }
 

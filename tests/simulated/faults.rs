@@ -1,0 +1,272 @@
+//! A disk that is full, breaks, gives less than was asked, or lies: an error or the right answer, and nothing acknowledged is lost.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use aether::config::SearchMode;
+use aether::{Memory, Parts, SearchRequest};
+use aether_testkit::env::variable;
+use aether_testkit::run::{Run, World};
+use aether_testkit::simfs::{Call, SECTOR, Verdict};
+use aether_testkit::workload::{Op, every_kind};
+use fastrand::Rng;
+
+use crate::ground::{Ground, is_cold, meta_path};
+use crate::power::{drawn, seeds, simulate};
+
+/// Fails the changes from the `n`th of this life on, or that one alone, until an operation has failed of it; then looks after a
+/// reopening whether all is there, and goes on. Answers whether an operation failed.
+async fn fail(ops: &[Op], n: u64, lasting: bool, kind: ErrorKind, seed: u64) -> bool {
+    let at = format!("AETHER_SEED={seed}, {kind:?} at change {n}, lasting: {lasting}");
+    let mut run = Run::new(Ground::new(seed)).await;
+    let first = run.world.fs.changes() + n;
+    run.faulty = true;
+    run.world.fs.script(move |call, i| {
+        // What is removed asks for no room, and a disk that is full lets itself be synced.
+        let spared = kind == ErrorKind::StorageFull
+            && !matches!(call, Call::Write { .. } | Call::Resize { .. });
+        if !call.changes() || spared || i < first || (i > first && !lasting) {
+            Verdict::Pass
+        } else {
+            Verdict::Fail(kind)
+        }
+    });
+    let mut rest = ops.iter();
+    for op in rest.by_ref() {
+        let done = run.step(op.clone()).await;
+        done.unwrap_or_else(|what| panic!("{at}: {op:?}: {what}"));
+        if run.failed.get() {
+            break;
+        }
+    }
+    let failed = run.failed.replace(false);
+    run.faulty = false;
+    run.world.unscript();
+    if failed {
+        let risen = run.rise().await;
+        risen.unwrap_or_else(|what| panic!("{at}: {what}"));
+        run.work(&rest.cloned().collect::<Vec<_>>(), &at).await;
+    }
+    run.end(&at).await;
+    failed
+}
+
+#[test]
+fn changes_fail_once_and_for_good() {
+    let mut failed = 0;
+    for seed in seeds(80) {
+        let mut rng = Rng::with_seed(seed);
+        let ops = if seed % 2 == 0 {
+            every_kind()
+        } else {
+            drawn(seed, 30)
+        };
+        let kind = [ErrorKind::StorageFull, ErrorKind::Other][rng.usize(..2)];
+        let met = simulate(fail(&ops, rng.u64(1..1_000), rng.bool(), kind, seed));
+        failed += u64::from(met);
+    }
+    println!("{failed} runs with an operation that failed");
+    assert!(failed > 10 || variable("AETHER_SEED").is_some(), "{failed}");
+}
+
+/// A disk with little room, on which the memory is opened again and again.
+#[test]
+fn a_disk_that_fills_up_loses_nothing() {
+    let mut failed = 0;
+    for seed in seeds(12) {
+        simulate(async {
+            let at = format!("AETHER_SEED={seed}, a disk that fills up");
+            let mut rng = Rng::with_seed(seed);
+            let mut run = Run::new(Ground::new(seed)).await;
+            run.faulty = true;
+            for op in drawn(seed, 80) {
+                let room = run.world.fs.bytes() + rng.u64(0..300);
+                run.world.fs.limit(rng.bool().then_some(room));
+                let done = run.step(op.clone()).await;
+                done.unwrap_or_else(|what| panic!("{at}: {op:?}: {what}"));
+                // Somebody makes room.
+                run.world.fs.limit(None);
+                if run.failed.replace(false) {
+                    failed += 1;
+                    let risen = run.rise().await;
+                    risen.unwrap_or_else(|what| panic!("{at}: {what}"));
+                }
+            }
+            run.world.fs.limit(None);
+            run.rise()
+                .await
+                .unwrap_or_else(|what| panic!("{at}: {what}"));
+            run.end(&at).await;
+        });
+    }
+    println!("{failed} operations failed for want of room");
+    assert!(failed > 10 || variable("AETHER_SEED").is_some(), "{failed}");
+}
+
+#[test]
+fn reads_that_give_less_than_was_asked_are_gone_on_with() {
+    simulate(async {
+        let mut ground = Ground::new(1);
+        ground.script_for_ever(|call, n| match call {
+            Call::Read { len, .. } if *len > 1 => Verdict::Short(1 + n as usize % (len - 1)),
+            _ => Verdict::Pass,
+        });
+        let mut run = Run::new(ground).await;
+        run.work(&every_kind(), "short reads").await;
+        run.end("short reads").await;
+    });
+}
+
+/// What each answer of a memory on a disk that lies is: right, or an error. Answers how many were errors.
+async fn answers(run: &mut Run<Ground>, memory: &Memory, at: &str) -> usize {
+    let (mut errors, now) = (0, run.world.now());
+    for id in run.model.ids() {
+        match memory.get(&id).await {
+            Ok(record) => {
+                let judged = run.model.check_get(&id, record.as_ref(), now);
+                judged.unwrap_or_else(|what| panic!("{at}: {what}"));
+            }
+            Err(_) => errors += 1,
+        }
+    }
+    let query = vec![0.5; run.world.dim()];
+    let request = SearchRequest::new(query.clone(), 400).mode(SearchMode::Complete);
+    match memory.search(request.parts(Parts::default())).await {
+        Ok(answer) => {
+            let judged = run.model.check_answer(&answer, &query, 400, None, now);
+            judged.unwrap_or_else(|what| panic!("{at}: {what}"));
+            errors += usize::from(!answer.coverage.is_whole());
+        }
+        Err(_) => errors += 1,
+    }
+    errors
+}
+
+/// A run that has rows in both tiers and is closed.
+async fn closed(seed: u64) -> Run<Ground> {
+    let mut run = Run::new(Ground::new(seed)).await;
+    run.work(&every_kind()[..21], "before").await;
+    run.memory().close().await.unwrap();
+    run.memory = None;
+    run
+}
+
+/// A read of a segment errs, or comes back with a bit turned over or from another place: once, or always.
+#[test]
+fn reads_of_segments_that_lie_are_found_out() {
+    simulate(async {
+        let mut errors = 0;
+        for seed in seeds(150) {
+            let mut rng = Rng::with_seed(seed);
+            let mut run = closed(seed).await;
+            let memory = run.world.open().await.unwrap();
+            let lie = match rng.u8(0..4) {
+                0 => Verdict::Fail(ErrorKind::Other),
+                1 => Verdict::Misdirect(rng.u64(1..8)),
+                _ => Verdict::Flip(rng.u64(..)),
+            };
+            let every = rng.u64(1..6);
+            run.world.fs.script(move |call, n| match call {
+                Call::Read { path, .. } if is_cold(path) && n % every == 0 => lie,
+                _ => Verdict::Pass,
+            });
+            let at = format!("AETHER_SEED={seed}, {lie:?} at each {every}th read");
+            errors += answers(&mut run, &memory, &at).await;
+            run.world.unscript();
+            // Nothing of it stays: the disk tells the truth again.
+            let after = answers(&mut run, &memory, &at).await;
+            assert_eq!(after, 0, "{at}");
+        }
+        println!("{errors} answers were errors");
+        assert!(
+            errors > 100 || variable("AETHER_SEED").is_some(),
+            "{errors}"
+        );
+    });
+}
+
+/// Damage at rest: where it strikes and what it does.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    /// A bit turned over.
+    Flip,
+    /// A part that holds what it held before: a write that never came.
+    Stale,
+    /// A part that holds what belongs elsewhere in the file.
+    Misdirected,
+    /// A part of zeros.
+    Lost,
+}
+
+fn strike(run: &Run<Ground>, before: &Run<Ground>, path: &Path, damage: Damage, rng: &mut Rng) {
+    let old = before.world.fs.contents(path).unwrap_or_default();
+    run.world.fs.damage(path, |bytes| {
+        // redb's pages are of 4 KiB; a sector is the least that a disk writes.
+        let unit = [SECTOR, 4096][rng.usize(..2)].min(bytes.len());
+        // Where something is; most of redb's file waits for use.
+        let used: Vec<usize> = (0..bytes.len() / unit)
+            .map(|part| part * unit)
+            .filter(|place| bytes[*place..place + unit].iter().any(|b| *b != 0))
+            .collect();
+        let place = used[rng.usize(..used.len())];
+        let other = used[rng.usize(..used.len())];
+        match damage {
+            Damage::Flip => bytes[place + rng.usize(..unit)] ^= 1 << rng.u8(..8),
+            Damage::Misdirected => bytes.copy_within(other..other + unit, place),
+            Damage::Lost => bytes[place..place + unit].fill(0),
+            Damage::Stale => {
+                let part = old.get(place..place + unit).unwrap_or_default();
+                bytes[place..place + part.len()].copy_from_slice(part);
+            }
+        }
+    });
+}
+
+/// The metadata file or a segment is damaged while nobody has it open. Either opening refuses, or every answer is right or an error.
+#[test]
+fn damage_at_rest_is_found_or_does_no_harm() {
+    simulate(async {
+        let (mut refused, mut errors, mut harmless) = (0, 0, 0);
+        let before = closed(1).await;
+        let mut whole = before.on(before.world.fork(1));
+        whole.memory = Some(whole.world.open().await.unwrap());
+        whole.work(&every_kind()[21..], "between").await;
+        whole.memory().close().await.unwrap();
+        for seed in seeds(400) {
+            let mut rng = Rng::with_seed(seed);
+            let mut run = whole.on(whole.world.fork(seed));
+            let damage = [
+                Damage::Flip,
+                Damage::Stale,
+                Damage::Misdirected,
+                Damage::Lost,
+            ][rng.usize(..4)];
+            let segments: Vec<PathBuf> = (run.world.fs.files().into_iter())
+                .filter(|path| is_cold(path) && !path.ends_with("LOCK"))
+                .collect();
+            let path = match rng.choice(&segments) {
+                Some(path) if rng.bool() => path.clone(),
+                _ => meta_path(),
+            };
+            strike(&run, &before, &path, damage, &mut rng);
+            let at = format!("AETHER_SEED={seed}, {damage:?} in {}", path.display());
+            let report = run.world.check().await;
+            match run.world.open().await {
+                Err(_) => refused += 1,
+                Ok(memory) => match answers(&mut run, &memory, &at).await {
+                    0 => harmless += 1,
+                    n => {
+                        errors += n;
+                        let told = report.is_err() || report.is_ok_and(|r| !r.is_clean());
+                        assert!(told, "{at}: check found nothing");
+                    }
+                },
+            }
+        }
+        println!(
+            "{refused} openings refused, {errors} answers were errors, {harmless} times no harm"
+        );
+        let one = variable("AETHER_SEED").is_some();
+        assert!(one || (refused > 20 && errors > 2 && harmless > 20));
+    });
+}
