@@ -345,6 +345,8 @@ fn parting(seed: u64) -> String {
 /// whole.
 async fn settle(run: &mut Run<Ground>, at: &str) {
     // Opened again first: a write of unknown outcome has ended writing until then, and a listing that was behind has hidden an orphan.
+    // And no cut is still to come.
+    run.world.unscript();
     run.work(&[Op::Reopen], at).await;
     let mut last = String::new();
     for _ in 0..100 {
@@ -363,7 +365,10 @@ async fn settle(run: &mut Run<Ground>, at: &str) {
             let checked = run.check_everything().await;
             return checked.unwrap_or_else(|what| panic!("{at}: {what}"));
         }
-        last = format!("{open:?} of restore queue, garbage, intents and orphans");
+        last = format!(
+            "{open:?} of restore queue, garbage, intents and orphans; poisoned: {:?}",
+            stats.poisoned
+        );
     }
     panic!("{at}: it does not settle: {last}");
 }
