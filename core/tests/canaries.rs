@@ -251,6 +251,8 @@ async fn crash(wrap: Wrap) -> Result<(), String> {
             for op in every_kind() {
                 run.step(op).await?;
             }
+            // What comes after the workload is not cut.
+            run.world.power.unscript();
             run.check_everything().await?;
             if run.crashes == 0 {
                 break;
