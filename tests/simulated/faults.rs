@@ -54,7 +54,7 @@ async fn fail(ops: &[Op], n: u64, lasting: bool, kind: ErrorKind, seed: u64) -> 
 #[test]
 fn changes_fail_once_and_for_good() {
     let mut failed = 0;
-    for seed in seeds(80) {
+    for seed in seeds(50) {
         let mut rng = Rng::with_seed(seed);
         let ops = if seed % 2 == 0 {
             every_kind()
@@ -156,7 +156,7 @@ async fn closed(seed: u64) -> Run<Ground> {
 fn reads_of_segments_that_lie_are_found_out() {
     simulate(async {
         let mut errors = 0;
-        for seed in seeds(150) {
+        for seed in seeds(80) {
             let mut rng = Rng::with_seed(seed);
             let mut run = closed(seed).await;
             let memory = run.world.open().await.unwrap();
@@ -178,10 +178,7 @@ fn reads_of_segments_that_lie_are_found_out() {
             assert_eq!(after, 0, "{at}");
         }
         println!("{errors} answers were errors");
-        assert!(
-            errors > 100 || variable("AETHER_SEED").is_some(),
-            "{errors}"
-        );
+        assert!(errors > 50 || variable("AETHER_SEED").is_some(), "{errors}");
     });
 }
 
@@ -232,7 +229,7 @@ fn damage_at_rest_is_found_or_does_no_harm() {
         whole.memory = Some(whole.world.open().await.unwrap());
         whole.work(&every_kind()[21..], "between").await;
         whole.memory().close().await.unwrap();
-        for seed in seeds(400) {
+        for seed in seeds(150) {
             let mut rng = Rng::with_seed(seed);
             let mut run = whole.on(whole.world.fork(seed));
             let damage = [
@@ -267,6 +264,6 @@ fn damage_at_rest_is_found_or_does_no_harm() {
             "{refused} openings refused, {errors} answers were errors, {harmless} times no harm"
         );
         let one = variable("AETHER_SEED").is_some();
-        assert!(one || (refused > 20 && errors > 2 && harmless > 20));
+        assert!(one || (refused > 5 && errors > 2 && harmless > 20));
     });
 }

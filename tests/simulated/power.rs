@@ -71,7 +71,7 @@ fn the_workload_of_every_kind_is_cut_at_drawn_changes() {
     let ops = every_kind();
     let mut crashes = 0;
     for seed in seeds(1) {
-        crashes += simulate(cut_in_parts(&ops, 40, seed));
+        crashes += simulate(cut_in_parts(&ops, 24, seed));
     }
     println!("{crashes} cuts survived");
 }
@@ -79,7 +79,7 @@ fn the_workload_of_every_kind_is_cut_at_drawn_changes() {
 #[test]
 fn drawn_workloads_are_cut_at_drawn_changes() {
     let mut crashes = 0;
-    for seed in seeds(8) {
+    for seed in seeds(5) {
         crashes += simulate(cut_in_parts(&drawn(seed, 30), 8, seed));
     }
     println!("{crashes} cuts survived");

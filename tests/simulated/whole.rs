@@ -377,7 +377,7 @@ async fn settle(run: &mut Run<Ground>, at: &str) {
 fn whole_simulations_lose_nothing_and_settle_and_repeat() {
     let mut all = Figures::default();
     let mut traces = BTreeSet::new();
-    let range = seeds(20);
+    let range = seeds(12);
     for seed in range.clone() {
         let first = simulate(run(seed, false)).0;
         let again = simulate(run(seed, false)).0;
