@@ -9,6 +9,26 @@ pub mod weak;
 
 use shuttle::thread;
 
+/// What a part found wrong while it held what takes a lock when it is let go. It is said when all parts have ended: unwinding through such a
+/// thing would take shuttle's locks in a schedule that is over, which aborts the process.
+#[derive(Debug, Default)]
+struct Findings(std::sync::Mutex<Vec<String>>);
+
+impl Findings {
+    fn note(&self, right: bool, what: impl FnOnce() -> String) {
+        if !right && let Ok(mut all) = self.0.lock() {
+            all.push(what());
+        }
+    }
+
+    /// # Panics
+    /// When something was found.
+    fn say(&self) {
+        let all = self.0.lock().map(|all| all.clone()).unwrap_or_default();
+        assert!(all.is_empty(), "{}", all.join("; "));
+    }
+}
+
 /// Runs parts as threads and waits for all.
 fn together(parts: Vec<Box<dyn FnOnce() + Send>>) {
     let threads: Vec<_> = parts.into_iter().map(thread::spawn).collect();
