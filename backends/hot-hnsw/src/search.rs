@@ -34,6 +34,9 @@ const SURE: f32 = 3.0;
 /// Distances that tell whether estimates were good enough.
 const TELLING: usize = 8;
 
+/// Places beyond the row that is next at which a row may come up soon: its list is asked for.
+const AHEAD: usize = 2;
+
 /// Cache lines of a vector asked for ahead when estimates are checked.
 const LINES_AHEAD: usize = 16;
 
@@ -318,10 +321,10 @@ impl Graph {
                 }
                 let place = pool.partition_point(|c| c.distance <= new.distance);
                 pool.insert(place, new);
-                if place <= cursor {
+                if place <= cursor + AHEAD {
                     self.prefetch_links(new.link);
-                    cursor = place;
                 }
+                cursor = cursor.min(place);
                 if pool.len() == ef {
                     worst = pool[ef - 1].distance;
                 }
