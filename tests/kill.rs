@@ -1,6 +1,6 @@
 //! `kill -9` loses nothing that was acknowledged: `aether torture` says so.
 //!
-//! `AETHER_KILLS` sets the number of kills (50), `AETHER_SEED` repeats a run's choices; the moments themselves are the machine's.
+//! `AETHER_KILLS` sets the number of kills (100), `AETHER_SEED` repeats a run's choices; the moments themselves are the machine's.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -27,7 +27,7 @@ fn torture(args: &[&str]) -> (Option<i32>, Value) {
 #[test]
 fn killed_children_lose_nothing() {
     let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<u64>().unwrap());
-    let kills = number("AETHER_KILLS").unwrap_or(50);
+    let kills = number("AETHER_KILLS").unwrap_or(100);
     let seed = number("AETHER_SEED").unwrap_or_else(|| fastrand::u64(..));
     let (kills_text, seed) = (kills.to_string(), seed.to_string());
     let (code, said) = torture(&["--kills", &kills_text, "--minutes", "60", "--seed", &seed]);
