@@ -19,10 +19,12 @@
 //! - **Victims.** Buckets of worth, each an eighth of a doubling wide (`order`): the lowest leave, always. A use costs O(1).
 //! - **Admission.** With a share of recency every missed row enters it. Without, a row enters when the uses expected until
 //!   its score falls to the lowest save more than the move costs. A few refused ones are let in all the same, the more the
-//!   higher the temperature, so that a wrong order can be found out.
+//!   higher the temperature, so that a wrong order can be found out. While more rows entered than plain recency would have let in, by
+//!   its trial, a row that was not used before waits for its second use.
 //! - **Neighbours.** Where asked for, cold rows that were retrieved together with rows just used are wished for (`together`).
 //!
-//! 34 bytes of record, 8 of links, 2.3 to 4.6 of buckets, 96 at most of the trials, and history; with neighbours 256 more.
+//! 34 bytes of record, 8 of links, 2.3 to 4.6 of buckets, the trials', and history; with neighbours 256 more.
+//! The trials take 70 bytes a slot, of which there are eight for each hot row, but not fewer than 4,096 and not more than 16,384: 1.1 MB.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
@@ -76,6 +78,8 @@ const RECENT_KEEP: f64 = 2.0 * KEEP_MOST;
 const REFRESH_EVERY: u64 = 8;
 /// Uses that a new version of a point counts for: a sign of life, but nobody asked for it.
 const RENEWAL_USES: f64 = 0.5;
+/// Decayed uses from which a row is known to have been used before.
+const USED_AGAIN: f64 = 1.5;
 /// Uses over which the mean size of rows is taken.
 const MEAN_OVER: f64 = 256.0;
 /// Half-life in uses as long as the capacity is not known: that of so many rows.
@@ -188,6 +192,15 @@ impl Rules for Flux {
         self.sampled = self.steer.samples(row).then_some((row, bytes, 0.0));
     }
 
+    fn upcoming<'a>(
+        &'a self,
+        books: &'a Books<Hot>,
+        rows: usize,
+    ) -> impl Iterator<Item = u32> + 'a {
+        let lowest = self.ring.ascending(books).take(rows);
+        lowest.chain(books.list(order::RECENT).take(rows))
+    }
+
     fn gone(&mut self, row: Row) {
         self.steer.gone(row);
         self.together.gone(row);
@@ -265,6 +278,7 @@ impl Rules for Flux {
     fn link(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
         let hot = books.figures(slot);
         books.set_figures(slot, hot.used_at(hot.past(), now).placed(false));
+        self.steer.entered(books.row(slot));
         self.bring_forward(books, slot, now);
     }
 
@@ -333,6 +347,14 @@ impl Rules for Flux {
             certain,
             reason,
         };
+        let is_new = || past.is_none_or(|past| { past.score }.count(self.now) < USED_AGAIN);
+        let is_full =
+            context.hot_bytes.saturating_add(u64::from(item.bytes)) > context.budget_bytes;
+        if is_full && self.steer.owes_moves() && is_new() {
+            let reason =
+                "not used before as far as is known, and more rows moved than by recency alone";
+            return verdict(-KEEP_MOST, false, reason);
+        }
         if self.recent_of(books.free() + 1) > 0 {
             let reason = "used just now: it stays while it is among the rows used last";
             return verdict(recent_keep(0.0), true, reason);
@@ -346,7 +368,7 @@ impl Rules for Flux {
             Some(slot) => self.keep_of(books, slot, context.now),
             None => -KEEP_MOST,
         };
-        if context.hot_bytes.saturating_add(u64::from(item.bytes)) <= context.budget_bytes {
+        if !is_full {
             return verdict(keep, true, "used, and there is room");
         }
         if Self::expected_uses(terms.count, keep, lowest) > self.move_cost {

@@ -58,6 +58,35 @@ impl Buckets {
     }
 }
 
+/// Up to [`PREFETCH_MAX`] rows without an allocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    rows: [Row; PREFETCH_MAX],
+    len: usize,
+}
+
+impl Rows {
+    fn push(&mut self, row: Row) {
+        if let Some(place) = self.rows.get_mut(self.len) {
+            *place = row;
+            self.len += 1;
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Row] {
+        &self.rows[..self.len]
+    }
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self {
+            rows: [Row(0); PREFETCH_MAX],
+            len: 0,
+        }
+    }
+}
+
 impl<X: Packed> Books<X> {
     /// The slot of a hot row. Good until the next change.
     pub(crate) fn find(&self, row: Row) -> Option<u32> {
@@ -72,29 +101,43 @@ impl<X: Packed> Books<X> {
         None
     }
 
-    /// Touches what is kept of these rows and their neighbours in the lists: all buckets first, then all records, then all links, so that
-    /// none waits for another.
-    pub(crate) fn prefetch(&self, rows: &[Row]) {
-        for rows in rows.chunks(PREFETCH_MAX) {
-            let mut slots = [NONE; PREFETCH_MAX];
-            for (slot, row) in slots.iter_mut().zip(rows) {
-                let head = self.buckets.heads.get(self.buckets.of(row.0));
-                *slot = head.copied().unwrap_or(NONE);
-            }
-            // Few chains are longer than two.
-            for _ in 0..2 {
-                for (slot, row) in slots.iter_mut().zip(rows) {
-                    if *slot != NONE {
-                        let record = self.records.at(*slot);
-                        if record.row != row.0 {
-                            *slot = record.next;
-                        }
-                    }
-                }
-            }
-            let found = slots.iter().filter(|slot| **slot != NONE);
-            self.lists.prefetch(found);
+    /// Touches what is kept of these rows, [`PREFETCH_MAX`] at most, and their neighbours in the lists: all buckets first, then all records, then
+    /// all links, so that none waits for another. Answers how many of the rows are not hot.
+    pub(crate) fn prefetch(&self, rows: &[Row]) -> usize {
+        let mut slots = [NONE; PREFETCH_MAX];
+        let rows = &rows[..rows.len().min(PREFETCH_MAX)];
+        for (slot, row) in slots.iter_mut().zip(rows) {
+            let head = self.buckets.heads.get(self.buckets.of(row.0));
+            *slot = head.copied().unwrap_or(NONE);
         }
+        // Few chains are longer than two. Whether a row is found decides by arithmetic which slot comes next: a branch that waits for memory
+        // would hold up the loads behind it.
+        let Some(last) = self.records.len().checked_sub(1) else {
+            return rows.len();
+        };
+        let last = last as u32;
+        for _ in 0..2 {
+            for (slot, row) in slots.iter_mut().zip(rows) {
+                let record = self.records.at((*slot).min(last));
+                let stays = u32::from(record.row == row.0 || *slot == NONE).wrapping_neg();
+                *slot = *slot & stays | record.next & !stays;
+            }
+        }
+        let slots = &mut slots[..rows.len()];
+        let missing = slots.iter().filter(|slot| **slot == NONE).count();
+        slots.iter_mut().for_each(|slot| *slot = (*slot).min(last));
+        self.lists.prefetch(slots);
+        missing
+    }
+
+    /// Touches the same of these slots, [`PREFETCH_MAX`] at most, and answers their rows.
+    pub(crate) fn prefetch_slots(&self, slots: impl Iterator<Item = u32>) -> Rows {
+        let mut rows = Rows::default();
+        slots
+            .take(PREFETCH_MAX)
+            .for_each(|slot| rows.push(self.row(slot)));
+        self.prefetch(rows.as_slice());
+        rows
     }
 
     /// Puts a slot that is in no chain into that of its row.

@@ -53,23 +53,20 @@ impl Lists {
         }
     }
 
-    /// Touches the links of these slots, then those of their neighbours.
-    pub(super) fn prefetch<'a>(&self, slots: impl Iterator<Item = &'a u32> + Clone) {
+    /// Touches the links of these slots, [`PREFETCH_MAX`] at most, then those of their neighbours.
+    pub(super) fn prefetch(&self, slots: &[u32]) {
         if self.lists == 0 {
             return;
         }
-        let links = slots.clone().map(|slot| self.links.get(self.lists + slot));
         let mut neighbours = [[0; 2]; PREFETCH_MAX];
-        neighbours
-            .iter_mut()
-            .zip(links)
-            .for_each(|(neighbour, of)| *neighbour = of);
+        for (neighbour, slot) in neighbours.iter_mut().zip(slots) {
+            *neighbour = self.links.get(self.lists + slot);
+        }
         let touched = neighbours.iter().flatten().map(|n| self.links.at(*n)[BACK]);
         let mut sum = touched.fold(0, u32::wrapping_add);
         if let Some(owners) = &self.owners {
-            sum = slots
-                .map(|slot| u32::from(owners.get(*slot)))
-                .fold(sum, u32::wrapping_add);
+            let owners = slots.iter().map(|slot| u32::from(owners.get(*slot)));
+            sum = owners.fold(sum, u32::wrapping_add);
         }
         std::hint::black_box(sum);
     }

@@ -260,9 +260,16 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
     }
 
     fn prefetch(&self, rows: &[Row]) {
-        self.books.prefetch(rows);
+        let missing = self.books.prefetch(rows);
         self.history.prefetch(rows);
         self.rules.prefetch(rows);
+        // Where the tier is full, a row leaves for each that comes in.
+        if missing > 0 {
+            let leaving = self.rules.upcoming(&self.books, missing);
+            let leaving = self.books.prefetch_slots(leaving);
+            self.history.prefetch(leaving.as_slice());
+            self.rules.prefetch(leaving.as_slice());
+        }
     }
 
     fn on_together(&mut self, rows: &[Row], now: Time) {

@@ -129,6 +129,15 @@ impl<Q: Queues> Rules for Queued<Q> {
         self.ghosts.prefetch(rows);
     }
 
+    fn upcoming<'a>(
+        &'a self,
+        books: &'a Books<Mark>,
+        rows: usize,
+    ) -> impl Iterator<Item = u32> + 'a {
+        // Most policies look at the fronts of one queue or two, and pass some rows on before one leaves.
+        (0..Q::QUEUES.min(2)).flat_map(move |queue| books.list(queue).take(rows))
+    }
+
     fn enter(&mut self, _restore_us: f32, _past: Option<Self::Past>, now: Time) -> Mark {
         Mark {
             placed: self.queues.tick(now),

@@ -44,6 +44,15 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     /// Touches what is kept of rows beside the books.
     fn prefetch(&self, _rows: &[Row]) {}
 
+    /// Slots that will probably be looked at for the next so many rows to leave. Only a hint where to look in time.
+    fn upcoming<'a>(
+        &'a self,
+        books: &'a Books<Self::Hot>,
+        rows: usize,
+    ) -> impl Iterator<Item = u32> + 'a {
+        books.list(0).take(rows)
+    }
+
     /// Figures or weight of a hot row changed without a use; it is in a list.
     fn changed(&mut self, _books: &mut Books<Self::Hot>, _slot: u32, _now: Time) {}
 

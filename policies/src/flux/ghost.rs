@@ -51,7 +51,6 @@ impl Ghost {
     /// Makes room for so many slots, exactly.
     pub(super) fn reserve(&mut self, slots: usize) {
         self.place.reserve_exact(slots - self.place.len());
-        self.heap.reserve_exact(slots - self.heap.len());
     }
 
     pub(super) fn push_slot(&mut self) {

@@ -20,8 +20,6 @@ use super::wrong;
 
 /// Half-lives tried, in capacities of uses: each eight times the one before, up to a long memory.
 const HALF_LIVES: [f64; 3] = [4.0, 32.0, 256.0];
-/// Shares of rows tried that stay by recency alone.
-const RECENT_SHARES: [f64; 4] = [0.0, 0.1, 0.3, 0.6];
 
 /// A setting: the number of its half-life, and the share of rows that stay by recency alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,32 +36,29 @@ const fn setting(half_life: usize, recent_share: f64) -> Setting {
 }
 
 /// Number of settings tried.
-const TRIED: usize = 1 + HALF_LIVES.len() * RECENT_SHARES.len();
-/// The settings tried, recency first. Its half-life matters for what is remembered meanwhile, and what was forgotten cannot be recalled.
-const SETTINGS: [Setting; TRIED] = {
-    let mut settings = [setting(1, 1.0); TRIED];
-    let mut at = 1;
-    while at < TRIED {
-        let (half_life, share) = (
-            (at - 1) / RECENT_SHARES.len(),
-            (at - 1) % RECENT_SHARES.len(),
-        );
-        settings[at] = setting(half_life, RECENT_SHARES[share]);
-        at += 1;
-    }
-    settings
-};
+pub(super) const TRIED: usize = 8;
+/// The settings tried, recency first: its half-life matters for what is remembered meanwhile, and what was forgotten cannot be recalled.
+/// The shortest half-life orders rows most like recency, so that with it a larger share of that is worth a trial.
+const SETTINGS: [Setting; TRIED] = [
+    setting(1, 1.0),
+    setting(0, 0.0),
+    setting(0, 0.3),
+    setting(0, 0.6),
+    setting(1, 0.0),
+    setting(1, 0.3),
+    setting(2, 0.0),
+    setting(2, 0.3),
+];
 /// Recency.
 const RECENCY: usize = 0;
 
-/// Slots of the sample: as many as there are hot rows, but no fewer than the first and no more than the second, or than one for so many
-/// rows of a large tier; a power of two. The least lets a tier of up to 64 rows be tried as it is: of so few, a sample tells little. Room is
-/// made for the first slots only, and doubles.
-const SLOTS_LEAST: u64 = 256;
+/// Slots of the sample: eight for each hot row, between these bounds; a power of two. How soon a better setting is told from chance depends on
+/// how many uses are sampled, and in a tier of a few thousand rows there is no time to lose: up to [`SLOTS_LEAST`] over [`SLOTS_A_ROW`] rows
+/// are tried as they are. Room is made for the first slots only, and doubles as rows are met.
+const SLOTS_LEAST: u64 = 4096;
 const SLOTS_FIRST: usize = 64;
-const SLOTS_ENOUGH: u64 = 2048;
 const SLOTS_MOST: u64 = 16_384;
-const HOT_ROWS_A_SLOT: u64 = 64;
+const SLOTS_A_HOT_ROW: u64 = 8;
 /// Slots for one row that a miniature holds: those held and those that left lately.
 const SLOTS_A_ROW: f64 = 4.0;
 /// Slots looked at for one that no ghost holds.
@@ -150,6 +145,8 @@ pub(super) struct Steer {
     over_current: [Lead; TRIED],
     /// Sampled uses since the current one was chosen.
     since: f64,
+    /// Sampled rows that entered the hot tier, over those that recency would have let in; what was saved is forgotten as leads are.
+    owed: f64,
     /// Changes made.
     pub(super) changes: u64,
     /// Uses since the last sampled one.
@@ -174,6 +171,7 @@ impl Steer {
             over_recency: [Lead::default(); TRIED],
             over_current: [Lead::default(); TRIED],
             since: 0.0,
+            owed: 0.0,
             changes: 0,
             waited: 0,
             shift: 0,
@@ -252,12 +250,25 @@ impl Steer {
         self.capacity_rows >= 1.0 && is_sampled(row.0, self.shift)
     }
 
+    /// A row entered the hot tier.
+    pub(super) fn entered(&mut self, row: Row) {
+        if self.capacity_rows >= 1.0 && is_sampled(row.0, self.shift) {
+            self.owed += 1.0;
+        }
+    }
+
+    /// Whether more rows entered than recency would have let in.
+    pub(super) fn owes_moves(&self) -> bool {
+        self.owed > 0.0
+    }
+
     /// A use of a row of the sample; `bytes` and `value` are its RAM and the part of its worth that is not its score, and `weight` is how
     /// much a hit of it counts.
     pub(super) fn used(&mut self, row: Row, bytes: u32, value: f32, weight: f64) {
         let share = (-f64::from(self.shift)).exp2();
         let capacity = (self.capacity_bytes * share).max(1.0) as u64;
         if u64::from(bytes) > capacity {
+            self.owed -= 1.0;
             return;
         }
         let slot = self.slot_of(row.0);
@@ -290,6 +301,11 @@ impl Steer {
         let keep = 1.0 - 1.0 / (self.trust.horizon * rows);
         let (recency, current) = (hits[RECENCY], hits[self.current]);
         self.since += 1.0;
+        self.owed = match self.owed < 0.0 {
+            true => self.owed * keep,
+            false => self.owed,
+        };
+        self.owed -= f64::from(u8::from(!recency));
         for (at, hit) in hits.iter().enumerate() {
             self.over_recency[at].note(keep, *hit, recency, weight);
             self.over_current[at].note(keep, *hit, current, weight);
@@ -398,12 +414,17 @@ impl Steer {
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
-        out.push(self.current as u8);
+        out.extend([TRIED as u8, self.current as u8]);
         for lead in self.over_recency.iter().chain(&self.over_current) {
             out.extend_from_slice(&lead.sum.to_le_bytes());
             out.extend_from_slice(&lead.differ.to_le_bytes());
         }
-        for value in [self.since, self.capacity_rows, self.capacity_bytes] {
+        for value in [
+            self.since,
+            self.owed,
+            self.capacity_rows,
+            self.capacity_bytes,
+        ] {
             out.extend_from_slice(&value.to_le_bytes());
         }
         for value in [
@@ -434,6 +455,10 @@ impl Steer {
     /// Takes up what `save` wrote.
     pub(super) fn load(&mut self, input: &mut Input<'_>) -> Result<()> {
         *self = Self::new(self.trust);
+        let tried = usize::from(input.u8()?);
+        if tried != TRIED {
+            return Err(wrong(format!("{tried} settings were tried, not {TRIED}")));
+        }
         self.current = usize::from(input.u8()?);
         if self.current >= TRIED {
             return Err(wrong(format!(
@@ -445,6 +470,7 @@ impl Steer {
             (lead.sum, lead.differ) = (number(input)?, number(input)?);
         }
         self.since = number(input)?;
+        self.owed = number(input)?;
         self.capacity_rows = number(input)?;
         self.capacity_bytes = number(input)?;
         self.changes = input.u64()?;
@@ -504,7 +530,7 @@ fn number(input: &mut Input<'_>) -> Result<f64> {
 
 /// Slots that the sample may have next to so many hot rows.
 fn slots_for(hot: u64) -> usize {
-    let slots = hot.min(SLOTS_ENOUGH).max(hot / HOT_ROWS_A_SLOT);
+    let slots = hot.saturating_mul(SLOTS_A_HOT_ROW);
     1 << slots.clamp(SLOTS_LEAST, SLOTS_MOST).ilog2()
 }
 
