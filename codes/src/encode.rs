@@ -12,7 +12,7 @@
 //!
 //! where cos is that of the angle between x and r (equation 18 of the 2024 paper with the 2025 paper's grid).
 
-use crate::kernel::{Plane, code_bytes, pack, planes};
+use crate::kernel::{Plane, Work, code_bytes, pack, planes, wide};
 use crate::rotation::Rotation;
 use crate::{BITS, Measure, dot};
 
@@ -187,32 +187,57 @@ impl Coder {
             vector.len() == self.dim && centre.plain.len() == self.dim,
             "vector and centroid: `dim` floats"
         );
-        let unit = match self.measure {
+        wide(Coding {
+            coder: self,
+            centre,
+            vector,
+            work,
+        })
+    }
+}
+
+/// A vector that is being coded.
+struct Coding<'a> {
+    coder: &'a Coder,
+    centre: &'a Centre,
+    vector: &'a [f32],
+    work: &'a mut Workspace,
+}
+
+impl Work for Coding<'_> {
+    type Out = Factors;
+
+    #[inline(always)]
+    fn run(self) -> Factors {
+        let Self {
+            coder,
+            centre,
+            vector,
+            work,
+        } = self;
+        let unit = match coder.measure {
             Measure::L2 | Measure::InnerProduct => 1.0,
             Measure::Cosine => inverse_norm(vector),
         };
         work.residual.clear();
         let residual = vector.iter().zip(&centre.plain).map(|(x, c)| x * unit - c);
         work.residual.extend(residual);
-        self.rotation.apply(&work.residual, &mut work.rotated);
+        coder.rotation.turn_into(&work.residual, &mut work.rotated);
         let r = &work.rotated;
-        let norm2: f64 = r.iter().map(|x| f64::from(*x).powi(2)).sum();
+        let norm2 = squares(r);
         let norm = norm2.sqrt();
         work.numbers.clear();
+        work.numbers.resize(r.len(), 0);
         let (f, spread) = if norm2 > 1e-60 {
-            quantise(r, self.bits, norm as f32, &mut work.numbers)
+            quantise(r, coder.bits, norm2, &mut work.numbers)
         } else {
-            work.numbers.resize(r.len(), 0);
             (0.0, 0.0)
         };
-        let middle = self.middle();
-        let along: f32 = (work.numbers.iter().zip(&centre.rotated))
-            .map(|(u, c)| (f32::from(*u) - middle) * c)
-            .sum();
-        let error = (norm * (spread / (self.padded() as f64 - 1.0)).sqrt()) as f32;
+        let along = along(&work.numbers, coder.middle(), &centre.rotated);
+        let error = (norm * (spread / (coder.padded() as f64 - 1.0)).sqrt()) as f32;
         // A little more than the rounding of the norm.
         let radius = (norm * 1.000_01) as f32;
-        match self.measure {
+        match coder.measure {
             Measure::L2 => Factors {
                 add: (norm2 + 2.0 * f * f64::from(along)) as f32,
                 scale: (-2.0 * f) as f32,
@@ -232,51 +257,84 @@ impl Coder {
     }
 }
 
+/// The sum of squares, in eight partial sums: one that waits for the other would take longer than all the rest of a code.
+#[inline(always)]
+fn squares(v: &[f32]) -> f64 {
+    let (eights, rest) = v.as_chunks::<8>();
+    let mut sums = [0f64; 8];
+    for eight in eights {
+        for i in 0..8 {
+            let x = f64::from(eight[i]);
+            sums[i] += x * x;
+        }
+    }
+    let rest: f64 = rest.iter().map(|x| f64::from(*x).powi(2)).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
+/// The product of the grid's values and a turned centroid; both are a multiple of eight long.
+#[inline(always)]
+fn along(numbers: &[u8], middle: f32, rotated: &[f32]) -> f32 {
+    let mut sums = [0f32; 8];
+    for (u, c) in (numbers.as_chunks::<8>().0.iter()).zip(rotated.as_chunks::<8>().0) {
+        for i in 0..8 {
+            sums[i] += (f32::from(u[i]) - middle) * c[i];
+        }
+    }
+    sums.iter().sum()
+}
+
 /// 1 / |v|, or 0 for zero.
+#[inline(always)]
 pub(crate) fn inverse_norm(v: &[f32]) -> f32 {
-    let norm = v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    let norm = squares(v).sqrt();
     if norm > 0.0 { (1.0 / norm) as f32 } else { 0.0 }
 }
 
-/// Rounds `r` (of length `norm` > 0) to the grid; gives |r|^2 / <x, r> and 1 / cos^2 - 1.
-fn quantise(r: &[f32], bits: u8, norm: f32, numbers: &mut Vec<u8>) -> (f64, f64) {
+/// Rounds `r`, whose squares sum up to `norm2` > 0, to the grid; gives |r|^2 / <x, r> and 1 / cos^2 - 1.
+#[inline(always)]
+fn quantise(r: &[f32], bits: u8, norm2: f64, numbers: &mut [u8]) -> (f64, f64) {
     let middle = (f32::from(1u16 << bits) - 1.0) / 2.0;
-    let sigma = norm / (r.len() as f32).sqrt();
-    let sums = |inverse: f32| {
+    let sigma = norm2.sqrt() as f32 / (r.len() as f32).sqrt();
+    let (eights, _) = r.as_chunks::<8>();
+    let tries: &[f32] = if bits == 1 { &[1.0] } else { &STRETCH };
+    let (mut best, mut cosine) = (1.0 / sigma, 0f32);
+    for stretch in tries {
+        let inverse = 1.0 / (STEPS[usize::from(bits - 1)] * stretch * sigma);
         let (mut along, mut squares) = ([0f32; 8], [0f32; 8]);
-        for run in r.as_chunks::<8>().0 {
+        for run in eights {
             for i in 0..8 {
                 let x = grid(run[i] * inverse, middle) - middle;
                 along[i] += x * run[i];
                 squares[i] += x * x;
             }
         }
-        (along.iter().sum::<f32>(), squares.iter().sum::<f32>())
-    };
-    let tries: &[f32] = if bits == 1 { &[1.0] } else { &STRETCH };
-    let (mut best, mut cosine) = (1.0 / sigma, 0f32);
-    for stretch in tries {
-        let inverse = 1.0 / (STEPS[usize::from(bits - 1)] * stretch * sigma);
-        let (along, squares) = sums(inverse);
+        let (along, squares) = (along.iter().sum::<f32>(), squares.iter().sum::<f32>());
         let c = along / squares.sqrt();
         if c > cosine {
             (best, cosine) = (inverse, c);
         }
     }
-    numbers.extend(r.iter().map(|x| grid(x * best, middle) as u8));
-    let (mut along, mut squares, mut norm2) = (0f64, 0f64, 0f64);
-    for (u, x) in numbers.iter().zip(r) {
-        let (g, x) = (f64::from(f32::from(*u) - middle), f64::from(*x));
-        along += g * x;
-        squares += g * g;
-        norm2 += x * x;
+    let (mut along, mut squares) = ([0f64; 8], [0f64; 8]);
+    for (run, numbers) in eights.iter().zip(numbers.as_chunks_mut::<8>().0) {
+        let u: [f32; 8] = std::array::from_fn(|i| grid(run[i] * best, middle));
+        for i in 0..8 {
+            // Beside 2^23 the number is what the lowest bits say.
+            numbers[i] = (u[i] + 8_388_608.0).to_bits() as u8;
+        }
+        for i in 0..8 {
+            let (g, x) = (f64::from(u[i] - middle), f64::from(run[i]));
+            along[i] += g * x;
+            squares[i] += g * g;
+        }
     }
+    let (along, squares) = (along.iter().sum::<f64>(), squares.iter().sum::<f64>());
     let spread = (norm2 * squares / (along * along) - 1.0).max(0.0);
     (norm2 / along, spread)
 }
 
 /// The number, as a float, of the grid's value nearest to `x` in steps.
+#[inline(always)]
 fn grid(x: f32, middle: f32) -> f32 {
-    // Truncation is rounding down here, since the sum is not negative.
-    ((x + middle + 0.5).max(0.0) as i32 as f32).min(2.0 * middle)
+    (x + middle + 0.5).clamp(0.0, 2.0 * middle + 0.5).floor()
 }

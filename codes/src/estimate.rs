@@ -1,7 +1,7 @@
 //! From codes and a query to distances and bounds.
 
 use crate::encode::{Coder, FACTOR_BYTES, inverse_norm};
-use crate::kernel::{Kernel, code_bytes, wide};
+use crate::kernel::{Kernel, Work, code_bytes, wide};
 use crate::{Measure, dot};
 
 /// What a distance is estimated to be, and where it lies at the confidence asked for.
@@ -15,11 +15,13 @@ pub struct Bounds {
 
 impl Bounds {
     /// The smallest distance there may be.
+    #[inline]
     pub fn lower(&self) -> f32 {
         self.estimate - self.error
     }
 
     /// The largest distance there may be.
+    #[inline]
     pub fn upper(&self) -> f32 {
         self.estimate + self.error
     }
@@ -112,7 +114,7 @@ impl Query {
         self.plain.clear();
         self.plain.extend(query.iter().map(|x| x * unit));
         coder.rotation.apply(&self.plain, &mut self.turned);
-        wide(|| self.round());
+        wide(Rounding(self));
     }
 
     /// Rounds the turned query to bytes.
@@ -180,25 +182,11 @@ impl Query {
     /// When it has another length.
     pub fn spot(&self, measure: Measure, centroid: &[f32]) -> Spot {
         assert!(centroid.len() == self.plain.len(), "centroid: `dim` floats");
-        let mut squares = [0f32; 8];
-        let (q8, q_rest) = self.plain.as_chunks::<8>();
-        let (c8, c_rest) = centroid.as_chunks::<8>();
-        for (q, c) in q8.iter().zip(c8) {
-            for i in 0..8 {
-                squares[i] += (q[i] - c[i]).powi(2);
-            }
-        }
-        let rest = q_rest.iter().zip(c_rest).map(|(q, c)| (q - c).powi(2));
-        let away2 = squares.iter().sum::<f32>() + rest.sum::<f32>();
-        let base = match measure {
-            Measure::L2 => away2,
-            Measure::InnerProduct => -dot(&self.plain, centroid),
-            Measure::Cosine => 1.0 - dot(&self.plain, centroid),
-        };
-        Spot {
-            base,
-            away: away2.sqrt(),
-        }
+        wide(Looking {
+            plain: &self.plain,
+            measure,
+            centroid,
+        })
     }
 
     /// Appends the bounds of every row of a block around a centroid that [`Block::write`](crate::Block::write) wrote with the same coder; false, and
@@ -214,8 +202,47 @@ impl Query {
         deviations: f32,
         out: &mut Vec<Bounds>,
     ) -> bool {
-        if block.len() != rows * coder.row_bytes() {
+        let Some(factors) = self.multiply(coder, block, rows) else {
             return false;
+        };
+        let terms = Terms::of(self, coder, spot, deviations);
+        let rows =
+            (self.products.iter().zip(factors.adds)).zip(factors.scales.iter().zip(factors.errors));
+        let bounds = rows.map(|((p, a), (s, e))| terms.bounds(*p, *a, *s, *e));
+        out.extend(bounds);
+        true
+    }
+
+    /// The same of the rows alone whose lower bound is at most `bar`, each with its place in the block: what a search mostly does with a
+    /// row is to pass over it.
+    #[must_use]
+    pub fn estimate_below(
+        &mut self,
+        coder: &Coder,
+        spot: Spot,
+        block: &[u8],
+        rows: usize,
+        (deviations, bar): (f32, f32),
+        out: &mut Vec<(u32, Bounds)>,
+    ) -> bool {
+        let Some(factors) = self.multiply(coder, block, rows) else {
+            return false;
+        };
+        let terms = Terms::of(self, coder, spot, deviations);
+        wide(Below {
+            terms,
+            products: &self.products,
+            beside: factors,
+            bar,
+            out,
+        });
+        true
+    }
+
+    /// Multiplies the codes of a block with the query; gives the numbers beside them.
+    fn multiply<'b>(&mut self, coder: &Coder, block: &'b [u8], rows: usize) -> Option<Beside<'b>> {
+        if block.len() != rows * coder.row_bytes() {
+            return None;
         }
         let (factors, codes) = block.split_at(rows * FACTOR_BYTES);
         let (numbers, _) = factors.as_chunks::<4>();
@@ -226,29 +253,171 @@ impl Query {
         let (planes, bytes) = (&coder.planes, &self.bytes);
         self.kernel
             .products(planes, codes, bytes, &mut self.products);
-        let Spot { base, away } = spot;
-        let highest = (1i64 << coder.bits()) - 1;
-        let rounding = self.rounding(coder);
-        let outside = base.abs() + away * away;
-        // Twice the product with the grid's values is `2 * product - whole`: below 2^53, so f64 loses nothing of it.
-        let whole = (highest * self.sum) as f64;
-        let half_step = self.step / 2.0;
-        let rows = self.products.iter().zip(adds).zip(scales).zip(errors);
-        out.extend(rows.map(|(((product, add), scale), error)| {
-            let (add, scale, error) = (
-                f32::from_le_bytes(*add),
-                f32::from_le_bytes(*scale),
-                f32::from_le_bytes(*error),
-            );
-            let twice = 2.0 * f64::from(*product) - whole;
-            let along = scale * (twice as f32 * half_step);
-            let (a, b) = (error * away, scale * rounding);
-            let slack = ROUNDING * (outside + add.abs() + along.abs());
-            Bounds {
-                estimate: base + add + along,
-                error: deviations * (a * a + b * b).sqrt() + slack,
+        Some(Beside {
+            adds,
+            scales,
+            errors,
+        })
+    }
+}
+
+/// A query that is being rounded.
+struct Rounding<'a>(&'a mut Query);
+
+impl Work for Rounding<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.0.round();
+    }
+}
+
+/// A centroid that is being looked at.
+struct Looking<'a> {
+    plain: &'a [f32],
+    measure: Measure,
+    centroid: &'a [f32],
+}
+
+impl Work for Looking<'_> {
+    type Out = Spot;
+
+    #[inline(always)]
+    fn run(self) -> Spot {
+        let (plain, centroid) = (self.plain, self.centroid);
+        let mut squares = [0f32; 8];
+        let (q8, q_rest) = plain.as_chunks::<8>();
+        let (c8, c_rest) = centroid.as_chunks::<8>();
+        for (q, c) in q8.iter().zip(c8) {
+            for i in 0..8 {
+                squares[i] += (q[i] - c[i]).powi(2);
             }
-        }));
-        true
+        }
+        let mut rest = 0.0;
+        for (q, c) in q_rest.iter().zip(c_rest) {
+            rest += (q - c).powi(2);
+        }
+        let away2 = squares.iter().sum::<f32>() + rest;
+        let base = match self.measure {
+            Measure::L2 => away2,
+            Measure::InnerProduct => -dot(plain, centroid),
+            Measure::Cosine => 1.0 - dot(plain, centroid),
+        };
+        Spot {
+            base,
+            away: away2.sqrt(),
+        }
+    }
+}
+
+/// Rows of a block that are being compared with a bar.
+struct Below<'a> {
+    terms: Terms,
+    products: &'a [i32],
+    beside: Beside<'a>,
+    bar: f32,
+    out: &'a mut Vec<(u32, Bounds)>,
+}
+
+impl Work for Below<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        (self.terms).below(self.products, &self.beside, self.bar, self.out);
+    }
+}
+
+/// The three numbers beside the codes of a block, `[rows]` each.
+struct Beside<'b> {
+    adds: &'b [[u8; 4]],
+    scales: &'b [[u8; 4]],
+    errors: &'b [[u8; 4]],
+}
+
+/// Rows whose bounds are computed side by side.
+const ABREAST: usize = 16;
+
+/// What is the same for all rows of a block.
+struct Terms {
+    base: f32,
+    away: f32,
+    rounding: f32,
+    outside: f32,
+    /// Twice the product with the grid's values is `2 * product - whole`: below 2^53, so f64 loses nothing of it.
+    whole: f64,
+    half_step: f32,
+    deviations: f32,
+}
+
+impl Terms {
+    fn of(query: &Query, coder: &Coder, Spot { base, away }: Spot, deviations: f32) -> Self {
+        let highest = (1i64 << coder.bits()) - 1;
+        Self {
+            base,
+            away,
+            rounding: query.rounding(coder),
+            outside: base.abs() + away * away,
+            whole: (highest * query.sum) as f64,
+            half_step: query.step / 2.0,
+            deviations,
+        }
+    }
+
+    #[inline(always)]
+    fn bounds(&self, product: i32, add: [u8; 4], scale: [u8; 4], error: [u8; 4]) -> Bounds {
+        let (add, scale, error) = (
+            f32::from_le_bytes(add),
+            f32::from_le_bytes(scale),
+            f32::from_le_bytes(error),
+        );
+        let twice = 2.0 * f64::from(product) - self.whole;
+        let along = scale * (twice as f32 * self.half_step);
+        let (a, b) = (error * self.away, scale * self.rounding);
+        let slack = ROUNDING * (self.outside + add.abs() + along.abs());
+        Bounds {
+            estimate: self.base + add + along,
+            error: self.deviations * (a * a + b * b).sqrt() + slack,
+        }
+    }
+
+    #[inline(always)]
+    fn below(&self, products: &[i32], b: &Beside<'_>, bar: f32, out: &mut Vec<(u32, Bounds)>) {
+        let (runs, last) = products.as_chunks::<ABREAST>();
+        let adds = b.adds.as_chunks::<ABREAST>().0;
+        let scales = b.scales.as_chunks::<ABREAST>().0;
+        let errors = b.errors.as_chunks::<ABREAST>().0;
+        for (run, products) in runs.iter().enumerate() {
+            let (adds, scales, errors) = (&adds[run], &scales[run], &errors[run]);
+            let (mut estimates, mut widths) = ([0f32; ABREAST], [0f32; ABREAST]);
+            for i in 0..ABREAST {
+                let of = self.bounds(products[i], adds[i], scales[i], errors[i]);
+                (estimates[i], widths[i]) = (of.estimate, of.error);
+            }
+            let mut all_above = true;
+            for i in 0..ABREAST {
+                all_above &= estimates[i] - widths[i] > bar;
+            }
+            if all_above {
+                continue;
+            }
+            for i in 0..ABREAST {
+                let (estimate, error) = (estimates[i], widths[i]);
+                let above = estimate - error > bar;
+                if !above {
+                    out.push(((run * ABREAST + i) as u32, Bounds { estimate, error }));
+                }
+            }
+        }
+        let first = products.len() - last.len();
+        for (i, product) in last.iter().enumerate() {
+            let at = first + i;
+            let of = self.bounds(*product, b.adds[at], b.scales[at], b.errors[at]);
+            let above = of.lower() > bar;
+            if !above {
+                out.push((at as u32, of));
+            }
+        }
     }
 }

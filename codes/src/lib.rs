@@ -41,6 +41,7 @@ pub enum Measure {
 }
 
 /// Inner product in f32, in eight partial sums, so that it is vectorised and its rounding stays small.
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a8, a_rest) = a.as_chunks::<8>();
     let (b8, b_rest) = b.as_chunks::<8>();

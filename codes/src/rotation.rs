@@ -6,7 +6,7 @@
 //! a dense orthogonal matrix is drawn instead.
 
 use crate::dot;
-use crate::kernel::wide;
+use crate::kernel::{Work, wide};
 
 /// Largest padded dimension that is rotated by a dense matrix.
 const DENSE_MAX: usize = 64;
@@ -57,11 +57,16 @@ impl Rotation {
 
     /// Rotates `vector`, zeros appended, into `out`: `[padded]`.
     pub(crate) fn apply(&self, vector: &[f32], out: &mut Vec<f32>) {
-        wide(|| self.turn_into(vector, out));
+        wide(Turning {
+            rotation: self,
+            vector,
+            out,
+        });
     }
 
+    /// The same, for a caller that is compiled for wide registers already.
     #[inline(always)]
-    fn turn_into(&self, vector: &[f32], out: &mut Vec<f32>) {
+    pub(crate) fn turn_into(&self, vector: &[f32], out: &mut Vec<f32>) {
         out.clear();
         match &self.form {
             Form::Dense(matrix) => {
@@ -90,19 +95,44 @@ impl Rotation {
     }
 }
 
+/// A vector that is being turned.
+struct Turning<'a> {
+    rotation: &'a Rotation,
+    vector: &'a [f32],
+    out: &'a mut Vec<f32>,
+}
+
+impl Work for Turning<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.rotation.turn_into(self.vector, self.out);
+    }
+}
+
+/// Of eight numbers the upper of each pair, at a distance of 1, 2 and 4.
+const NEGATIVE: [[f32; 8]; 3] = [
+    [1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0],
+    [1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0],
+    [1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0],
+];
+
 /// Walsh-Hadamard transform, scaled to be orthogonal. The length is a power of two.
 #[inline(always)]
 fn hadamard(x: &mut [f32]) {
     let mut half = 1;
     if x.len() >= 8 {
-        // The first three levels of eight numbers stay in registers.
+        // The first three levels of eight numbers stay in a register: each number meets its partner, and one of the two is taken negative.
         for eight in x.as_chunks_mut::<8>().0 {
-            for half in [1, 2, 4] {
-                for i in (0..8).filter(|i| i & half == 0) {
-                    let (a, b) = (eight[i], eight[i + half]);
-                    (eight[i], eight[i + half]) = (a + b, a - b);
-                }
-            }
+            let mut e = *eight;
+            let partners = [e[1], e[0], e[3], e[2], e[5], e[4], e[7], e[6]];
+            (0..8).for_each(|i| e[i] = partners[i] + e[i] * NEGATIVE[0][i]);
+            let partners = [e[2], e[3], e[0], e[1], e[6], e[7], e[4], e[5]];
+            (0..8).for_each(|i| e[i] = partners[i] + e[i] * NEGATIVE[1][i]);
+            let partners = [e[4], e[5], e[6], e[7], e[0], e[1], e[2], e[3]];
+            (0..8).for_each(|i| e[i] = partners[i] + e[i] * NEGATIVE[2][i]);
+            *eight = e;
         }
         half = 8;
     }

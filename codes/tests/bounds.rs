@@ -102,6 +102,23 @@ fn run(dim: usize, bits: u8, measure: Measure, kind: Kind, confidence: f64) -> T
         let z = deviations(confidence);
         let spot = query.spot(measure, &centroid);
         assert!(query.estimate(&coder, spot, &bytes, rows.len(), z, &mut bounds));
+        // Whoever asks for those below a bar gets the very same bounds of just these.
+        let mut lowers: Vec<f32> = bounds.iter().map(Bounds::lower).collect();
+        lowers.sort_unstable_by(f32::total_cmp);
+        for bar in [
+            f32::INFINITY,
+            lowers[lowers.len() / 2],
+            lowers[0],
+            f32::NEG_INFINITY,
+        ] {
+            let mut below = Vec::new();
+            let asked = (z, bar);
+            assert!(query.estimate_below(&coder, spot, &bytes, rows.len(), asked, &mut below));
+            let expected = (0u32..)
+                .zip(bounds.iter().copied())
+                .filter(|(_, b)| b.lower() <= bar);
+            assert!(below.into_iter().eq(expected), "{bar}");
+        }
         let truth: Vec<f64> = rows.iter().map(|v| distance(measure, &q, v)).collect();
         let nearest = truth.iter().copied().fold(f64::INFINITY, f64::min);
         let norm = q.iter().map(|x| x * x).sum::<f32>().sqrt();

@@ -342,6 +342,9 @@ fn place(op: &Op) -> (Table, &Bytes) {
     }
 }
 
+/// Deletes that are made in one walk, at least; fewer cost as much one by one.
+const RUN_MIN: usize = 16;
+
 /// Checks the preconditions and makes the changes.
 fn apply(txn: &WriteTransaction, batch: &Batch) -> Result<()> {
     let mut open: Open<'_> = [const { None }; Table::ALL.len()];
@@ -364,7 +367,16 @@ fn apply(txn: &WriteTransaction, batch: &Batch) -> Result<()> {
     // the later.
     let mut ops: Vec<&Op> = batch.ops.iter().collect();
     ops.sort_by(|a, b| place(a).cmp(&place(b)));
-    for op in ops {
+    let mut rest = &ops[..];
+    while let Some((op, later)) = rest.split_first() {
+        let run = dense(rest);
+        if run >= RUN_MIN {
+            let (run, later) = rest.split_at(run);
+            delete_run(rows(txn, &mut open, place(op).0)?, run)?;
+            rest = later;
+            continue;
+        }
+        rest = later;
         match op {
             Op::Put(table, key, value) => {
                 put(rows(txn, &mut open, *table)?, table.name(), key, value)?;
@@ -377,6 +389,39 @@ fn apply(txn: &WriteTransaction, batch: &Batch) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many of the first operations, in order of keys, delete numbers that lie close together: more than half of the numbers between the
+/// first and the last.
+fn dense(ops: &[&Op]) -> usize {
+    let number = |op: &&Op| match op {
+        Op::Delete(table, key) => Some((*table, u64::from_be_bytes(key[..].try_into().ok()?))),
+        Op::Put(..) => None,
+    };
+    let Some((table, first)) = ops.first().and_then(number) else {
+        return 0;
+    };
+    let near = |(i, op): (usize, &&Op)| {
+        number(op).is_some_and(|(t, n)| t == table && n - first < 2 * (i as u64 + 1))
+    };
+    ops.iter()
+        .enumerate()
+        .take_while(|(i, op)| near((*i, op)))
+        .count()
+}
+
+/// Deletes the keys of a run of operations in one walk over its pages.
+fn delete_run(rows: &mut RwTable<'_>, run: &[&Op]) -> Result<()> {
+    let keys = || run.iter().map(|op| &place(op).1[..]);
+    let (Some(first), Some(last)) = (keys().next(), keys().next_back()) else {
+        return Ok(());
+    };
+    let mut gone = keys().peekable();
+    let stays = |key: &[u8], _: &[u8]| {
+        while gone.next_if(|k| *k < key).is_some() {}
+        gone.peek() != Some(&key)
+    };
+    rows.retain_in::<&[u8], _>(first..=last, stays).map_err(map)
 }
 
 fn begin_file(db: &Database) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod disk;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -373,4 +374,71 @@ fn write_the_golden_file() {
     });
     let bytes = std::fs::read(dir.path().join("meta.redb")).unwrap();
     std::fs::write(GOLDEN, lz4_flex::block::compress_prepend_size(&bytes)).unwrap();
+}
+
+/// Deletes of numbers that lie close together are made in one walk: it takes the keys that are named, none beside or between them, and
+/// of several operations on one key the last counts, as ever.
+#[test]
+fn a_run_of_deletes_takes_the_keys_it_names_and_no_others() {
+    run(async {
+        for seed in 0..80 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let store = on(&Disk::default()).unwrap();
+            let epoch = store.claim().await.unwrap();
+            let tables = [Table::Fresh, Table::Cold];
+            let mut model: BTreeMap<(Table, Vec<u8>), Vec<u8>> = BTreeMap::new();
+            for _ in 0..4 {
+                let mut batch = Batch::new(epoch);
+                for table in tables {
+                    for n in 0..rng.u64(0..300) {
+                        // Some keys are shorter than a number and lie between two.
+                        let key = (n * rng.u64(1..3)).to_be_bytes();
+                        let key = &key[..rng.usize(7..9).max(rng.usize(1..9))];
+                        let value = vec![n as u8; rng.usize(..900)];
+                        batch.put(table, key.to_vec(), value.clone());
+                        model.insert((table, key.to_vec()), value);
+                    }
+                }
+                store.commit(batch).await.unwrap();
+                let mut batch = Batch::new(epoch);
+                for table in tables {
+                    let (from, share) = (rng.u64(..200), rng.u64(1..5));
+                    for n in from..from + rng.u64(..200) {
+                        let key = n.to_be_bytes().to_vec();
+                        match rng.u64(..60) {
+                            0 => {
+                                batch.delete(table, key.clone());
+                                batch.put(table, key.clone(), vec![1]);
+                                model.insert((table, key), vec![1]);
+                            }
+                            1 => {
+                                batch.put(table, key.clone(), vec![1]);
+                                batch.delete(table, key.clone());
+                                batch.delete(table, key.clone());
+                                model.remove(&(table, key));
+                            }
+                            _ if rng.u64(..5) >= share => {}
+                            _ => {
+                                batch.delete(table, key.clone());
+                                model.remove(&(table, key));
+                            }
+                        }
+                    }
+                }
+                store.commit(batch).await.unwrap();
+            }
+            for table in tables {
+                let found = store
+                    .scan(table, KeyRange::all(), usize::MAX)
+                    .await
+                    .unwrap();
+                let found = found.iter().map(|(k, v)| (&k[..], &v[..]));
+                let expected = model.iter().filter(|((t, _), _)| *t == table);
+                assert!(
+                    found.eq(expected.map(|((_, k), v)| (&k[..], &v[..]))),
+                    "{seed}"
+                );
+            }
+        }
+    });
 }

@@ -11,10 +11,20 @@ mod x86;
 
 pub use tile::{TILE_OTHERS, TILE_ROWS, Term, pair, tile};
 
+/// Work for [`wide`]. `run` is `#[inline(always)]`, and so is what it calls: a function that stands for itself, and that of a closure does,
+/// is compiled for the narrowest processor.
+pub(crate) trait Work {
+    /// What comes of it.
+    type Out;
+
+    /// Does it.
+    fn run(self) -> Self::Out;
+}
+
 /// Runs `work`, compiled for the widest registers that this processor has. The sums in it come out the same on every processor: nothing
 /// is reordered, only done side by side.
 #[inline(always)]
-pub(crate) fn wide<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn wide<W: Work>(work: W) -> W::Out {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
@@ -26,7 +36,7 @@ pub(crate) fn wide<T>(work: impl FnOnce() -> T) -> T {
             return unsafe { x86::with_avx2(work) };
         }
     }
-    work()
+    work.run()
 }
 
 /// One plane of a code.

@@ -2,20 +2,24 @@
 
 use std::arch::x86_64::*;
 
-use super::{Plane, scalar};
+use super::{Plane, Work, scalar};
+
+const LINE_BYTES: usize = 64;
+/// How far ahead codes are asked for: what lies beyond a page's end the processor does not fetch by itself.
+const AHEAD_BYTES: usize = 3072;
 
 /// # Safety
 /// The processor has AVX-512 F and BW.
 #[target_feature(enable = "avx512f,avx512bw,avx2")]
-pub(super) unsafe fn with_avx512<T>(work: impl FnOnce() -> T) -> T {
-    work()
+pub(super) unsafe fn with_avx512<W: Work>(work: W) -> W::Out {
+    work.run()
 }
 
 /// # Safety
 /// The processor has AVX2.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn with_avx2<T>(work: impl FnOnce() -> T) -> T {
-    work()
+pub(super) unsafe fn with_avx2<W: Work>(work: W) -> W::Out {
+    work.run()
 }
 
 /// # Safety
@@ -92,6 +96,10 @@ pub(super) unsafe fn products_avx512(
 ) {
     let mut abreast = codes.chunks_exact(stride * ABREAST);
     for some in &mut abreast {
+        for line in (0..some.len()).step_by(LINE_BYTES) {
+            // What lies there, or whether anything does, is all the same to a hint.
+            _mm_prefetch::<_MM_HINT_T0>(some.as_ptr().wrapping_add(AHEAD_BYTES + line).cast());
+        }
         // SAFETY: `ABREAST` whole rows; the rest as this function's own.
         out.extend(unsafe { rows_avx512::<ABREAST>(planes, stride, some, query) });
     }

@@ -183,6 +183,8 @@ pub(crate) struct ColdView {
     pub(crate) beside: Vec<Arc<Segment>>,
     /// By the partition's number; eight bytes for each number ever used.
     cells: Arc<Vec<Option<Arc<Cell>>>>,
+    /// How many of them hold rows.
+    held: usize,
 }
 
 impl Centroids for ColdView {
@@ -199,6 +201,7 @@ impl ColdView {
             index,
             beside: Vec::new(),
             cells: Arc::default(),
+            held: 0,
         }
     }
 
@@ -233,6 +236,7 @@ impl ColdView {
             }
             next.segments.insert(segment.id, segment);
         }
+        next.held = next.cells.iter().flatten().count();
         next
     }
 
@@ -329,15 +333,14 @@ impl ColdView {
 
     /// Partitions that hold rows.
     pub(crate) fn partitions(&self) -> usize {
-        self.cells.iter().flatten().count()
+        self.held
     }
 
-    /// All partitions that hold rows, the most promising for a query first, each with its rank.
-    pub(crate) fn ranked(&self, query: &[f32]) -> Vec<(f32, u32)> {
+    /// All partitions that hold rows, each with its rank for a query: the smaller, the more promising.
+    pub(crate) fn ranks(&self, query: &[f32]) -> Vec<(f32, u32)> {
         let mut ranked = Vec::with_capacity(self.index.len());
         self.index.ranks(query, &mut ranked);
         ranked.retain(|(_, p)| self.cell(*p).is_some());
-        ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         ranked
     }
 }

@@ -23,6 +23,7 @@ use super::cold_scan::{Best, Blocks, ColdScan, Job, Seen, Task, WantedGroup, who
 use super::estimate::{Pages, Prepared};
 use super::inner::Inner;
 use super::offload::offload;
+use super::probing::in_order;
 use super::record::Stub;
 use super::types::Cut;
 use crate::error::{Error, Result};
@@ -107,14 +108,18 @@ impl Estimating {
                     continue;
                 };
                 let block = segment.block(place.block)?;
-                let (rows, codes) = page.block(directory, block)?;
-                let bounds = prepared.bounds(view, place, codes)?;
-                estimated += bounds.len() as u64;
+                estimated += u64::from(block.rows);
                 let mut bar = self.best.bar();
-                for (at, bound) in bounds.iter().enumerate() {
+                let below = prepared.below(view, place, page.codes(block)?, bar)?;
+                if below.is_empty() {
+                    continue;
+                }
+                let rows = page.rows(directory, block)?;
+                for (at, bound) in below {
                     if bound.lower() > bar {
                         continue;
                     }
+                    let at = *at as usize;
                     let Some(row) = rows.get(at) else { continue };
                     let ordinal = block.first_ordinal + at as u32;
                     if self.hot.contains(&row) || seen.hides(segment, ordinal, row) {
@@ -159,8 +164,8 @@ impl Inner {
         asked: &Bounded<'_>,
     ) -> Result<ColdScan> {
         let mut scan = ColdScan::default();
-        let mut ranked = view.ranked(&seen.request.vector);
-        let reach = self.reach(view, &ranked, asked.reach);
+        let mut ranked = view.ranks(&seen.request.vector);
+        let reach = self.reach(view, &mut ranked, asked.reach);
         let beyond = ranked.split_off(reach);
         let mut best = Best::new(asked.most);
         let (pages, whole) = self.gather(view, &ranked, asked, &mut scan).await?;
@@ -221,29 +226,24 @@ impl Inner {
         Ok(scan)
     }
 
-    /// How many of the ranked partitions to look at.
-    fn reach(&self, view: &ColdView, ranked: &[(f32, u32)], reach: Reach) -> usize {
+    /// How many of the ranked partitions to look at; puts so many in order.
+    fn reach(&self, view: &ColdView, ranked: &mut [(f32, u32)], reach: Reach) -> usize {
         let config = &self.config.search;
         let rows_of = |p: u32| view.cell(p).map_or(0, |c| c.rows);
         let fewest = config.probe_min.min(ranked.len());
-        let share = |share: f64| {
+        let share = |ranked: &mut [(f32, u32)], share: f64| {
             let total: u64 = ranked.iter().map(|(_, p)| rows_of(*p)).sum();
             let (wanted, mut rows) = ((total as f64 * share).ceil() as u64, 0);
-            let enough = |(_, p): &(f32, u32)| {
+            in_order(ranked, fewest, |(_, p)| {
                 rows += rows_of(*p);
                 rows >= wanted
-            };
-            ranked
-                .iter()
-                .position(enough)
-                .map_or(ranked.len(), |i| i + 1)
+            })
         };
         match reach {
-            Reach::All => ranked.len(),
-            Reach::Share(s) => share(s).max(fewest),
-            Reach::Recall(r) => (self.probing.reach(ranked, rows_of, r))
-                .unwrap_or_else(|| share(config.probe))
-                .max(fewest),
+            Reach::All => in_order(ranked, ranked.len(), |_| false),
+            Reach::Share(s) => share(ranked, s),
+            Reach::Recall(r) => (self.probing.reach(ranked, fewest, rows_of, r))
+                .unwrap_or_else(|| share(ranked, config.probe)),
         }
     }
 

@@ -144,7 +144,7 @@ impl Inner {
         let partitions: HashMap<Row, u32> = scan.partitions.into_iter().collect();
         let of = |row: &Row| partitions.get(row).copied();
         let answers: Vec<u32> = truth.iter().filter_map(|h| of(&h.row)).collect();
-        let ranked = moment.view.ranked(&request.vector);
+        let ranked = moment.view.ranks(&request.vector);
         let rows_of = |p: u32| moment.view.cell(p).map_or(0, |c| c.rows);
         self.probing.learn(&ranked, rows_of, &answers);
         let hits = truth.iter().filter(|h| found.contains(&h.row)).count();

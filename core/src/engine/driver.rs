@@ -1,6 +1,6 @@
 //! Runs migrations: does what the machine asks for, and tells it what came of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,19 +12,15 @@ use super::cold::Segment;
 use super::directory::Entry;
 use super::inner::{Inner, Step, Why, Writer};
 use super::offload::offload;
-use super::pack::stubs;
 use super::query::Fetched;
 use super::readers::Deferred;
-use super::record::{Counters, Fresh, Home, Manifest, Stub, dead_key, encode_intent, key};
+use super::record::{Counters, Home, Manifest, Stub, encode_intent, key};
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::id::{BlobKey, PointId, Row, SegmentId};
 use crate::migrate::{Effect, Event, Failure, IntentKind, Machine, Outcome};
 use crate::partition::Partitions;
 use crate::role::{Batch, Table, Tier};
-use crate::segment::{SegmentRow, WrittenSegment, blob_key};
-
-/// Rows read from the metadata store together.
-const STORED_TOGETHER: usize = 16;
+use crate::segment::{WrittenSegment, blob_key};
 
 /// One kind of migration's hands.
 pub(super) trait Work {
@@ -87,6 +83,8 @@ pub(super) struct Draft {
     pub(super) segment: SegmentId,
     pub(super) blob: BlobKey,
     pub(super) intent: u64,
+    /// Whether the intent is there already.
+    pub(super) noted: bool,
     pub(super) written: Option<WrittenSegment>,
     /// What its rows were sorted by. Held as long as the draft is: no partition that was in use then is forgotten meanwhile.
     pub(super) partitions: Option<Arc<Partitions>>,
@@ -135,6 +133,7 @@ impl Inner {
             segment,
             blob: blob_key(segment, writer.epoch, unique)?,
             intent,
+            noted: false,
             written: None,
             partitions: None,
             user_bytes: 0,
@@ -191,8 +190,7 @@ impl Inner {
         kind: IntentKind,
     ) -> Result<()> {
         let mut batch = Batch::new(writer.epoch);
-        let value = encode_intent(kind, draft.segment, self.now().0, &draft.blob);
-        batch.put(Table::Intents, draft.intent.to_be_bytes().to_vec(), value);
+        self.note_intent(&mut batch, draft, kind);
         if kind == IntentKind::Garbage {
             // Also when the commit fails: the intent of before is there then, and its blob is as unneeded.
             self.garbage.lock().note(
@@ -204,6 +202,12 @@ impl Inner {
             );
         }
         self.commit_durably(writer, batch).await
+    }
+
+    /// Adds a draft's intent to a batch.
+    pub(super) fn note_intent(&self, batch: &mut Batch, draft: &Draft, kind: IntentKind) {
+        let value = encode_intent(kind, draft.segment, self.now().0, &draft.blob);
+        batch.put(Table::Intents, draft.intent.to_be_bytes().to_vec(), value);
     }
 
     pub(super) async fn put_blob(&self, draft: &Draft) -> Result<()> {
@@ -250,102 +254,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Demotes hot rows: those with a segment as home are released, the others go into a new segment. Rows that are not hot,
-    /// pinned or on their way out are passed over. Answers how many moved.
-    pub(super) async fn demote(self: &Arc<Self>, steps: &[Step], why: &Why) -> Result<usize> {
-        self.check_writable()?;
-        let by_row: BTreeMap<Row, Step> = steps.iter().map(|s| (s.row, *s)).collect();
-        let (mut fresh, mut released) = (Vec::new(), Vec::new());
-        {
-            let directory = self.directory.read();
-            for row in by_row.keys() {
-                let Some(entry) = directory.row(*row).filter(|e| e.settled()) else {
-                    continue;
-                };
-                if self.pinned(*row) {
-                    continue;
-                }
-                match entry.home() {
-                    Home::Fresh => fresh.push(*row),
-                    Home::Segment(..) => released.push(*row),
-                }
-            }
-        }
-        let mut moved = 0;
-        if !released.is_empty() {
-            let mut work = Release {
-                inner: self,
-                story: Story {
-                    why,
-                    steps: &by_row,
-                },
-                rows: released,
-                moved: Vec::new(),
-            };
-            let ended = drive(&mut Machine::release(), &mut work).await?;
-            moved += self.demotion_ended(ended, &work.moved)?;
-            self.counts
-                .released
-                .fetch_add(work.moved.len() as u64, Relaxed);
-        }
-        let mut left = VecDeque::from(fresh);
-        let story = Story {
-            why,
-            steps: &by_row,
-        };
-        let mut ready = self.packed_demotion(&mut left, story).await?;
-        while let Some(mut work) = ready {
-            let mut machine = Machine::demote(work.draft.segment, work.draft.blob.clone());
-            // While one batch waits for the stores, the processors pack the next.
-            let (ended, next) = tokio::join!(
-                drive(&mut machine, &mut work),
-                self.packed_demotion(&mut left, story)
-            );
-            moved += self.demotion_ended(ended?, &work.moved)?;
-            ready = next?;
-        }
-        Ok(moved)
-    }
-
-    /// The next batch of rows to demote, packed; `None` when there is none left.
-    async fn packed_demotion<'a>(
-        self: &'a Arc<Self>,
-        left: &mut VecDeque<Row>,
-        story: Story<'a>,
-    ) -> Result<Option<Demotion<'a>>> {
-        while !left.is_empty() {
-            let batch = left.drain(..self.batch_rows().min(left.len())).collect();
-            let draft = self.draft(&mut *self.writer.lock().await)?;
-            let mut work = Demotion::new(self, story, draft, batch);
-            let (packed, unread) = work.pack().await?;
-            unread
-                .into_iter()
-                .rev()
-                .for_each(|row| left.push_front(row));
-            // Else every one of them was deleted or replaced since it was chosen: there is nothing to move, and nothing went wrong.
-            if packed {
-                return Ok(Some(work));
-            }
-        }
-        Ok(None)
-    }
-
-    fn demotion_ended(
-        &self,
-        (outcome, error): (Outcome, Option<Error>),
-        moved: &[Row],
-    ) -> Result<usize> {
-        if outcome != Outcome::Completed {
-            self.counts.migrations_failed.fetch_add(1, Relaxed);
-            metrics::counter!("aether_migrations_failed_total").increment(1);
-            return Err(
-                error.unwrap_or_else(|| Error::internal("a migration failed without a reason"))
-            );
-        }
-        self.counts.demoted.fetch_add(moved.len() as u64, Relaxed);
-        Ok(moved.len())
-    }
-
     /// Promotes cold rows as far as the budget allows. Answers those that moved, and those for which there was no room.
     pub(super) async fn promote(
         self: &Arc<Self>,
@@ -382,277 +290,19 @@ impl Inner {
 /// Why rows move, and what each was worth. Told to the policy under the writer's lock: told later, a delete in between would be
 /// heard first, and the policy would keep a row for ever that is gone.
 #[derive(Clone, Copy)]
-struct Story<'a> {
-    why: &'a Why,
-    steps: &'a BTreeMap<Row, Step>,
+pub(super) struct Story<'a> {
+    pub(super) why: &'a Why,
+    pub(super) steps: &'a BTreeMap<Row, Step>,
 }
 
 impl Story<'_> {
-    fn tell(&self, inner: &Inner, moved: impl IntoIterator<Item = Row>, to: Tier) {
+    pub(super) fn tell(&self, inner: &Inner, moved: impl IntoIterator<Item = Row>, to: Tier) {
         let moved = moved.into_iter();
         let steps: Vec<Step> = moved
             .filter_map(|row| self.steps.get(&row))
             .copied()
             .collect();
         inner.moved(&steps, to, self.why);
-    }
-}
-
-/// Hot rows whose segment already holds them.
-struct Release<'a> {
-    inner: &'a Arc<Inner>,
-    story: Story<'a>,
-    rows: Vec<Row>,
-    moved: Vec<Row>,
-}
-
-impl Work for Release<'_> {
-    async fn perform(&mut self, effect: &Effect) -> Result<()> {
-        let inner = self.inner;
-        match effect {
-            Effect::CommitResidency => {
-                let writer = inner.writer.lock().await;
-                let mut batch = Batch::new(writer.epoch);
-                self.moved = {
-                    let directory = inner.directory.read();
-                    let stays = |r: &Row| directory.row(*r).is_some_and(Entry::settled);
-                    self.rows.iter().copied().filter(stays).collect()
-                };
-                for row in &self.moved {
-                    batch.delete(Table::Resident, row.key().to_vec());
-                }
-                inner.commit_durably(&writer, batch).await?;
-                // Still under the writer's lock, so that nothing promotes or kills them in between.
-                let mut directory = inner.directory.write();
-                self.moved
-                    .iter()
-                    .for_each(|row| directory.leave(*row, None));
-                drop(directory);
-                self.story
-                    .tell(inner, self.moved.iter().copied(), Tier::Cold);
-                Ok(())
-            }
-            Effect::DropHot => {
-                inner.readers.defer(Deferred::Demoted(self.moved.clone()));
-                inner.reap_off_worker().await;
-                Ok(())
-            }
-            other => Err(Error::internal(format!("a release cannot do {other:?}"))),
-        }
-    }
-
-    async fn look(&mut self, _: &BlobKey) -> Result<bool> {
-        Err(Error::internal("a release has no blob"))
-    }
-}
-
-/// Hot rows on their way into a new segment.
-struct Demotion<'a> {
-    inner: &'a Arc<Inner>,
-    story: Story<'a>,
-    draft: Draft,
-    /// Held from the commit until searches find the segment and every row knows its new home.
-    writer: Option<MutexGuard<'a, Writer>>,
-    rows: Vec<Row>,
-    /// In order of ordinals, once packed. Vectors and payloads are given up then.
-    packed: Vec<(Row, Stub)>,
-    moved: Vec<Row>,
-    /// Ordinals of rows that were killed while the blob was put.
-    dead: Vec<u32>,
-}
-
-impl<'a> Demotion<'a> {
-    fn new(inner: &'a Arc<Inner>, story: Story<'a>, draft: Draft, rows: Vec<Row>) -> Self {
-        Self {
-            inner,
-            story,
-            draft,
-            writer: None,
-            rows,
-            packed: Vec::new(),
-            moved: Vec::new(),
-            dead: Vec::new(),
-        }
-    }
-
-    /// Reads the rows and packs them; `false` when none of them is there any more. Beside that the rows that their payloads left no
-    /// room for.
-    async fn pack(&mut self) -> Result<(bool, Vec<Row>)> {
-        let mut rows = Vec::with_capacity(self.rows.len());
-        let mut ttl = BTreeSet::new();
-        let stored = self.read_hot(&mut rows, &mut ttl).await?;
-        let read = self.read_stored(&stored, &mut rows, &mut ttl).await?;
-        let unread = stored[read..].to_vec();
-        if rows.is_empty() {
-            return Ok((false, unread));
-        }
-        let rows = self.inner.pack(None, &mut self.draft, rows).await?;
-        self.packed = stubs(self.draft.segment, rows, |row| ttl.contains(&row));
-        Ok((true, unread))
-    }
-
-    /// Takes rows without payload from RAM, where the index gives back what it was given; answers those that must be read from their
-    /// homes.
-    async fn read_hot(
-        &self,
-        rows: &mut Vec<SegmentRow>,
-        ttl: &mut BTreeSet<Row>,
-    ) -> Result<Vec<Row>> {
-        if !self.inner.hot.capability().exact_read {
-            return Ok(self.rows.clone());
-        }
-        let (mut bare, mut others) = (Vec::new(), Vec::new());
-        {
-            let directory = self.inner.directory.read();
-            for row in &self.rows {
-                match directory.row(*row) {
-                    Some(entry) if !entry.payload() => {
-                        bare.push((*row, entry.id.clone()));
-                        if directory.expiry(*row).is_some() {
-                            ttl.insert(*row);
-                        }
-                    }
-                    Some(_) => others.push(*row),
-                    // Gone: replaced or deleted since it was chosen.
-                    None => {}
-                }
-            }
-        }
-        let inner = self.inner.clone();
-        let read = offload(move || {
-            let (mut rows, mut absent) = (Vec::with_capacity(bare.len()), Vec::new());
-            for (row, id) in bare {
-                let mut vector = vec![0.0; inner.dim];
-                if inner.hot.read(row, &mut vector)? {
-                    rows.push(SegmentRow {
-                        row,
-                        id,
-                        vector,
-                        payload: None,
-                        partition: 0,
-                    });
-                } else {
-                    // Found no room in RAM when the memory was opened, or was removed since it was chosen.
-                    absent.push(row);
-                }
-            }
-            Ok::<_, Error>((rows, absent))
-        });
-        let (mut read, absent) = read.await??;
-        rows.append(&mut read);
-        others.extend(absent);
-        Ok(others)
-    }
-
-    /// Reads rows from the metadata store as far as there is room for their payloads; answers how many.
-    async fn read_stored(
-        &self,
-        wanted: &[Row],
-        rows: &mut Vec<SegmentRow>,
-        ttl: &mut BTreeSet<Row>,
-    ) -> Result<usize> {
-        let (mut read, mut payloads) = (0, 0);
-        for some in wanted.chunks(STORED_TOGETHER) {
-            if payloads > self.inner.payload_bytes() {
-                break;
-            }
-            let keys: Vec<Bytes> = (some.iter())
-                .map(|r| Bytes::copy_from_slice(&r.key()))
-                .collect();
-            let values = self.inner.meta.get(Table::Fresh, &keys).await?;
-            for (row, value) in some.iter().zip(values) {
-                // Gone, as above.
-                let Some(value) = value else { continue };
-                let fresh = Fresh::decode(&value, self.inner.dim)?;
-                payloads += fresh.payload.as_ref().map_or(0, Bytes::len);
-                if fresh.ttl {
-                    ttl.insert(*row);
-                }
-                rows.push(SegmentRow {
-                    row: *row,
-                    id: fresh.id,
-                    vector: fresh.vector,
-                    payload: fresh.payload,
-                    partition: 0,
-                });
-            }
-            read += some.len();
-        }
-        Ok(read)
-    }
-}
-
-impl Work for Demotion<'_> {
-    async fn perform(&mut self, effect: &Effect) -> Result<()> {
-        let inner = self.inner;
-        match effect {
-            Effect::CommitIntent(..) => {
-                let writer = inner.writer.lock().await;
-                inner
-                    .commit_intent(&writer, &self.draft, IntentKind::Started)
-                    .await
-            }
-            Effect::PutBlob(_) => inner.put_blob(&self.draft).await,
-            Effect::CommitMove => {
-                let writer = self.writer.insert(inner.writer.lock().await);
-                let mut batch = Batch::new(writer.epoch);
-                {
-                    let directory = inner.directory.read();
-                    for (row, stub) in &self.packed {
-                        if directory.row(*row).is_some_and(Entry::settled) {
-                            batch.put(Table::Cold, row.key().to_vec(), stub.encode());
-                            batch.delete(Table::Fresh, row.key().to_vec());
-                            self.moved.push(*row);
-                        } else {
-                            let key = dead_key(self.draft.segment, stub.ordinal);
-                            batch.put(Table::Dead, key, row.key().to_vec());
-                            self.dead.push(stub.ordinal);
-                        }
-                    }
-                }
-                self.draft.commit_into(&mut batch)?;
-                let committed = inner.commit_durably(writer, batch).await;
-                if committed.is_err() {
-                    self.writer = None;
-                }
-                committed
-            }
-            Effect::IndexCold => {
-                inner.index_segment(&mut self.draft)?;
-                if let Some(segment) = inner.view().segments.get(&self.draft.segment) {
-                    self.dead
-                        .drain(..)
-                        .for_each(|ordinal| segment.mark_dead(ordinal));
-                }
-                let mut directory = inner.directory.write();
-                // Only those that moved: another's home is not this segment, where it is dead.
-                let moved: BTreeSet<Row> = self.moved.iter().copied().collect();
-                for (row, stub) in self.packed.iter().filter(|(row, _)| moved.contains(row)) {
-                    directory.leave(*row, Some(Home::Segment(stub.segment, stub.ordinal)));
-                }
-                drop(directory);
-                self.story
-                    .tell(inner, self.moved.iter().copied(), Tier::Cold);
-                self.writer = None;
-                Ok(())
-            }
-            Effect::DropHot => {
-                inner.readers.defer(Deferred::Demoted(self.moved.clone()));
-                inner.reap_off_worker().await;
-                Ok(())
-            }
-            Effect::CommitGarbage(..) => {
-                let writer = inner.writer.lock().await;
-                inner
-                    .commit_intent(&writer, &self.draft, IntentKind::Garbage)
-                    .await
-            }
-            other => Err(Error::internal(format!("a demotion cannot do {other:?}"))),
-        }
-    }
-
-    async fn look(&mut self, _: &BlobKey) -> Result<bool> {
-        self.inner.look_blob(&self.draft).await
     }
 }
 

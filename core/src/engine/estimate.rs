@@ -54,7 +54,7 @@ pub(super) struct Prepared<'a> {
     made: [Option<Query>; 9],
     /// The partition looked at last.
     spot: Option<(u32, Spot)>,
-    bounds: Vec<Bounds>,
+    below: Vec<(u32, Bounds)>,
 }
 
 impl<'a> Prepared<'a> {
@@ -65,17 +65,18 @@ impl<'a> Prepared<'a> {
             deviations,
             made: Default::default(),
             spot: None,
-            bounds: Vec::new(),
+            below: Vec::new(),
         }
     }
 
-    /// The bounds of every row of a block, in order.
-    pub(super) fn bounds(
+    /// The bounds of the rows of a block whose lower bound is at most `bar`, in order, each with its place.
+    pub(super) fn below(
         &mut self,
         view: &ColdView,
         place: &Place,
         codes: &[u8],
-    ) -> Result<&[Bounds]> {
+        bar: f32,
+    ) -> Result<&[(u32, Bounds)]> {
         let directory = &place.segment.directory;
         let block = place.segment.block(place.block)?;
         let coder = self.coders.get(directory.code_bits)?;
@@ -93,9 +94,9 @@ impl<'a> Prepared<'a> {
             }
         };
         self.spot = Some((block.partition, spot));
-        self.bounds.clear();
-        let (rows, deviations) = (block.rows as usize, self.deviations);
-        if !query.estimate(coder, spot, codes, rows, deviations, &mut self.bounds) {
+        self.below.clear();
+        let (rows, asked) = (block.rows as usize, (self.deviations, bar));
+        if !query.estimate_below(coder, spot, codes, rows, asked, &mut self.below) {
             return Err(Error::corrupt(format!(
                 "segment codes: expected {} bytes for {rows} rows of {} bits, got {}",
                 rows * coder.row_bytes(),
@@ -104,7 +105,7 @@ impl<'a> Prepared<'a> {
             ))
             .with("segment", place.segment.id));
         }
-        Ok(&self.bounds)
+        Ok(&self.below)
     }
 }
 

@@ -73,7 +73,10 @@ impl Inner {
             waiting: self.restore.lock().tries(row),
         };
         let next = place.outlook();
-        let moves = self.moves.lock().last(row, MOVES_TOLD);
+        let moves = self
+            .moves
+            .lock()
+            .last(row, MOVES_TOLD, &self.config.policy.backend);
         Ok(Some(Explained {
             id: id.clone(),
             row,

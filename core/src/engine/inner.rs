@@ -20,10 +20,10 @@ use super::compaction::CompactionState;
 use super::desk::Desk;
 use super::directory::Directory;
 use super::estimate::Coders;
-use super::explained::{Move, Mover};
+use super::explained::Mover;
 use super::garbage::Garbage;
 use super::lock::DirLock;
-use super::moves::MoveLog;
+use super::moves::{Made, MoveLog};
 use super::offload::offload;
 use super::probing::Probing;
 use super::readers::{Deferred, Readers};
@@ -194,6 +194,11 @@ impl Inner {
     /// Refuses writes on a closed or poisoned memory.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
+        self.check_unpoisoned()
+    }
+
+    /// The same while the memory is being closed.
+    pub(crate) fn check_unpoisoned(&self) -> Result<()> {
         match &*self.poisoned.read() {
             None => Ok(()),
             // Reopening would throw the other writer out in turn: that is for people to decide.
@@ -340,12 +345,11 @@ impl Inner {
         let (at, temperature) = (self.now(), self.gauge.lock().temperature);
         let mut log = self.moves.lock();
         for step in steps {
-            let made = Move {
+            let made = Made {
                 at,
                 to,
                 by: why.by,
-                policy: self.config.policy.backend.clone(),
-                reason: step.reason.to_owned(),
+                reason: step.reason,
                 keep: step.keep,
                 midpoint: why.midpoint,
                 temperature,

@@ -16,6 +16,7 @@ mod cold_search;
 mod commit;
 mod compaction;
 mod compare;
+mod demotion;
 mod desk;
 mod directory;
 mod driver;

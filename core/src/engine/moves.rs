@@ -4,67 +4,102 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use super::explained::Move;
+use super::explained::{Move, Mover};
+use crate::clock::Time;
 use crate::id::Row;
+use crate::role::Tier;
 
-/// Moves remembered: about four megabytes.
+/// Moves remembered: about two megabytes.
 const REMEMBERED: usize = 16_384;
+
+/// A move as it is remembered: rows move by thousands, so nothing of it is allocated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) at: Time,
+    pub(crate) to: Tier,
+    pub(crate) by: Mover,
+    pub(crate) reason: &'static str,
+    pub(crate) keep: Option<f64>,
+    pub(crate) midpoint: Option<f64>,
+    pub(crate) temperature: f64,
+}
+
+impl Made {
+    fn told(&self, policy: &str) -> Move {
+        Move {
+            at: self.at,
+            to: self.to,
+            by: self.by,
+            policy: policy.to_owned(),
+            reason: self.reason.to_owned(),
+            keep: self.keep,
+            midpoint: self.midpoint,
+            temperature: self.temperature,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    row: Row,
+    /// The number of the same row's move before, which may be forgotten by now.
+    before: Option<u64>,
+    made: Made,
+}
 
 /// Moves in the order in which they were made, found by row.
 #[derive(Debug, Default)]
 pub(crate) struct MoveLog {
-    moves: VecDeque<(Row, Move)>,
+    moves: VecDeque<Remembered>,
     /// The number of the first of them.
     first: u64,
-    /// Numbers of each row's moves, earliest first.
-    of: HashMap<Row, VecDeque<u64>>,
+    /// The number of each row's last move.
+    last: HashMap<Row, u64>,
 }
 
 impl MoveLog {
-    pub(crate) fn push(&mut self, row: Row, made: Move) {
+    pub(crate) fn push(&mut self, row: Row, made: Made) {
         let number = self.first + self.moves.len() as u64;
-        self.of.entry(row).or_default().push_back(number);
-        self.moves.push_back((row, made));
+        let before = self.last.insert(row, number);
+        self.moves.push_back(Remembered { row, before, made });
         while self.moves.len() > REMEMBERED {
             self.forget_first();
         }
     }
 
     fn forget_first(&mut self) {
-        let Some((row, _)) = self.moves.pop_front() else {
+        let Some(Remembered { row, .. }) = self.moves.pop_front() else {
             return;
         };
-        self.first += 1;
-        if let Some(numbers) = self.of.get_mut(&row) {
-            numbers.pop_front();
-            if numbers.is_empty() {
-                self.of.remove(&row);
-            }
+        if self.last.get(&row) == Some(&self.first) {
+            self.last.remove(&row);
         }
+        self.first += 1;
     }
 
-    /// The last moves of a row, latest first, at most so many.
-    pub(crate) fn last(&self, row: Row, most: usize) -> Vec<Move> {
-        let numbers = self.of.get(&row).into_iter().flatten().rev().take(most);
-        let made = |number: &u64| self.moves.get((number - self.first) as usize);
-        numbers.filter_map(made).map(|(_, m)| m.clone()).collect()
+    fn made(&self, number: u64) -> Option<&Remembered> {
+        let place = number.checked_sub(self.first)?;
+        self.moves.get(usize::try_from(place).ok()?)
+    }
+
+    /// The last moves of a row, latest first, at most so many, as those of a policy.
+    pub(crate) fn last(&self, row: Row, most: usize, policy: &str) -> Vec<Move> {
+        let latest = self.last.get(&row).and_then(|n| self.made(*n));
+        let moves = std::iter::successors(latest, |r| self.made(r.before?));
+        moves.take(most).map(|r| r.made.told(policy)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Time;
-    use crate::engine::Mover;
-    use crate::role::Tier;
 
-    fn made(at: u64) -> Move {
-        Move {
+    fn made(at: u64) -> Made {
+        Made {
             at: Time(at),
             to: Tier::Cold,
             by: Mover::Flux,
-            policy: "lru".to_owned(),
-            reason: "least recently used".to_owned(),
+            reason: "least recently used",
             keep: None,
             midpoint: None,
             temperature: 1.0,
@@ -79,7 +114,10 @@ mod tests {
             log.push(Row(2), made(100 + at));
         }
         let times = |log: &MoveLog, row, most| -> Vec<u64> {
-            log.last(Row(row), most).iter().map(|m| m.at.0).collect()
+            log.last(Row(row), most, "lru")
+                .iter()
+                .map(|m| m.at.0)
+                .collect()
         };
         assert_eq!(times(&log, 1, 3), [4, 3, 2]);
         assert_eq!(times(&log, 2, 9), [104, 103, 102, 101, 100]);
@@ -94,6 +132,6 @@ mod tests {
         assert_eq!(times(&log, 1, 9), [0; 0]);
         assert_eq!(times(&log, 2, 9), [104]);
         assert_eq!(log.moves.len(), REMEMBERED);
-        assert!(!log.of.contains_key(&Row(1)));
+        assert!(!log.last.contains_key(&Row(1)));
     }
 }

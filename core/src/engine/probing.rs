@@ -63,19 +63,61 @@ impl Drop for Comparing {
     }
 }
 
-/// The class of lag of each ranked partition; ranks ascend.
+/// Partitions that are put in order at first; then as many again, and so on.
+const IN_ORDER: usize = 64;
+
+/// The order of promise.
+pub(super) fn by_rank(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
+    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+}
+
+/// Puts ranked partitions in order from the front on until `enough` of them were seen, or `least`; answers how many. Those behind
+/// stay in any order: of all partitions a search looks at few.
+pub(super) fn in_order(
+    ranked: &mut [(f32, u32)],
+    least: usize,
+    mut enough: impl FnMut(&(f32, u32)) -> bool,
+) -> usize {
+    let (mut done, mut reached) = (0, None);
+    loop {
+        let next = (done * 2).max(IN_ORDER).min(ranked.len());
+        let rest = &mut ranked[done..];
+        if next - done < rest.len() {
+            rest.select_nth_unstable_by(next - done, by_rank);
+        }
+        let some = &mut rest[..next - done];
+        some.sort_unstable_by(by_rank);
+        if reached.is_none() {
+            reached = some.iter().position(&mut enough).map(|i| done + i + 1);
+        }
+        done = next;
+        match reached {
+            Some(n) if n.max(least) <= done => return n.max(least),
+            None | Some(_) if done == ranked.len() => return done,
+            None | Some(_) => {}
+        }
+    }
+}
+
+/// The class of lag of each of some partitions, in any order.
 fn classes(ranked: &[(f32, u32)]) -> impl Iterator<Item = usize> + '_ {
-    let first = ranked.first().map_or(0.0, |r| f64::from(r.0));
+    let class = class_of(ranked);
+    ranked.iter().map(move |r| class(r.0))
+}
+
+/// From a rank to its class of lag among some partitions.
+fn class_of(ranked: &[(f32, u32)]) -> impl Fn(f32) -> usize + use<> {
+    let first = (ranked.iter().map(|r| r.0).reduce(f32::min)).map_or(0.0, f64::from);
     let sum: f64 = ranked.iter().map(|r| f64::from(r.0) - first).sum();
     let unit = sum / ranked.len().max(1) as f64;
-    ranked.iter().map(move |r| {
+    move |rank| {
         let lag = if unit > 0.0 {
-            (f64::from(r.0) - first) / unit
+            (f64::from(rank) - first) / unit
         } else {
             0.0
         };
         ((lag * CLASSES as f64) as usize).min(CLASSES - 1)
-    })
+    }
 }
 
 impl Learned {
@@ -102,10 +144,12 @@ impl Learned {
 }
 
 impl Probing {
-    /// How many of the ranked partitions are expected to hold a share `recall` of the answers; `None` while too little is known.
+    /// How many of the ranked partitions, at least `least`, are expected to hold a share `recall` of the answers; puts so many in order.
+    /// `None` while too little is known.
     pub(crate) fn reach(
         &self,
-        ranked: &[(f32, u32)],
+        ranked: &mut [(f32, u32)],
+        least: usize,
         rows_of: impl Fn(u32) -> u64,
         recall: f64,
     ) -> Option<usize> {
@@ -116,22 +160,15 @@ impl Probing {
             }
             learned.rates()
         };
-        let expected: Vec<f64> = (classes(ranked).zip(ranked))
-            .map(|(class, (_, p))| rates[class] * rows_of(*p) as f64)
-            .collect();
+        let class = class_of(ranked);
+        let expected = |(rank, p): &(f32, u32)| rates[class(*rank)] * rows_of(*p) as f64;
         let aim = 1.0 - (1.0 - recall) * ALLOWED;
-        let wanted = aim * expected.iter().sum::<f64>();
+        let wanted = aim * ranked.iter().map(expected).sum::<f64>();
         let mut so_far = 0.0;
-        let enough = |e: &f64| {
-            so_far += e;
+        Some(in_order(ranked, least, |r| {
+            so_far += expected(r);
             so_far >= wanted
-        };
-        Some(
-            expected
-                .iter()
-                .position(enough)
-                .map_or(ranked.len(), |i| i + 1),
-        )
+        }))
     }
 
     /// Learns from a search of every partition: in which partitions its cold answers lay.
@@ -207,9 +244,9 @@ mod tests {
     fn the_reach_holds_the_share_asked_for_and_not_much_more() {
         let mut rng = fastrand::Rng::with_seed(3);
         let probing = Probing::default();
-        let (ranked, _) = case(&mut rng, 0.05);
+        let (mut ranked, _) = case(&mut rng, 0.05);
         assert_eq!(
-            probing.reach(&ranked, |_| 50, 0.9),
+            probing.reach(&mut ranked, 1, |_| 50, 0.9),
             None,
             "nothing is known"
         );
@@ -218,7 +255,8 @@ mod tests {
             probing.learn(&ranked, |_| 50, &answers);
         }
         for recall in [0.8, 0.9, 0.95, 0.99] {
-            let reach = probing.reach(&ranked, |_| 50, recall).unwrap();
+            rng.shuffle(&mut ranked);
+            let reach = probing.reach(&mut ranked, 1, |_| 50, recall).unwrap();
             let (mut found, mut wanted) = (0, 0);
             for _ in 0..300 {
                 let (_, answers) = case(&mut rng, 0.05);
@@ -240,6 +278,36 @@ mod tests {
     }
 
     #[test]
+    fn as_many_are_in_order_as_are_wanted() {
+        let mut rng = fastrand::Rng::with_seed(5);
+        for n in [0, 1, 63, 64, 65, 200, 1000] {
+            for _ in 0..40 {
+                // Ranks often are equal.
+                let mut ranked: Vec<(f32, u32)> =
+                    (0..n as u32).map(|p| (rng.u32(..50) as f32, p)).collect();
+                rng.shuffle(&mut ranked);
+                let mut sorted = ranked.clone();
+                sorted.sort_unstable_by(by_rank);
+                let (least, wanted) = (rng.usize(..n + 2), rng.usize(..n + 2));
+                let mut seen = Vec::new();
+                let reached = in_order(&mut ranked, least, |r| {
+                    seen.push(*r);
+                    seen.len() >= wanted
+                });
+                assert_eq!(
+                    reached,
+                    wanted.max(1).max(least).min(n),
+                    "{n}: {wanted}, {least}"
+                );
+                assert_eq!(ranked[..reached], sorted[..reached]);
+                assert_eq!(seen[..], sorted[..wanted.max(1).min(n)]);
+                ranked.sort_unstable_by(by_rank);
+                assert_eq!(ranked, sorted, "none was lost");
+            }
+        }
+    }
+
+    #[test]
     fn a_scattered_query_is_given_more() {
         let mut rng = fastrand::Rng::with_seed(4);
         let probing = Probing::default();
@@ -247,14 +315,14 @@ mod tests {
             let (ranked, answers) = case(&mut rng, 0.05);
             probing.learn(&ranked, |_| 50, &answers);
         }
-        let (ranked, _) = case(&mut rng, 0.05);
+        let (mut ranked, _) = case(&mut rng, 0.05);
         // Half of its partitions are nearly as near as the first.
-        let scattered: Vec<(f32, u32)> = ranked
+        let mut scattered: Vec<(f32, u32)> = ranked
             .iter()
             .map(|(r, p)| (r.max(2.0) - 0.001 * (200 - p) as f32, *p))
             .collect();
-        let usual = probing.reach(&ranked, |_| 50, 0.95).unwrap();
-        let more = probing.reach(&scattered, |_| 50, 0.95).unwrap();
+        let usual = probing.reach(&mut ranked, 1, |_| 50, 0.95).unwrap();
+        let more = probing.reach(&mut scattered, 1, |_| 50, 0.95).unwrap();
         assert!(more > usual, "{more} and {usual}");
     }
 }

@@ -336,26 +336,27 @@ impl CodePage {
         )
     }
 
-    /// Row numbers and codes of a block of this page.
-    pub(crate) fn block(
-        &self,
-        directory: &Directory,
-        block: &Block,
-    ) -> Result<(RowNumbers<'_>, &[u8])> {
-        let (rows, codes) = self.parts(block);
-        let open = |sealed: &'_ [u8]| sealed.len().checked_sub(SEAL_BYTES);
-        let cut = open(rows)
-            .and_then(|n| rows.get(..n))
-            .zip(open(codes).and_then(|n| codes.get(..n)));
-        let (rows, codes) =
-            cut.ok_or_else(|| Error::internal("a block was looked for in another page of codes"))?;
-        Ok((row_numbers(directory, block, rows)?, codes))
+    /// Row numbers of a block of this page.
+    pub(crate) fn rows(&self, directory: &Directory, block: &Block) -> Result<RowNumbers<'_>> {
+        row_numbers(directory, block, open(self.parts(block).0)?)
+    }
+
+    /// Codes of a block of this page.
+    pub(crate) fn codes(&self, block: &Block) -> Result<&[u8]> {
+        open(self.parts(block).1)
     }
 
     /// RAM.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.len() as u64
     }
+}
+
+/// A part without its seal, which was checked.
+fn open(sealed: &[u8]) -> Result<&[u8]> {
+    let end = sealed.len().checked_sub(SEAL_BYTES);
+    end.and_then(|end| sealed.get(..end))
+        .ok_or_else(|| Error::internal("a block was looked for in another page of codes"))
 }
 
 /// Rows and vectors of a group: the numbers, and `[rows, dim]` appended to `out`.

@@ -228,7 +228,7 @@ fn codes_bound_the_distances_of_their_rows() {
         let range = d.page_range(d.page_of(index)).unwrap();
         let bytes = w.data.slice(range.start as usize..range.end as usize);
         let page = CodePage::check(SEGMENT, d, d.page_of(index), bytes).unwrap();
-        let (numbers, codes) = page.block(d, block).unwrap();
+        let (numbers, codes) = (page.rows(d, block).unwrap(), page.codes(block).unwrap());
         let centroid = centroids.centroid(block.partition).unwrap();
         let spot = prepared.spot(coder.measure(), centroid);
         let (n, mut bounds) = (block.rows as usize, Vec::new());
