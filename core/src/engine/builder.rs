@@ -422,35 +422,45 @@ async fn write_identity(
     meta.durable(seq).await
 }
 
-/// Every pair of a table, page by page.
-pub(super) async fn scan_all(
-    meta: &dyn MetaStore,
+/// Every pair of a table, page by page. No closure takes them, since a future that lends to an async closure cannot be spawned.
+pub(super) struct Pages<'a> {
+    meta: &'a dyn MetaStore,
     table: Table,
-    mut visit: impl AsyncFnMut(Vec<(Bytes, Bytes)>) -> Result<()>,
-) -> Result<()> {
-    let mut range = KeyRange::all();
-    loop {
-        let page = meta.scan(table, range, PAGE).await?;
-        let Some((last, _)) = page.last() else {
-            return Ok(());
-        };
-        let (last, done) = (last.clone(), page.len() < PAGE);
-        visit(page).await?;
-        if done {
-            return Ok(());
+    rest: Option<KeyRange>,
+}
+
+impl<'a> Pages<'a> {
+    pub(super) fn of(meta: &'a dyn MetaStore, table: Table) -> Self {
+        Self {
+            meta,
+            table,
+            rest: Some(KeyRange::all()),
         }
-        range = KeyRange::after(last);
+    }
+
+    /// The next page, which is never empty.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<(Bytes, Bytes)>>> {
+        let Some(range) = self.rest.take() else {
+            return Ok(None);
+        };
+        let page = self.meta.scan(self.table, range, PAGE).await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(None);
+        };
+        if page.len() == PAGE {
+            self.rest = Some(KeyRange::after(last.clone()));
+        }
+        Ok(Some(page))
     }
 }
 
 /// Every pair of a small table.
 pub(super) async fn collect(meta: &dyn MetaStore, table: Table) -> Result<Vec<(Bytes, Bytes)>> {
     let mut all = Vec::new();
-    scan_all(meta, table, async |page| {
+    let mut pages = Pages::of(meta, table);
+    while let Some(page) = pages.next().await? {
         all.extend(page);
-        Ok(())
-    })
-    .await?;
+    }
     Ok(all)
 }
 
@@ -566,7 +576,11 @@ impl Inner {
     /// Reads partitions, footers and dead rows.
     async fn load_cold(&self, manifest: Vec<(SegmentId, Manifest)>) -> Result<()> {
         let index = Arc::new(self.load_partitions().await?);
-        let reads = manifest.iter().map(|(id, m)| self.blocks.footer(*id, m));
+        // Gathered first: a future that holds an iterator which lends to a closure cannot be spawned.
+        let mut reads = Vec::with_capacity(manifest.len());
+        for (id, m) in &manifest {
+            reads.push(self.blocks.footer(*id, m));
+        }
         let mut footers = futures::stream::iter(reads).buffered(self.config.search.reads.max(8));
         let mut segments: BTreeMap<SegmentId, Segment> = BTreeMap::new();
         while let Some(segment) = footers.next().await {
@@ -581,16 +595,15 @@ impl Inner {
             segments.insert(segment.id, segment);
         }
         drop(footers);
-        scan_all(&*self.meta, Table::Dead, async |page| {
+        let mut pages = Pages::of(&*self.meta, Table::Dead);
+        while let Some(page) = pages.next().await? {
             for (k, _) in page {
                 let (segment, ordinal) = decode_dead_key(&k)?;
                 if let Some(segment) = segments.get(&segment) {
                     segment.mark_dead(ordinal);
                 }
             }
-            Ok(())
-        })
-        .await?;
+        }
         let segments = segments.into_values().map(Arc::new);
         *self.cold.write() = Arc::new(ColdView::new(index).with_segments(segments));
         Ok(())
@@ -602,7 +615,8 @@ impl Inner {
         self.load_snapshot().await;
         let mut wanted: HashSet<Row> = HashSet::new();
         let mut overflow = Vec::new();
-        scan_all(&*self.meta, Table::Fresh, async |page| {
+        let mut pages = Pages::of(&*self.meta, Table::Fresh);
+        while let Some(page) = pages.next().await? {
             let (mut rows, mut vectors, mut entries) = (Vec::new(), Vec::new(), Vec::new());
             let mut mortal = Vec::new();
             for (k, v) in page {
@@ -623,11 +637,11 @@ impl Inner {
             self.admit_at_open(&rows, &vectors, entries, mortal, pinned, &mut overflow)
                 .await?;
             wanted.extend(rows);
-            self.send_cold(&mut overflow).await
-        })
-        .await?;
+            self.send_cold(&mut overflow).await?;
+        }
         let mut dropped = Vec::new();
-        scan_all(&*self.meta, Table::Resident, async |page| {
+        let mut pages = Pages::of(&*self.meta, Table::Resident);
+        while let Some(page) = pages.next().await? {
             let rows: Result<Vec<Row>> = page.iter().map(|(k, _)| Row::decode(k)).collect();
             for chunk in rows?.chunks(256) {
                 let fetched = self.fetch_cold(chunk).await?;
@@ -665,9 +679,7 @@ impl Inner {
                     dropped.push(row);
                 }
             }
-            Ok(())
-        })
-        .await?;
+        }
         for row in self.hot.rows() {
             if !wanted.contains(&row) {
                 self.hot.remove(row)?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::builder::{
-    BLOB_PREFIX, codecs, collect, keeps_files, manifest, open_stores, scan_all, state,
+    BLOB_PREFIX, Pages, codecs, collect, keeps_files, manifest, open_stores, state,
 };
 use super::inner::Inner;
 use super::lock::DirLock;
@@ -217,7 +217,8 @@ struct Checker {
 
 impl Checker {
     async fn read_tables(&mut self, meta: &dyn MetaStore) -> Result<()> {
-        scan_all(meta, Table::Fresh, async |page| {
+        let mut pages = Pages::of(meta, Table::Fresh);
+        while let Some(page) = pages.next().await? {
             for (k, v) in page {
                 let row = Row::decode(&k)?;
                 if let Some(f) = self.report.value(row, Fresh::decode(&v, self.dim)) {
@@ -232,10 +233,9 @@ impl Checker {
                     );
                 }
             }
-            Ok(())
-        })
-        .await?;
-        scan_all(meta, Table::Cold, async |page| {
+        }
+        let mut pages = Pages::of(meta, Table::Cold);
+        while let Some(page) = pages.next().await? {
             for (k, v) in page {
                 let row = Row::decode(&k)?;
                 let Some(stub) = self.report.value(row, Stub::decode(&v)) else {
@@ -259,19 +259,17 @@ impl Checker {
                         .problem(row, "has two homes: the metadata store and a segment");
                 }
             }
-            Ok(())
-        })
-        .await?;
-        scan_all(meta, Table::Dead, async |page| {
+        }
+        let mut pages = Pages::of(meta, Table::Dead);
+        while let Some(page) = pages.next().await? {
             for (k, _) in page {
                 if let Some(place) = self.report.value("dead row", decode_dead_key(&k)) {
                     self.report.dead_rows += 1;
                     self.dead.insert(place);
                 }
             }
-            Ok(())
-        })
-        .await
+        }
+        Ok(())
     }
 
     async fn read_segments(&mut self, meta: &dyn MetaStore, cold: &dyn ColdStore) -> Result<()> {
@@ -449,7 +447,8 @@ impl Checker {
 
     async fn check_points(&mut self, meta: &dyn MetaStore) -> Result<()> {
         let mut led_to = BTreeSet::new();
-        scan_all(meta, Table::Points, async |page| {
+        let mut pages = Pages::of(meta, Table::Points);
+        while let Some(page) = pages.next().await? {
             for (k, v) in page {
                 let Some(id) = self.report.value("point", PointId::decode(&k)) else {
                     continue;
@@ -476,9 +475,7 @@ impl Checker {
                         .problem(&what, format!("shares {row:?} with another point"));
                 }
             }
-            Ok(())
-        })
-        .await?;
+        }
         let lost: Vec<Row> = self
             .rows
             .keys()
@@ -493,7 +490,8 @@ impl Checker {
     }
 
     async fn check_resident(&mut self, meta: &dyn MetaStore) -> Result<()> {
-        scan_all(meta, Table::Resident, async |page| {
+        let mut pages = Pages::of(meta, Table::Resident);
+        while let Some(page) = pages.next().await? {
             for (k, _) in page {
                 let row = Row::decode(&k)?;
                 self.report.resident_rows += 1;
@@ -502,9 +500,8 @@ impl Checker {
                         .problem(row, "is noted as resident, but its home is no segment");
                 }
             }
-            Ok(())
-        })
-        .await
+        }
+        Ok(())
     }
 
     async fn check_state(&mut self, meta: &dyn MetaStore) -> Result<()> {

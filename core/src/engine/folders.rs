@@ -12,7 +12,11 @@ pub(super) fn make(folder: &Path) -> io::Result<()> {
     make_with(folder, &mut sync)
 }
 
-fn make_with(folder: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+/// The same with another way to sync, for tests.
+pub(super) fn make_with(
+    folder: &Path,
+    sync: &mut dyn FnMut(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let above = match folder.parent() {
         Some(above) if !above.as_os_str().is_empty() => above,
         _ => Path::new("."),
@@ -34,14 +38,15 @@ fn make_with(folder: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io
     sync(above)
 }
 
+/// Makes the names in a folder durable.
 #[cfg(unix)]
-fn sync(folder: &Path) -> io::Result<()> {
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
 /// Elsewhere a folder cannot be opened for syncing; the file system does it.
 #[cfg(not(unix))]
-fn sync(_folder: &Path) -> io::Result<()> {
+pub(super) fn sync(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 

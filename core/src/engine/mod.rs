@@ -56,7 +56,7 @@ pub use check::{CheckReport, Problem, check};
 pub use explained::{Explained, Move, Mover};
 pub use memory::Memory;
 #[doc(hidden)]
-pub use offload::compute_in_place;
+pub use offload::{compute_in_place, compute_in_turn};
 pub use outlook::Outlook;
 pub use recorder::{Recorded, Recording};
 pub use remote::RemoteStats;

@@ -1,11 +1,17 @@
 //! Work that takes processors for a while, on a thread that may be taken.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
+/// What work waits for before it begins, and again before it is known to have ended.
+type Turn = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 thread_local! {
     static IN_PLACE: Cell<bool> = const { Cell::new(false) };
+    static IN_TURN: RefCell<Option<Turn>> = const { RefCell::new(None) };
 }
 
 /// From now on memories that run on this thread compute on it, in the order in which they come to it, instead of on the runtime's
@@ -13,6 +19,16 @@ thread_local! {
 #[doc(hidden)]
 pub fn compute_in_place(yes: bool) {
     IN_PLACE.set(yes);
+    IN_TURN.set(None);
+}
+
+/// The same, but each piece of work is a task of its own, as it would be a thread, and waits for its turn. For tests of schedules.
+#[doc(hidden)]
+pub fn compute_in_turn(
+    turn: impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync + 'static,
+) {
+    IN_PLACE.set(true);
+    IN_TURN.set(Some(Arc::new(turn)));
 }
 
 /// Runs `work` on one of the runtime's blocking threads. Begins when first polled; goes on when the caller is gone.
@@ -22,8 +38,17 @@ pub fn compute_in_place(yes: bool) {
 pub(super) async fn offload<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {
-    if IN_PLACE.get() {
-        return Ok(work());
+    if !IN_PLACE.get() {
+        return tokio::task::spawn_blocking(work).await.map_err(Error::task);
     }
-    tokio::task::spawn_blocking(work).await.map_err(Error::task)
+    let Some(turn) = IN_TURN.with_borrow(Clone::clone) else {
+        return Ok(work());
+    };
+    let waits = async move {
+        turn().await;
+        let done = work();
+        turn().await;
+        done
+    };
+    tokio::spawn(waits).await.map_err(Error::task)
 }

@@ -445,8 +445,11 @@ impl Inner {
             let rows: Vec<Row> = mortal.iter().map(|(_, row)| *row).collect();
             let expiries = self.expiries(&rows).await?;
             for (i, row) in mortal {
-                if let Some((_, name)) = &mut named[i] {
-                    name.expiry = expiries.get(&row).copied();
+                match (expiries.get(&row), &mut named[i]) {
+                    (Some(expiry), Some((_, name))) => name.expiry = Some(*expiry),
+                    // Its time to live went with the row, between the two reads: without it, it would seem to live for ever.
+                    (None, unsure) if self.leave_unsure(limit)? => *unsure = None,
+                    _ => return Ok(false),
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! frame's number). `segments/` holds the blobs under their own names. `DONE` is written last: a folder without it is no snapshot.
 
 mod pairs;
+mod place;
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::builder::{keeps_files, manifest, open_stores, scan_all, state};
+use super::builder::{Pages, keeps_files, manifest, open_stores, state};
 use super::inner::Inner;
 use super::lock::DirLock;
 use super::record::key;
@@ -24,6 +25,7 @@ use crate::plugin::BuildContext;
 use crate::registry::Registry;
 use crate::role::{Batch, ColdStore, MetaStore, Table};
 use pairs::{PairReader, PairWriter};
+use place::Place;
 
 const META_FILE: &str = "meta.aether";
 const DONE_FILE: &str = "DONE";
@@ -47,17 +49,7 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
 
 /// Writes a snapshot of a running memory.
 pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotReport> {
-    std::fs::create_dir_all(folder).map_err(failed(folder))?;
-    if std::fs::read_dir(folder)
-        .map_err(failed(folder))?
-        .next()
-        .is_some()
-    {
-        return Err(Error::invalid_input(format!(
-            "snapshot: expected a new or empty folder, but {} holds files",
-            folder.display()
-        )));
-    }
+    let mut place = Place::make(folder)?;
     // Nothing moves while the flux is held, no segment ends while compaction is, and nothing is written while the writer is: one moment
     // for metadata and manifest. Segments are never changed, so they are copied after the writer is let go.
     let compaction = inner.compaction.lock().await;
@@ -66,33 +58,26 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
     inner.flush(true).await?;
     let writer = inner.writer.lock().await;
     let mut report = SnapshotReport::default();
-    let path = folder.join(META_FILE);
-    let file = File::create_new(&path).map_err(failed(&path))?;
+    let file = place.create(META_FILE)?;
+    let path = file.path.clone();
     let mut pairs = PairWriter::begin(BufWriter::new(file)).map_err(failed(&path))?;
     for table in Table::ALL {
-        scan_all(&*inner.meta, table, async |page| {
+        let mut pages = Pages::of(&*inner.meta, table);
+        while let Some(page) = pages.next().await? {
             for (k, v) in page {
                 pairs.push(table, &k, &v).map_err(failed(&path))?;
             }
-            Ok(())
-        })
-        .await?;
+        }
     }
     let manifest = manifest(&*inner.meta).await?;
     drop(writer);
     let (out, entries) = pairs.end().map_err(failed(&path))?;
     report.entries = entries;
-    let file = out
-        .into_inner()
-        .map_err(|e| failed(&path)(e.into_error()))?;
-    file.sync_all().map_err(failed(&path))?;
+    let file = out.into_inner();
+    file.map_err(|e| failed(&path)(e.into_error()))?.keep()?;
 
     for (_, m) in manifest {
-        let path = folder.join(m.blob.as_str());
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(failed(parent))?;
-        }
-        let mut file = File::create_new(&path).map_err(failed(&path))?;
+        let mut file = place.create(m.blob.as_str())?;
         let mut at = 0;
         while at < m.bytes {
             let end = (at + COPY_BYTES).min(m.bytes);
@@ -107,21 +92,18 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
                     .with("blob", &m.blob)
             })?;
             for part in parts {
-                file.write_all(&part).map_err(failed(&path))?;
+                file.write_all(&part).map_err(failed(&file.path))?;
             }
             at = end;
         }
-        file.sync_all().map_err(failed(&path))?;
+        file.keep()?;
         report.segments += 1;
         report.segment_bytes += m.bytes;
     }
     drop((flux, compaction));
-    let done = folder.join(DONE_FILE);
-    let mut file = File::create_new(&done).map_err(failed(&done))?;
     let text = serde_json::to_string(&report)
         .map_err(|e| Error::internal("a report is not JSON").with_source(e))?;
-    file.write_all(text.as_bytes()).map_err(failed(&done))?;
-    file.sync_all().map_err(failed(&done))?;
+    place.end(&text)?;
     Ok(report)
 }
 

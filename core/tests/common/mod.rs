@@ -8,9 +8,11 @@
 
 pub mod script;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -92,6 +94,55 @@ static GIVEN_COLD: Plugin = Plugin {
     persistent: false,
     factory: Factory::Cold(|_, _| Err(Error::internal("the builder was given a store"))),
 };
+
+thread_local! {
+    /// The stores that the plug-ins named `shelf` give out on this thread.
+    static SHELF: RefCell<Option<(StrictMeta, StrictCold)>> = const { RefCell::new(None) };
+}
+
+fn shelf() -> Result<(StrictMeta, StrictCold)> {
+    SHELF
+        .with_borrow(Clone::clone)
+        .ok_or_else(|| Error::internal("nothing was put on the shelf"))
+}
+
+static SHELF_META: Plugin = Plugin {
+    name: "shelf",
+    crate_name: "test",
+    summary: "what a test put there",
+    options: &[],
+    persistent: true,
+    factory: Factory::Meta(|_, _| Ok(Arc::new(shelf()?.0))),
+};
+
+static SHELF_COLD: Plugin = Plugin {
+    name: "shelf",
+    crate_name: "test",
+    summary: "what a test put there",
+    options: &[],
+    persistent: true,
+    factory: Factory::Cold(|_, _| Ok(Arc::new(shelf()?.1))),
+};
+
+fn registry() -> Arc<Registry> {
+    let mut registry = Registry::empty();
+    for plugin in [
+        &PLAIN,
+        &aether_hot_flat::PLUGIN,
+        &aether_testkit::fake::hot::STRICT,
+        &aether_policies::lru::PLUGIN,
+        &GIVEN_META,
+        &GIVEN_COLD,
+        &SHELF_META,
+        &SHELF_COLD,
+    ] {
+        registry.add(plugin).unwrap();
+    }
+    Arc::new(registry)
+}
+
+/// Both stores of a memory.
+pub type Stores = (Arc<dyn MetaStore>, Arc<dyn ColdStore>);
 
 /// Dimension of the vectors of [`vector`].
 pub const DIM: usize = 8;
@@ -409,8 +460,7 @@ impl ColdStore for PoweredCold {
 }
 
 /// Puts something between a memory and its stores: a mistake that a test must catch.
-pub type Wrap =
-    fn(Arc<dyn MetaStore>, Arc<dyn ColdStore>) -> (Arc<dyn MetaStore>, Arc<dyn ColdStore>);
+pub type Wrap = fn(Arc<dyn MetaStore>, Arc<dyn ColdStore>) -> Stores;
 
 /// How a memory is set up.
 #[derive(Clone, Debug)]
@@ -484,17 +534,28 @@ impl World {
     }
 
     fn builder_on(&self, power: &Power) -> MemoryBuilder {
-        let mut registry = Registry::empty();
-        for plugin in [
-            &PLAIN,
-            &aether_hot_flat::PLUGIN,
-            &aether_testkit::fake::hot::STRICT,
-            &aether_policies::lru::PLUGIN,
-            &GIVEN_META,
-            &GIVEN_COLD,
-        ] {
-            registry.add(plugin).unwrap();
+        let (meta, cold) = self.stores_on(power);
+        MemoryBuilder::new(self.config(), registry())
+            .clock(self.clock.clone())
+            .meta_store(meta)
+            .cold_store(cold)
+    }
+
+    /// Both stores as a memory of this life uses them.
+    pub fn stores(&self) -> Stores {
+        self.stores_on(&self.power)
+    }
+
+    fn stores_on(&self, power: &Power) -> Stores {
+        let meta: Arc<dyn MetaStore> = Arc::new(PoweredMeta(self.meta.handle(), power.clone()));
+        let cold: Arc<dyn ColdStore> = Arc::new(PoweredCold(self.cold.clone(), power.clone()));
+        match self.settings.wrap {
+            Some(wrap) => wrap(meta, cold),
+            None => (meta, cold),
         }
+    }
+
+    fn config(&self) -> Config {
         let Settings {
             dim,
             metric,
@@ -506,7 +567,7 @@ impl World {
             compaction,
             limits,
             insert_wait,
-            wrap,
+            wrap: _,
         } = &self.settings;
         let text = format!(
             "[memory]\ndim = {dim}\nmetric = \"{metric}\"\nhot_budget = \"{budget}\"\ninsert_wait = \"{insert_wait}\"\n{memory}\n\
@@ -514,14 +575,27 @@ impl World {
              [hot]\nbackend = \"{hot}\"\n[meta]\nbackend = \"test\"\n[cold]\nbackend = \"test\"\n\
              [codec]\nbackend = \"plain\"\n[policy]\nbackend = \"lru\"\n",
         );
-        let config = Config::from_toml(&text).unwrap();
-        let meta: Arc<dyn MetaStore> = Arc::new(PoweredMeta(self.meta.handle(), power.clone()));
-        let cold: Arc<dyn ColdStore> = Arc::new(PoweredCold(self.cold.clone(), power.clone()));
-        let (meta, cold) = wrap.map_or((meta.clone(), cold.clone()), |wrap| wrap(meta, cold));
-        MemoryBuilder::new(config, Arc::new(registry))
-            .clock(self.clock.clone())
-            .meta_store(meta)
-            .cold_store(cold)
+        Config::from_toml(&text).unwrap()
+    }
+
+    /// Another world, whose stores hold what a snapshot of this one holds, with a clock that stands where this one's does.
+    pub async fn restored(&self, folder: &Path) -> Result<Self> {
+        let (meta, cold) = (StrictMeta::new(), StrictCold::new());
+        SHELF.set(Some((meta.clone(), cold.clone())));
+        let own = tempfile::tempdir().unwrap();
+        let mut config = self.config();
+        config.memory.path = own.path().join("memory");
+        config.meta.backend = "shelf".to_owned();
+        config.cold.backend = "shelf".to_owned();
+        Memory::restore(folder, config, registry()).await?;
+        Ok(Self {
+            meta,
+            cold,
+            clock: self.clock.clone(),
+            power: Power::new(),
+            settings: self.settings.clone(),
+            cuts: Vec::new(),
+        })
     }
 
     pub async fn open(&self) -> Memory {

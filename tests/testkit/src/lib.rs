@@ -8,6 +8,7 @@ pub mod damage;
 pub mod env;
 pub mod fake;
 pub mod model;
+pub mod orders;
 pub mod run;
 pub mod sim;
 pub mod simfs;

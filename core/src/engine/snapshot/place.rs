@@ -1,0 +1,188 @@
+//! The folder that a snapshot is written into, in the order that a power cut asks for: `DONE` gets its name when the names and bytes of
+//! all other files are durable, and the snapshot is reported when that name is.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::super::folders;
+use super::{DONE_FILE, failed};
+use crate::error::{Error, Result};
+
+/// Makes a folder's names durable.
+type Sync<'a> = &'a (dyn Fn(&Path) -> io::Result<()> + Send + std::marker::Sync);
+
+/// A snapshot's folder while it is written.
+pub(super) struct Place<'a> {
+    root: &'a Path,
+    sync: Sync<'a>,
+    /// Folders with new names in them, beside the root.
+    below: BTreeSet<PathBuf>,
+}
+
+impl<'a> Place<'a> {
+    /// Makes the folder, whose own name is durable from then on.
+    ///
+    /// # Errors
+    /// `InvalidInput` when there are files in it, `Unavailable` when it cannot be made.
+    pub(super) fn make(root: &'a Path) -> Result<Self> {
+        Self::make_with(root, &folders::sync)
+    }
+
+    fn make_with(root: &'a Path, sync: Sync<'a>) -> Result<Self> {
+        folders::make_with(root, &mut |folder| sync(folder)).map_err(failed(root))?;
+        let mut names = std::fs::read_dir(root).map_err(failed(root))?;
+        if names.next().is_some() {
+            return Err(Error::invalid_input(format!(
+                "snapshot: expected a new or empty folder, but {} holds files",
+                root.display()
+            )));
+        }
+        Ok(Self {
+            root,
+            sync,
+            below: BTreeSet::new(),
+        })
+    }
+
+    /// A new file, whose bytes are durable after [`NewFile::keep`].
+    pub(super) fn create(&mut self, name: &str) -> Result<NewFile> {
+        let path = self.root.join(name);
+        if let Some(above) = path.parent().filter(|above| *above != self.root)
+            && !self.below.contains(above)
+        {
+            let mut sync = |folder: &Path| (self.sync)(folder);
+            folders::make_with(above, &mut sync).map_err(failed(above))?;
+            self.below.insert(above.to_owned());
+        }
+        let file = File::create_new(&path).map_err(failed(&path))?;
+        Ok(NewFile { file, path })
+    }
+
+    /// Says that the snapshot is whole. On an error it does not say so.
+    pub(super) fn end(self, text: &str) -> Result<()> {
+        for folder in &self.below {
+            (self.sync)(folder).map_err(failed(folder))?;
+        }
+        (self.sync)(self.root).map_err(failed(self.root))?;
+        let done = self.root.join(DONE_FILE);
+        let say = || {
+            let mut file = File::create_new(&done)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            (self.sync)(self.root)
+        };
+        say().map_err(|e| {
+            let removed = std::fs::remove_file(&done);
+            let error = failed(&done)(e);
+            match removed {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    error.with("left behind", done.display())
+                }
+                _ => error,
+            }
+        })
+    }
+}
+
+/// A file of a snapshot while it is written.
+pub(super) struct NewFile {
+    file: File,
+    pub(super) path: PathBuf,
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl NewFile {
+    /// Makes the bytes durable.
+    pub(super) fn keep(self) -> Result<()> {
+        self.file.sync_all().map_err(failed(&self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Names in a folder, in order.
+    fn names(folder: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = names
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Writes a snapshot of two segments; the syncs of folders with the names that stood in each, and how it ended.
+    fn write(root: &Path, fails: Option<usize>) -> (Vec<(PathBuf, Vec<String>)>, Result<()>) {
+        let synced = Mutex::new(Vec::new());
+        let note = |folder: &Path| {
+            let mut synced = synced.lock().unwrap();
+            synced.push((folder.to_owned(), names(folder)));
+            match fails {
+                Some(n) if n == synced.len() => Err(io::Error::other("no")),
+                _ => Ok(()),
+            }
+        };
+        let all = || {
+            let mut place = Place::make_with(root, &note)?;
+            for name in ["meta.aether", "segments/a", "segments/b"] {
+                let mut file = place.create(name)?;
+                file.write_all(b"bytes").map_err(failed(root))?;
+                file.keep()?;
+            }
+            place.end("done")
+        };
+        let ended = all();
+        (synced.into_inner().unwrap(), ended)
+    }
+
+    #[test]
+    fn each_new_name_is_synced_before_the_last_file_and_that_one_after() {
+        let above = tempfile::tempdir().unwrap();
+        let (above, root) = (above.path(), above.path().join("s"));
+        let (mut synced, ended) = write(&root, None);
+        ended.unwrap();
+        // Folders that were there before are synced as well.
+        synced.retain(|(folder, _)| folder.starts_with(above));
+        let segments = root.join("segments");
+        let expected = [
+            (above.to_owned(), vec!["s"]),
+            (above.to_owned(), vec!["s"]),
+            (root.clone(), vec!["meta.aether", "segments"]),
+            (segments, vec!["a", "b"]),
+            (root.clone(), vec!["meta.aether", "segments"]),
+            (root, vec!["DONE", "meta.aether", "segments"]),
+        ];
+        let expected = expected.map(|(folder, names)| {
+            let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+            (folder, names)
+        });
+        assert_eq!(synced, expected);
+    }
+
+    #[test]
+    fn a_snapshot_whose_names_are_not_durable_does_not_say_that_it_is_whole() {
+        let above = tempfile::tempdir().unwrap();
+        let all = write(&above.path().join("s"), None).0.len();
+        for n in 1..=all {
+            let root = above.path().join(n.to_string());
+            let (synced, ended) = write(&root, Some(n));
+            assert_eq!(synced.len(), n);
+            ended.unwrap_err();
+            assert!(!root.join(DONE_FILE).exists(), "sync {n} failed");
+        }
+    }
+}
