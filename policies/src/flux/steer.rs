@@ -7,7 +7,7 @@
 //! **Safety.** The first setting is plain recency. Another one is in force only as long as its miniature is ahead of recency's: for each,
 //! the uses are counted in which it and recency differ, as a sum of +1 and -1 and as their number, both decayed over [`Trust::horizon`]
 //! turnovers. It may be chosen when the sum exceeds [`Trust::lead`] of what chance alone would give, the square root of that number,
-//! and is left for recency when the sum falls below 0. Between two settings that are ahead of recency, the present one gives way by the
+//! and is left for recency when the sum falls below 0, or when recency was clearly ahead lately: then all is counted anew. Between two settings that are ahead of recency, the present one gives way by the
 //! same rule.
 
 use aether_core::{Result, Row};
@@ -52,17 +52,21 @@ const SETTINGS: [Setting; TRIED] = [
 /// Recency.
 const RECENCY: usize = 0;
 
-/// Slots of the sample: eight for each hot row, between these bounds; a power of two. How soon a better setting is told from chance depends on
+/// Slots of the sample: four for each hot row, between these bounds; a power of two. How soon a better setting is told from chance depends on
 /// how many uses are sampled, and in a tier of a few thousand rows there is no time to lose: up to [`SLOTS_LEAST`] over [`SLOTS_A_ROW`] rows
 /// are tried as they are. Room is made for the first slots only, and doubles as rows are met.
 const SLOTS_LEAST: u64 = 4096;
 const SLOTS_FIRST: usize = 64;
 const SLOTS_MOST: u64 = 16_384;
-const SLOTS_A_HOT_ROW: u64 = 8;
+const SLOTS_A_HOT_ROW: u64 = 4;
 /// Slots for one row that a miniature holds: those held and those that left lately.
 const SLOTS_A_ROW: f64 = 4.0;
 /// Slots looked at for one that no ghost holds.
 const LOOK_AT: usize = 8;
+/// Turnovers of a miniature over which a setting in force may not lose to recency, and what counts as losing, in standard errors: what was
+/// ahead for long has gathered a lead that would last long after the rows in use have changed.
+const LATELY: f64 = 5.0;
+const LATELY_ERRORS: f64 = 3.0;
 /// Change of capacity that is followed.
 const TOLERANCE: f64 = 1.125;
 /// Virtual time after which worths are made small again, so that an `f32` holds them to 1/4,096 of a doubling.
@@ -143,6 +147,8 @@ pub(super) struct Steer {
     /// Lead of each over recency, and over the current one.
     over_recency: [Lead; TRIED],
     over_current: [Lead; TRIED],
+    /// Lead of recency over the current one, over [`LATELY`] turnovers.
+    lately: Lead,
     /// Sampled uses since the current one was chosen.
     since: f64,
     /// Sampled rows that entered the hot tier, over those that recency would have let in; what was saved is forgotten as leads are.
@@ -170,6 +176,7 @@ impl Steer {
             ghosts: std::array::from_fn(|_| Ghost::new()),
             over_recency: [Lead::default(); TRIED],
             over_current: [Lead::default(); TRIED],
+            lately: Lead::default(),
             since: 0.0,
             owed: 0.0,
             changes: 0,
@@ -310,8 +317,15 @@ impl Steer {
             self.over_recency[at].note(keep, *hit, recency, weight);
             self.over_current[at].note(keep, *hit, current, weight);
         }
-        if self.current != RECENCY && self.over_recency[self.current].sum < 0.0 {
-            return self.change(RECENCY);
+        if self.current != RECENCY {
+            if self.over_recency[self.current].sum < 0.0 {
+                return self.change(RECENCY);
+            }
+            let keep = 1.0 - 1.0 / (LATELY * rows);
+            self.lately.note(keep, recency, current, weight);
+            if self.lately.is_clear(LATELY_ERRORS) {
+                return self.start_over();
+            }
         }
         if self.since < 2.0 * rows {
             return;
@@ -325,6 +339,13 @@ impl Steer {
         }
     }
 
+    /// The rows that are used have changed, and what was learned of the former ones counts no more.
+    fn start_over(&mut self) {
+        self.change(RECENCY);
+        self.over_recency = [Lead::default(); TRIED];
+        self.over_current = [Lead::default(); TRIED];
+    }
+
     /// Leads are over the current one: they move with it.
     fn change(&mut self, to: usize) {
         let lead = self.over_current[to];
@@ -333,6 +354,7 @@ impl Steer {
         }
         self.over_current[self.current].differ = lead.differ;
         self.over_current[to] = Lead::default();
+        self.lately = Lead::default();
         self.current = to;
         self.since = 0.0;
         self.changes += 1;
@@ -415,7 +437,8 @@ impl Steer {
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
         out.extend([TRIED as u8, self.current as u8]);
-        for lead in self.over_recency.iter().chain(&self.over_current) {
+        let leads = self.over_recency.iter().chain(&self.over_current);
+        for lead in leads.chain([&self.lately]) {
             out.extend_from_slice(&lead.sum.to_le_bytes());
             out.extend_from_slice(&lead.differ.to_le_bytes());
         }
@@ -466,7 +489,8 @@ impl Steer {
                 self.current
             )));
         }
-        for lead in self.over_recency.iter_mut().chain(&mut self.over_current) {
+        let leads = self.over_recency.iter_mut().chain(&mut self.over_current);
+        for lead in leads.chain([&mut self.lately]) {
             (lead.sum, lead.differ) = (number(input)?, number(input)?);
         }
         self.since = number(input)?;
