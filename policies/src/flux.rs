@@ -24,7 +24,7 @@
 //! - **Neighbours.** Where asked for, cold rows that were retrieved together with rows just used are wished for (`together`).
 //!
 //! 34 bytes of record, 8 of links, 2.3 to 4.6 of buckets, the trials', and history; with neighbours 256 more.
-//! The trials take 70 bytes a slot, of which there are four for each hot row, but not fewer than 4,096 (0.3 MB, as rows are met)
+//! The trials take 70 bytes a slot, of which there are two for each hot row, but not fewer than 1,024 (72 kB, as rows are met)
 //! and not more than 16,384 (1.1 MB).
 
 use aether_core::config::RawConfig;

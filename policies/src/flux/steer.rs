@@ -52,13 +52,13 @@ const SETTINGS: [Setting; TRIED] = [
 /// Recency.
 const RECENCY: usize = 0;
 
-/// Slots of the sample: four for each hot row, between these bounds; a power of two. How soon a better setting is told from chance depends on
-/// how many uses are sampled, and in a tier of a few thousand rows there is no time to lose: up to [`SLOTS_LEAST`] over [`SLOTS_A_ROW`] rows
-/// are tried as they are. Room is made for the first slots only, and doubles as rows are met.
-const SLOTS_LEAST: u64 = 4096;
+/// Slots of the sample: two for each hot row, between these bounds; a power of two. How soon a better setting is told from chance depends on
+/// how many uses are sampled: up to [`SLOTS_LEAST`] over [`SLOTS_A_ROW`] rows are tried as they are. More for a small tier would tell sooner, and
+/// take its room. Slots are made for the first only, and double as rows are met.
+const SLOTS_LEAST: u64 = 1024;
 const SLOTS_FIRST: usize = 64;
 const SLOTS_MOST: u64 = 16_384;
-const SLOTS_A_HOT_ROW: u64 = 4;
+const SLOTS_A_HOT_ROW: u64 = 2;
 /// Slots for one row that a miniature holds: those held and those that left lately.
 const SLOTS_A_ROW: f64 = 4.0;
 /// Slots looked at for one that no ghost holds.

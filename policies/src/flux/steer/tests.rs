@@ -146,7 +146,7 @@ fn ram_follows_the_hot_rows_and_is_said_beforehand() {
         }
         assert!(steer.bytes() > 0 && steer.bytes() <= bound);
         assert!(steer.bytes_bound(hot) <= bound);
-        let most = 290_000 + (hot * 280).min(860_000);
+        let most = 74_000 + (hot * 140).min(1_076_000);
         assert!(bound <= most, "{hot} rows: {bound} bytes");
         steer.fit(1, 1.0, 1.0);
         use_row(&mut steer, 1);
