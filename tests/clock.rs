@@ -80,7 +80,7 @@ const LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 impl World {
     fn new(policy: &str) -> Self {
         let toml = format!(
-            "[memory]\ndim = {DIM}\nmetric = \"l2\"\nhot_budget = \"640KiB\"\ninsert_wait = \"50ms\"\nclock_jump_max = \"7d\"\n\
+            "[memory]\ndim = {DIM}\nmetric = \"l2\"\nhot_budget = \"768KiB\"\ninsert_wait = \"50ms\"\nclock_jump_max = \"7d\"\n\
              flush_every = \"30s\"\n[flux]\ntick = \"0s\"\n[search]\npartition_rows = 64\n[hot]\nbackend = \"flat\"\n\
              [policy]\nbackend = {policy:?}\n[limits]\nbatch_bytes = \"4MiB\"\n"
         );
