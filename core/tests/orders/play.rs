@@ -527,7 +527,11 @@ fn one(
 fn seeds(share: u64) -> std::ops::Range<u64> {
     match variable("AETHER_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..variable("AETHER_SCHEDULES").unwrap_or(2_000).div_ceil(share),
+        None => {
+            0..variable("AETHER_SCHEDULES")
+                .unwrap_or(2_000)
+                .div_ceil(share)
+        }
     }
 }
 
