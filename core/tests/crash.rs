@@ -53,6 +53,8 @@ fn assert_cut(steps: &Steps, expected: &[&str]) {
 
 #[tokio::test]
 async fn at_every_call_of_a_store_and_work_goes_on() {
+    // Two batches of a demotion are under way at once: the same calls in each run, so that none is passed over.
+    aether_core::engine::compute_in_place(true);
     let ops = every_kind();
     let mut steps = Steps::new();
     let mut cuts = 0;
