@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use aether::replay::{CacheSize, Choice, Plan, Reference, Request, Trace, TraceOptions};
+use aether::Metric;
+use aether::import::Matrix;
+use aether::replay::{CacheSize, Choice, Plan, Reference, Request, Topics, Trace, TraceOptions};
 
 /// The traces, beside the repository or in the folder that `AETHER_SHARED` names.
 fn traces() -> Option<PathBuf> {
@@ -364,4 +366,34 @@ fn questions_about_vectors_show_each_policy_with_and_without_the_signal_of_retri
         !wrong.status.success() && stderr.contains("expected 1 to 300 topics"),
         "{stderr}"
     );
+}
+
+/// Sessions about topics that come back: `flux` that learns which rows are retrieved together misses fewer, for no more promotions than it is
+/// allowed; and what it promotes unasked does not keep out what is asked for.
+#[test]
+fn rows_retrieved_together_are_brought_in_before_they_are_asked_for() {
+    let mut rng = fastrand::Rng::with_seed(5);
+    let base = Matrix::new(8, (0..2_000 * 8).map(|_| rng.f32()).collect()).unwrap();
+    let topics = Topics {
+        topics: 100,
+        queries: 8_000,
+        ..Topics::default()
+    };
+    let trace = topics.workload("sessions", &base, Metric::L2).unwrap();
+    let plan = Plan {
+        retrievals: true,
+        ..plan("flux:neighbours=0.1", vec![CacheSize::Share(0.1)], false)
+    };
+    let registry = Arc::new(aether::registry().unwrap());
+    let cells = plan.run(&registry, &trace, &|_| ()).unwrap();
+    let of = |signal: &str| cells.iter().find(|c| c.signal == signal).unwrap();
+    let (keys, told) = (of("keys"), of("retrievals"));
+    assert!(
+        told.object_miss_ratio < keys.object_miss_ratio - 0.003,
+        "{} {}",
+        told.object_miss_ratio,
+        keys.object_miss_ratio
+    );
+    let wishes = told.wishes_per_access.unwrap();
+    assert!(wishes > 0.01 && wishes <= 0.1, "{wishes}");
 }

@@ -279,8 +279,22 @@ impl Rules for Flux {
     fn link(&mut self, books: &mut Books<Hot>, slot: u32, now: Time) {
         let hot = books.figures(slot);
         books.set_figures(slot, hot.used_at(hot.past(), now).placed(false));
-        self.steer.entered(books.row(slot));
+        // What was wished for has an allowance of its own.
+        if !self.together.entered(books.row(slot)) {
+            self.steer.entered(books.row(slot));
+        }
         self.bring_forward(books, slot, now);
+    }
+
+    fn departed(
+        &mut self,
+        _books: &mut Books<Hot>,
+        row: Row,
+        _bytes: u32,
+        _figures: Hot,
+        _list: Option<u32>,
+    ) {
+        self.together.left(row);
     }
 
     fn leave(&self, figures: Hot) -> Past {

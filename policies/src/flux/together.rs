@@ -10,7 +10,9 @@
 //!
 //! It lies between 0 and 1, however many rows a search returns and however often one is retrieved. What is older than the ring is
 //! forgotten. The cold rows expected most are wished for, where the expectation exceeds a threshold that is learned: it rises with
-//! each wish that was not used before others took its place, and falls with each that was. 16 bytes a mention.
+//! each wish that left unused, and falls with each that was used. Above 1 nothing is wished for; it sinks slowly, so that a wish is tried
+//! again. Wishes are allowed at a rate, and saved up where nothing is worth one: a topic that was asked for long ago comes back as a whole.
+//! 16 bytes a mention.
 
 use aether_core::{Result, Row};
 
@@ -28,19 +30,20 @@ const MENTIONS_MOST: usize = 1 << 16;
 /// Mentions for one hot row.
 const MENTIONS_A_ROW: u64 = 16;
 /// Wishes made from one retrieval, and held until they are asked for.
-const WISHES_AT_ONCE: usize = 2;
-const WISHES_HELD: usize = 32;
-/// Wishes whose outcome is waited for, and retrievals after which one that is still there unused counts as of no use.
+const WISHES_AT_ONCE: usize = 4;
+const WISHES_HELD: usize = 64;
+/// Wishes whose outcome is waited for, and retrievals after which no more is waited.
 const WATCHED: usize = 64;
 const PATIENCE: u64 = 2048;
-/// The threshold to begin with, its bounds, and how it answers to a wish that was of no use, and to one that was: it holds still where
-/// one in six is, about the odds of the row that makes room.
+/// The threshold to begin with, its bounds, and how it answers to a wish that was of no use, to one that was, and to each retrieval: it holds
+/// still where one in seventeen is used. Whatever leaves for a wish is the row that was least likely to be used.
 const THRESHOLD: f64 = 0.05;
-const THRESHOLD_RANGE: (f64, f64) = (0.02, 0.95);
-const DEARER: f64 = 1.06;
-const CHEAPER: f64 = 0.75;
+const THRESHOLD_RANGE: (f64, f64) = (0.02, 1.1);
+const DEARER: f64 = 1.01;
+const CHEAPER: f64 = 0.85;
+const CALMER: f64 = 0.9998;
 /// Wishes that may be saved up.
-const ALLOWANCE_MOST: f64 = 8.0;
+const ALLOWANCE_MOST: f64 = 32.0;
 
 /// In `back`: the first of its retrieval.
 const FIRST: u32 = 1 << 31;
@@ -71,7 +74,7 @@ struct Watched {
     row: u64,
     /// The retrieval after which no more is waited for.
     until: u64,
-    /// Whether it was seen in the hot tier.
+    /// Whether it came into the hot tier.
     came_in: bool,
 }
 
@@ -149,7 +152,7 @@ impl Together {
         }
         let rows = &rows[..rows.len().min(WIDTH)];
         self.retrievals += 1;
-        self.learn(rows, &is_hot);
+        self.learn(rows);
         let mut found = self.expectations(rows);
         found.retain(|(row, expected)| {
             *expected > self.threshold && self.last_of(*row).is_some() && !is_hot(Row(*row))
@@ -175,21 +178,34 @@ impl Together {
         })
     }
 
-    /// What came of earlier wishes: a row that came in was of use if it is retrieved before it leaves.
-    fn learn(&mut self, rows: &[Row], is_hot: &impl Fn(Row) -> bool) {
-        let (retrievals, mut threshold) = (self.retrievals, self.threshold);
-        self.watched.retain_mut(|watched| {
-            let (row, late) = (Row(watched.row), watched.until < retrievals);
-            let hot = is_hot(row);
-            watched.came_in |= hot;
-            let used = watched.came_in && rows.contains(&row);
-            let over = used || late || watched.came_in && !hot;
-            if over && watched.came_in {
-                threshold *= if used { CHEAPER } else { DEARER };
+    /// What came of earlier wishes: these rows were used.
+    fn learn(&mut self, rows: &[Row]) {
+        let mut threshold = self.threshold * CALMER;
+        let now = self.retrievals;
+        self.watched.retain(|watched| {
+            let used = watched.came_in && rows.contains(&Row(watched.row));
+            if used {
+                threshold *= CHEAPER;
             }
-            !over
+            !used && watched.until >= now
         });
-        self.threshold = threshold.clamp(THRESHOLD_RANGE.0, THRESHOLD_RANGE.1);
+        self.threshold = threshold.max(THRESHOLD_RANGE.0);
+    }
+
+    /// A row came into the hot tier; answers whether that was wished for.
+    pub(super) fn entered(&mut self, row: Row) -> bool {
+        let mut watched = self.watched.iter_mut();
+        let awaited = watched.find(|watched| watched.row == row.0 && !watched.came_in);
+        awaited.map(|watched| watched.came_in = true).is_some()
+    }
+
+    /// A row left the hot tier: if it is one that was wished for, then unused.
+    pub(super) fn left(&mut self, row: Row) {
+        let wished = |watched: &Watched| watched.row == row.0 && watched.came_in;
+        if let Some(at) = self.watched.iter().position(wished) {
+            self.watched.remove(at);
+            self.threshold = (self.threshold * DEARER).min(THRESHOLD_RANGE.1);
+        }
     }
 
     /// Rows that were retrieved with these before, each with its expectation.
@@ -272,13 +288,14 @@ impl Together {
         wishes.truncate(most.min(self.allowance as usize));
         self.allowance -= wishes.len() as f64;
         for (row, _) in &wishes {
-            if self.watched.len() < WATCHED {
-                self.watched.push(Watched {
-                    row: *row,
-                    until: self.retrievals + PATIENCE,
-                    came_in: false,
-                });
+            if self.watched.len() >= WATCHED {
+                self.watched.remove(0);
             }
+            self.watched.push(Watched {
+                row: *row,
+                until: self.retrievals + PATIENCE,
+                came_in: false,
+            });
         }
         let named = wishes
             .into_iter()
@@ -349,7 +366,7 @@ impl Together {
             value => Err(wrong(format!("expected 0 to {most}, got {value}"))),
         };
         self.allowance = share(input.u64()?, ALLOWANCE_MOST)?;
-        self.threshold = share(input.u64()?, 1.0)?;
+        self.threshold = share(input.u64()?, THRESHOLD_RANGE.1)?;
         self.mentions = input.u64()?;
         self.retrievals = input.u64()?;
         let held = input.count(16)?;

@@ -53,13 +53,39 @@ fn the_threshold_learns_from_what_became_of_wishes() {
             together.used();
             together.heard(&rows(&[at, at + 1]), 100, cold);
             let wished = together.wishes(9, cold);
-            if let (true, Some((row, _))) = (useful, wished.first()) {
-                together.heard(&[*row, Row(at)], 100, |_| true);
+            for (row, _) in wished {
+                assert!(together.entered(row), "{row} was wished for");
+                match useful {
+                    true => together.heard(&[row, Row(at)], 100, |_| true),
+                    false => together.left(row),
+                }
+                assert!(together.watched.is_empty(), "{row}: its outcome is known");
             }
         }
         let after = together.threshold;
         assert!((after < before) == useful, "{useful}: {before} to {after}");
     }
+}
+
+/// Where wishes were of no use it makes none, but tries again now and then.
+#[test]
+fn useless_wishes_come_to_an_end_and_are_tried_again() {
+    let mut together = Together::new(1.0);
+    let cold = |row: Row| row.0 != 3;
+    together.heard(&rows(&[1, 2, 3]), 100, |_| true);
+    let mut made = Vec::new();
+    for _ in 0..20_000 {
+        together.used();
+        together.heard(&rows(&[1, 2]), 100, cold);
+        let wished = together.wishes(9, cold);
+        made.push(wished.len());
+        for (row, _) in wished {
+            together.entered(row);
+            together.left(row);
+        }
+    }
+    let [first, last] = [&made[..500], &made[15_000..]].map(|made| made.iter().sum::<usize>());
+    assert!(first > 100 && (10..500).contains(&last), "{first} {last}");
 }
 
 /// The ring grows with the hot rows, to what was said, and what it forgets leads nowhere.
