@@ -4,9 +4,11 @@
 //! `[hot]`, `[cold]`, `[meta]`, `[codec]` and `[policy]` pick a plug-in with `backend = "…"`; their other keys belong to the plug-in.
 //! Environment variables such as `AETHER__HOT__BACKEND=flat` override single keys.
 
+mod env;
 mod nested;
 mod objective;
 mod raw;
+mod rules;
 mod tables;
 mod units;
 
@@ -15,8 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
-use toml_edit::{Item, Table, Value};
 
+use env::{env_variables, override_key};
 pub use objective::{Objective, ObjectiveConfig, Prices};
 pub use raw::{RawConfig, nearest};
 use raw::{Source, parse_document, read_source};
@@ -29,7 +31,6 @@ pub use units::{ByteSize, Span};
 use crate::error::{Error, Result};
 use crate::plugin::{OptionSpec, Role};
 use crate::registry::Registry;
-use crate::vector::DIM_MAX;
 
 /// Prefix of the environment variables that override keys.
 pub const ENV_PREFIX: &str = "AETHER__";
@@ -323,220 +324,6 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks the engine's own settings against each other.
-    ///
-    /// # Errors
-    /// `Config`, pointing at the key.
-    pub fn validate(&self) -> Result<()> {
-        let check = |table: &'static str, key: &str, ok: bool, expected: &str| {
-            if ok {
-                return Ok(());
-            }
-            let got = self.engine_value(table, key);
-            let message = format!("expected {expected}, got {got}");
-            Err(match self.origins.get(table) {
-                Some(raw) => raw.error(key, message),
-                None => Error::config(format!("[{table}] {key}: {message}")),
-            })
-        };
-        let (m, f, s, l) = (&self.memory, &self.flux, &self.search, &self.limits);
-        let finite_in = |x: f64, low: f64, high: f64| x.is_finite() && x >= low && x <= high;
-        check("memory", "dim", m.dim <= DIM_MAX, "0 to 65536")?;
-        check(
-            "memory",
-            "hot_budget",
-            m.hot_budget.0 >= objective::BUDGET_MIN,
-            "at least \"64KiB\"",
-        )?;
-        check(
-            "memory",
-            "working_space",
-            m.working_space.0 >= 1 << 20,
-            "at least \"1MiB\"",
-        )?;
-        check("memory", "path", !m.path.as_os_str().is_empty(), "a folder")?;
-        check(
-            "flux",
-            "high_water",
-            finite_in(f.high_water, 0.05, 1.0),
-            "0.05 to 1.0",
-        )?;
-        check(
-            "flux",
-            "low_water",
-            finite_in(f.low_water, 0.01, f.high_water),
-            "0.01 to high_water",
-        )?;
-        check(
-            "flux",
-            "temperature_floor",
-            finite_in(f.temperature_floor, 0.0, 1e6),
-            "0 or more",
-        )?;
-        check(
-            "flux",
-            "temperature_ceiling",
-            finite_in(f.temperature_ceiling, f.temperature_floor, 1e6),
-            "temperature_floor or more",
-        )?;
-        check(
-            "flux",
-            "temperature_decay",
-            finite_in(f.temperature_decay, 0.0, 1.0),
-            "0.0 to 1.0",
-        )?;
-        check(
-            "flux",
-            "temperature_rise",
-            finite_in(f.temperature_rise, 1.0, 1e6),
-            "1.0 or more",
-        )?;
-        check(
-            "flux",
-            "steepness",
-            finite_in(f.steepness, 0.0, 1e6),
-            "0 or more",
-        )?;
-        check(
-            "flux",
-            "sample",
-            (1..=1_000_000).contains(&f.sample),
-            "1 to 1000000",
-        )?;
-        check(
-            "flux",
-            "batch_rows",
-            (1..=1_000_000).contains(&f.batch_rows),
-            "1 to 1000000",
-        )?;
-        check(
-            "flux",
-            "batch_bytes",
-            f.batch_bytes.0 >= 1 << 12,
-            "at least \"4KiB\"",
-        )?;
-        check("flux", "restore_queue", f.restore_queue > 0, "at least 1")?;
-        check("flux", "restore_tries", f.restore_tries > 0, "at least 1")?;
-        check("flux", "event_queue", f.event_queue > 0, "at least 1")?;
-        self.objective()?;
-        let c = &self.compaction;
-        check("compaction", "ratio", c.ratio >= 2, "at least 2")?;
-        check(
-            "compaction",
-            "dead_share",
-            finite_in(c.dead_share, 0.05, 1.0),
-            "0.05 to 1.0",
-        )?;
-        check(
-            "compaction",
-            "segment_bytes",
-            (1 << 12..=1 << 30).contains(&c.segment_bytes.0),
-            "\"4KiB\" to \"1GiB\"",
-        )?;
-        check(
-            "search",
-            "probe",
-            finite_in(s.probe, 0.0, 1.0),
-            "0.0 to 1.0",
-        )?;
-        check(
-            "search",
-            "partition_rows",
-            s.partition_rows >= 8,
-            "at least 8",
-        )?;
-        check("search", "reads", s.reads > 0, "at least 1")?;
-        check(
-            "search",
-            "recall",
-            finite_in(s.recall, 0.0, 1.0),
-            "0.0 to 1.0",
-        )?;
-        check(
-            "search",
-            "compare",
-            finite_in(s.compare, 0.0, 1.0),
-            "0.0 to 1.0",
-        )?;
-        check(
-            "search",
-            "read_budget",
-            s.read_budget.0 > 0,
-            "at least \"1B\"",
-        )?;
-        let c = &self.codes;
-        check("codes", "bits", (1..=8).contains(&c.bits), "1 to 8")?;
-        check(
-            "codes",
-            "confidence",
-            finite_in(c.confidence, 0.5, 0.999_999),
-            "0.5 to 0.999999",
-        )?;
-        check("codes", "group", c.group.0 > 0, "at least \"1B\"")?;
-        check(
-            "search",
-            "deadline",
-            !s.deadline.0.is_zero(),
-            "more than \"0s\"",
-        )?;
-        let r = &self.remote;
-        check(
-            "remote",
-            "hedge",
-            finite_in(r.hedge, 0.0, 0.999),
-            "0.0 to 0.999",
-        )?;
-        check(
-            "remote",
-            "hedge_share",
-            finite_in(r.hedge_share, 0.0, 1.0),
-            "0.0 to 1.0",
-        )?;
-        check("remote", "retries", r.retries <= 100, "0 to 100")?;
-        for (key, price) in [
-            ("price_get", r.price_get),
-            ("price_put", r.price_put),
-            ("price_month", r.price_month),
-            ("price_transfer", r.price_transfer),
-        ] {
-            check(
-                "remote",
-                key,
-                finite_in(price, 0.0, 1e6),
-                "0.0 to 1000000.0",
-            )?;
-        }
-        check("limits", "k", l.k > 0, "at least 1")?;
-        check("limits", "batch_rows", l.batch_rows > 0, "at least 1")?;
-        check(
-            "limits",
-            "batch_bytes",
-            l.batch_bytes.0 >= 1 << 20,
-            "at least \"1MiB\"",
-        )?;
-        check("limits", "write_queue", l.write_queue > 0, "at least 1")?;
-        let sample = self.shadow.sample;
-        check(
-            "shadow",
-            "sample",
-            sample > 0.0 && sample <= 1.0,
-            "more than 0.0 and up to 1.0",
-        )?;
-        let prices = [self.shadow.read_usd, self.shadow.write_usd];
-        for (key, price) in ["read_usd", "write_usd"].into_iter().zip(prices) {
-            check("shadow", key, finite_in(price, 0.0, 1e6), "0.0 or more")?;
-        }
-        let sample = self.record.sample;
-        check(
-            "record",
-            "sample",
-            sample > 0.0 && sample <= 1.0,
-            "more than 0.0 and up to 1.0",
-        )?;
-        let bytes = self.record.max_bytes.0;
-        check("record", "max_bytes", bytes >= 4096, "at least \"4KiB\"")
-    }
-
     /// What the hot tier is to achieve, if `[flux] objective` says so.
     ///
     /// # Errors
@@ -681,41 +468,6 @@ fn toml_of(value: &serde_json::Value) -> String {
         true => "{}".to_owned(),
         false => format!("{{ {} }}", keys.join(", ")),
     }
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place where the environment is read"
-)]
-fn env_variables() -> Vec<(String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with(ENV_PREFIX))
-        .collect()
-}
-
-/// Sets a dotted key; a value that is not TOML is taken as text, so that `AETHER__HOT__BACKEND=flat` needs no quotes.
-fn override_key(root: &mut Table, path: &[String], value: &str) -> std::result::Result<(), String> {
-    let Some((key, tables)) = path.split_last() else {
-        return Err("names no key".to_owned());
-    };
-    if tables.is_empty() || path.iter().any(String::is_empty) {
-        return Err("expected AETHER__TABLE__KEY".to_owned());
-    }
-    let mut table = root as &mut dyn toml_edit::TableLike;
-    for name in tables {
-        let item = table
-            .entry(name)
-            .or_insert_with(|| Item::Table(Table::new()));
-        table = item
-            .as_table_like_mut()
-            .ok_or_else(|| format!("{name} is not a table"))?;
-    }
-    let value = value
-        .parse::<Value>()
-        .unwrap_or_else(|_| Value::from(value));
-    table.insert(key, Item::Value(value));
-    Ok(())
 }
 
 #[cfg(test)]
