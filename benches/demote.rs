@@ -89,6 +89,7 @@ fn bench(c: &mut Criterion) {
         clock: Arc::new(SystemClock::new()),
         seed: 42,
         read_only: false,
+        hot_budget: None,
         registry: common::registry(),
     };
     let data = vectors.concat();

@@ -29,6 +29,7 @@ fn hot_search(c: &mut Criterion) {
             clock: Arc::new(SystemClock::new()),
             seed: 42,
             read_only: false,
+            hot_budget: None,
             registry: common::registry(),
         };
         let index = context
@@ -49,11 +50,7 @@ fn hot_search(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("hot_search/{backend}"));
         group.bench_function("bare", |b| {
             let mut next = queries.iter().cycle();
-            let options = SearchOptions {
-                ef: None,
-                exact: false,
-                filter: None,
-            };
+            let options = SearchOptions::default();
             b.iter(|| {
                 index
                     .search(black_box(next.next().unwrap()), K, &options)

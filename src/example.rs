@@ -108,6 +108,7 @@ pub fn check_config(config: &Config, registry: &Registry) -> Result<()> {
         clock: Arc::new(SystemClock::new()),
         seed: config.memory.seed,
         read_only: true,
+        hot_budget: Some(config.hot_bound()),
         registry: Arc::new(registry.clone()),
     };
     config.slots().try_for_each(|slot| {

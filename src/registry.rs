@@ -7,6 +7,8 @@ use aether_core::{Plugin, Registry, Result};
 
 /// The descriptors of the plug-ins whose features are on.
 const NAMED: &[&Plugin] = &[
+    #[cfg(feature = "hot-auto")]
+    &aether_hot_auto::PLUGIN,
     #[cfg(feature = "hot-flat")]
     &aether_hot_flat::PLUGIN,
     #[cfg(feature = "hot-hnsw")]

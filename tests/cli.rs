@@ -374,6 +374,124 @@ fn benches_answer_one_object_a_setting() {
     );
 }
 
+/// The hot index alone: after its rows were replaced, behind filters, and under everything at once.
+#[test]
+fn the_hot_index_is_measured_under_churn_filters_and_mixed_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| -> Vec<Value> {
+        let made = ["--generate", "clustered:3000x16", "--limit-queries", "20"];
+        let rest = ["--seconds", "0", "--json"];
+        let out = aether(folder.path(), &[&["bench"], args, &made, &rest].concat());
+        assert_eq!(
+            out.status.code(),
+            Some(0),
+            "{args:?}: {}",
+            text(&out.stderr)
+        );
+        let lines = text(&out.stdout);
+        lines
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect()
+    };
+    let number = |line: &Value, key: &str| {
+        line[key]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{key}: {line}"))
+    };
+
+    let churn = run(&["churn", "--rounds", "1", "--sweep", "ef=20,100"]);
+    assert_eq!(churn.len(), 2);
+    for line in &churn {
+        assert_eq!(line["rows"], 1000);
+        for key in ["recall", "fresh_recall"] {
+            assert!((0.8..=1.0).contains(&number(line, key)), "{line}");
+        }
+        let ratio = number(line, "touched_bytes") / number(line, "fresh_touched_bytes");
+        assert!((0.7..1.4).contains(&ratio), "{line}");
+    }
+
+    let filters = run(&["filters", "--shares", "1,0.1,0.01"]);
+    let accepted: Vec<f64> = filters.iter().map(|l| number(l, "accepted")).collect();
+    assert_eq!(accepted[0], 3000.0);
+    assert!(
+        (200.0..400.0).contains(&accepted[1]) && accepted[2] < 60.0,
+        "{accepted:?}"
+    );
+    assert!(
+        filters.iter().all(|l| number(l, "recall") >= 0.95),
+        "{filters:?}"
+    );
+
+    let mixed = run(&[
+        "mixed",
+        "--threads",
+        "2",
+        "--minutes",
+        "0.01",
+        "--interval",
+        "0.3",
+    ]);
+    let phases: Vec<&str> = mixed.iter().map(|l| l["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases[0], "idle");
+    assert!(
+        phases.len() > 1 && phases[1..].iter().all(|p| *p == "mixed"),
+        "{phases:?}"
+    );
+    for line in &mixed {
+        let rows = number(line, "rows");
+        assert!(
+            (1_498.0..=1_502.0).contains(&rows) && number(line, "recall") > 0.9,
+            "{line}"
+        );
+    }
+    assert_eq!(mixed[0]["writes_per_s"], 0.0);
+    assert!(number(&mixed[1], "writes_per_s") > 0.0);
+
+    let twice = run(&["search", "--bare", "--sweep", "threads=1,2"]);
+    let threads: Vec<&Value> = twice.iter().map(|l| &l["threads"]).collect();
+    assert_eq!(threads, [1, 2]);
+    assert!(number(&twice[0], "hops") > 0.0 && number(&twice[0], "touched_bytes") > 0.0);
+    refused(
+        folder.path(),
+        &[
+            "bench",
+            "filters",
+            "--generate",
+            "clustered:99x4",
+            "--shares",
+            "2",
+        ],
+        2,
+        "0 to 1",
+    );
+    refused(
+        folder.path(),
+        &["bench", "mixed", "--generate", "clustered:3x4"],
+        2,
+        "at least 4 rows",
+    );
+}
+
+/// An index that chooses says what it chose, in `stats` and in `explain`.
+#[test]
+fn the_index_that_chooses_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    circle(here);
+    let set = ["--dir", "memory", "--set", "hot.backend=auto"];
+    let made = [&["import", "circle.jsonl"][..], &set, &["--json"]].concat();
+    let out = aether(here, &made);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let stats = text(&aether(here, &[&["stats"][..], &set].concat()).stdout);
+    assert!(stats.contains("flat: comparing a row takes"), "{stats}");
+    let why = text(&aether(here, &[&["explain", "p7"][..], &set].concat()).stdout);
+    assert!(
+        why.contains("The index is flat: comparing a row takes"),
+        "{why}"
+    );
+}
+
 /// What is recommended must be in the list, exact where exactness is promised, and loadable as it is printed.
 #[test]
 fn codecs_are_tried_on_a_file_and_one_is_recommended() {

@@ -103,6 +103,7 @@ fn context() -> BuildContext {
         clock: Arc::new(ManualClock::new()),
         seed: 1,
         read_only: false,
+        hot_budget: None,
         registry: Arc::new(aether::registry().unwrap()),
     }
 }

@@ -6,6 +6,7 @@ use aether::Role;
 
 /// Every plug-in of this repository, and whether its feature is on.
 const FEATURES: &[(Role, &str, bool)] = &[
+    (Role::Hot, "auto", cfg!(feature = "hot-auto")),
     (Role::Hot, "flat", cfg!(feature = "hot-flat")),
     (Role::Hot, "hnsw", cfg!(feature = "hot-hnsw")),
     (Role::Cold, "cached", cfg!(feature = "cold-cached")),

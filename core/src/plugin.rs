@@ -82,6 +82,8 @@ pub struct BuildContext {
     pub seed: u64,
     /// Open for reading only: create, repair and lock nothing. What has no such way answers `Unsupported`.
     pub read_only: bool,
+    /// Bytes that the hot tier may take at most, index, directory and the policy's books together; `None` where nobody bounds it.
+    pub hot_budget: Option<u64>,
     /// The other plug-ins, for one that wraps another.
     pub registry: Arc<Registry>,
 }

@@ -10,6 +10,7 @@ use crate::role::{Codec, CodecId, ColdStore, EvictionPolicy, HotIndex, MetaStore
 
 /// Names this repository has a plug-in for, and the facade's feature that compiles it in. Only for better messages.
 const KNOWN: &[(Role, &str, &str)] = &[
+    (Role::Hot, "auto", "hot-auto"),
     (Role::Hot, "flat", "hot-flat"),
     (Role::Hot, "hnsw", "hot-hnsw"),
     (Role::Cold, "memory", "cold-memory"),

@@ -66,6 +66,12 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
             ),
         ),
         (
+            "hot index",
+            s.hot_choice
+                .as_ref()
+                .map_or_else(|| "as set".to_owned(), ToString::to_string),
+        ),
+        (
             "cold",
             format!(
                 "{} rows, {} in {} segments, {} partitions",
@@ -130,6 +136,7 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
                 c.searches, c.searches_partial, c.gets
             ),
         ),
+        ("hot searches", hot_work(s)),
         ("hot hit rate", percent(s.hit_rate())),
         (
             "moves",
@@ -184,6 +191,23 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
         objective(derived)?;
     }
     shadows(&s.shadows)
+}
+
+/// What the searches did in the hot index, mean of one.
+fn hot_work(s: &aether::Stats) -> String {
+    let (work, searches) = (&s.hot_work, s.counted.searches);
+    if searches == 0 {
+        return "none yet".to_owned();
+    }
+    let mean = |n: u64| n as f64 / searches as f64;
+    format!(
+        "{:.1} hops, {:.1} distances by codes, {:.1} by vectors, {} a search; rows by level {:?}",
+        mean(work.hops.iter().sum()),
+        mean(work.estimated),
+        mean(work.compared + work.scanned),
+        output::bytes(work.bytes() / searches),
+        s.hot_levels
+    )
 }
 
 /// What is wanted of the hot tier, whether it is met, and how its size was derived.

@@ -174,6 +174,7 @@ impl Trial {
                 clock: Arc::new(SystemClock::new()),
                 seed: args.seed,
                 read_only: false,
+                hot_budget: None,
                 registry,
             },
         })

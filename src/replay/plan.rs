@@ -172,6 +172,7 @@ impl Choice {
             clock: Arc::new(SystemClock::new()),
             seed,
             read_only: false,
+            hot_budget: None,
             registry: registry.clone(),
         };
         registry.policy(&self.slot, &context)

@@ -203,6 +203,7 @@ impl World {
             clock: Arc::new(ManualClock::new()),
             seed: 1,
             read_only,
+            hot_budget: None,
             registry: self.registry.clone(),
         }
     }

@@ -48,6 +48,7 @@ fn open(server: &Server, more: &str) -> Result<Arc<dyn ColdStore>> {
         clock: Arc::new(ManualClock::new()),
         seed: 7,
         read_only: false,
+        hot_budget: None,
         registry: Arc::new(registry.clone()),
     };
     // The probe has a thread of its own, so a runtime around it does not matter.

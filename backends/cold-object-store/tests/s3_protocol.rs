@@ -48,6 +48,7 @@ fn open_as(server: &Server, secret: &str, more: &str) -> Result<Arc<dyn ColdStor
         clock: Arc::new(ManualClock::new()),
         seed: 7,
         read_only: false,
+        hot_budget: None,
         registry: Arc::new(registry.clone()),
     };
     registry.cold(&slot, &context)

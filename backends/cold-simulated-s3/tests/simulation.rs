@@ -41,6 +41,7 @@ fn build(slot: &Slot) -> Result<Arc<dyn ColdStore>> {
         clock: Arc::new(ManualClock::new()),
         seed: 7,
         read_only: false,
+        hot_budget: None,
         registry: Arc::new(registry.clone()),
     };
     registry.cold(slot, &context)

@@ -69,8 +69,13 @@ impl Arena {
         self.map.contains_key(&row.0)
     }
 
+    /// Every row, chunk by chunk: who removes them in this order empties one chunk after the other.
     pub(crate) fn rows(&self) -> Vec<Row> {
-        self.map.keys().copied().map(Row).collect()
+        let mut rows = Vec::with_capacity(self.len());
+        for cell in self.list.iter().flatten() {
+            rows.extend(cell.read().iter().map(|(_, row)| Row(row)));
+        }
+        rows
     }
 
     pub(crate) fn list(&self) -> Arc<List> {
@@ -258,8 +263,13 @@ impl Arena {
         done
     }
 
-    /// Gives back what the books take beyond their need.
+    /// Gives back what the books take beyond their need, and the chunk that is kept for the next insert when no row is left.
     pub(crate) fn shrink(&mut self) {
+        if self.map.is_empty() {
+            for number in 0..self.list.len() as u32 {
+                self.unpublish(number);
+            }
+        }
         if self.map.capacity() > 2 * self.map.len() {
             self.map.shrink_to_fit();
         }

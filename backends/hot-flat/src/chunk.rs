@@ -205,15 +205,18 @@ impl Chunk {
         })
     }
 
+    /// [`Metric::scale`] of the vector at a place.
+    #[inline]
+    pub(crate) fn scale(&self, place: usize) -> f32 {
+        self.scales.get(place).copied().unwrap_or(1.0)
+    }
+
     /// Calls `visit(row, distance)` for each row. O(rows x dim).
     pub(crate) fn distances(&self, query: &[f32], scale: f32, mut visit: impl FnMut(u64, f32)) {
         let metric = self.layout.metric;
         for (place, row) in self.iter() {
-            let own = self.scales.get(place).copied().unwrap_or(1.0);
-            visit(
-                row,
-                metric.distance_scaled(query, scale, self.vector(place), own),
-            );
+            let (vector, own) = (self.vector(place), self.scale(place));
+            visit(row, metric.distance_scaled(query, scale, vector, own));
         }
     }
 }

@@ -10,16 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aether_core::plugin::Role;
-use aether_core::role::{HotCapability, HotIndex, HotStats, Neighbor, SearchOptions};
-use aether_core::vector::DIM_MAX;
+use aether_core::role::{HotCapability, HotIndex, HotStats, Neighbor, SearchOptions, SearchWork};
+use aether_core::vector::{DIM_MAX, VectorBlock};
 use aether_core::{Error, Metric, Result, Row};
 use parking_lot::RwLock;
 
 use crate::arena::Arena;
+use crate::batch::scan_batch;
 use crate::chunk::{Chunk, Held, Layout};
 use crate::config::FlatConfig;
 use crate::format;
-use crate::search::{has_duplicates, scan};
+use crate::search::{Scanned, has_duplicates, scan};
 
 /// Scans beside removals before one is done with removals held back.
 const TRIES: usize = 3;
@@ -63,6 +64,29 @@ impl Flat {
             "{what}: expected {} dimensions, got {len}",
             self.layout.dim
         )))
+    }
+
+    fn check_query(&self, query: &[f32]) -> Result<()> {
+        self.check_len("query", query.len())?;
+        match query.iter().position(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(i) => Err(Error::invalid_input(format!(
+                "query[{i}]: expected a finite number, got {}",
+                query[i]
+            ))),
+        }
+    }
+
+    /// Notes what a scan did where it is asked for, and hands on what it found.
+    fn count(&self, scanned: Scanned, options: &SearchOptions<'_>) -> Vec<Neighbor> {
+        if let Some(tally) = options.tally {
+            tally.add(&SearchWork {
+                scanned: scanned.compared,
+                vector_bytes: scanned.compared * 4 * self.layout.dim as u64,
+                ..SearchWork::default()
+            });
+        }
+        scanned.found
     }
 
     fn parts(&self, arena: &Arena) -> BTreeMap<&'static str, u64> {
@@ -134,13 +158,7 @@ impl HotIndex for Flat {
         k: usize,
         options: &SearchOptions<'_>,
     ) -> Result<Vec<Neighbor>> {
-        self.check_len("query", query.len())?;
-        if let Some(i) = query.iter().position(|x| !x.is_finite()) {
-            return Err(Error::invalid_input(format!(
-                "query[{i}]: expected a finite number, got {}",
-                query[i]
-            )));
-        }
+        self.check_query(query)?;
         if k == 0 {
             return Ok(Vec::new());
         }
@@ -150,7 +168,7 @@ impl HotIndex for Flat {
                 let arena = self.arena.read();
                 (arena.list(), arena.len(), arena.removals)
             };
-            let found = scan(&list, metric, query, k, rows, options.filter);
+            let found = self.count(scan(&list, metric, query, k, rows, options.filter), options);
             // A row that was removed and came back during the scan may have been met at both places.
             if self.arena.read().removals == removals || !has_duplicates(&found) {
                 return Ok(found);
@@ -161,7 +179,39 @@ impl HotIndex for Flat {
             let arena = self.arena.read();
             (arena.list(), arena.len())
         };
-        Ok(scan(&list, metric, query, k, rows, options.filter))
+        let scanned = scan(&list, metric, query, k, rows, options.filter);
+        Ok(self.count(scanned, options))
+    }
+
+    /// Reads the rows once for all queries; a chunk at a time is held back from writers until all queries were compared with it.
+    fn search_batch(
+        &self,
+        queries: VectorBlock<'_>,
+        k: usize,
+        options: &SearchOptions<'_>,
+    ) -> Result<Vec<Vec<Neighbor>>> {
+        queries
+            .iter()
+            .try_for_each(|query| self.check_query(query))?;
+        if k == 0 {
+            return Ok(vec![Vec::new(); queries.shape().rows]);
+        }
+        let (list, rows, removals) = {
+            let arena = self.arena.read();
+            (arena.list(), arena.len(), arena.removals)
+        };
+        let metric = self.layout.metric;
+        let scanned = scan_batch(&list, metric, queries.iter(), k, rows, options.filter);
+        let still = self.arena.read().removals == removals;
+        let answers = queries.iter().zip(scanned).map(|(query, scanned)| {
+            let found = self.count(scanned, options);
+            // A row that was removed and came back during the scan may have been met at both places.
+            if still || !has_duplicates(&found) {
+                return Ok(found);
+            }
+            self.search(query, k, options)
+        });
+        answers.collect()
     }
 
     fn len(&self) -> usize {
@@ -264,6 +314,7 @@ impl HotIndex for Flat {
             removed: arena.removed() as u64,
             bytes: parts.values().sum(),
             parts,
+            ..HotStats::default()
         }
     }
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod batch;
 mod chunk;
 mod config;
 mod format;

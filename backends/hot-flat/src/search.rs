@@ -7,19 +7,33 @@ use aether_core::{Metric, Row};
 
 use crate::arena::List;
 
+/// What a scan found, nearest first, and how many rows it compared.
+pub(crate) struct Scanned {
+    pub(crate) found: Vec<Neighbor>,
+    pub(crate) compared: u64,
+}
+
 /// The `k` nearest so far, the farthest on top.
-struct TopK {
+pub(crate) struct TopK {
     k: usize,
     heap: BinaryHeap<Neighbor>,
 }
 
 impl TopK {
+    /// Nothing yet. `rows` is about how many there are.
+    pub(crate) fn new(k: usize, rows: usize) -> Self {
+        Self {
+            k,
+            heap: BinaryHeap::with_capacity(k.min(rows)),
+        }
+    }
+
     /// Whether a row at this distance could still enter.
-    fn wants(&self, candidate: &Neighbor) -> bool {
+    pub(crate) fn wants(&self, candidate: &Neighbor) -> bool {
         self.heap.len() < self.k || self.heap.peek().is_some_and(|worst| candidate < worst)
     }
 
-    fn push(&mut self, candidate: Neighbor) {
+    pub(crate) fn push(&mut self, candidate: Neighbor) {
         if self.heap.len() < self.k {
             self.heap.push(candidate);
         } else if let Some(mut worst) = self.heap.peek_mut()
@@ -27,6 +41,11 @@ impl TopK {
         {
             *worst = candidate;
         }
+    }
+
+    /// All of them, nearest first.
+    pub(crate) fn into_sorted(self) -> Vec<Neighbor> {
+        self.heap.into_sorted_vec()
     }
 }
 
@@ -41,15 +60,15 @@ pub(crate) fn scan(
     k: usize,
     rows: usize,
     filter: Option<&RowFilter<'_>>,
-) -> Vec<Neighbor> {
+) -> Scanned {
     let scale = metric.scale(query);
-    let mut top = TopK {
-        k,
-        heap: BinaryHeap::with_capacity(k.min(rows)),
-    };
+    let mut top = TopK::new(k, rows);
     let mut candidates: Vec<Neighbor> = Vec::new();
+    let mut compared = 0;
     for cell in list.iter().flatten() {
-        cell.read().distances(query, scale, |row, distance| {
+        let chunk = cell.read();
+        compared += chunk.count() as u64;
+        chunk.distances(query, scale, |row, distance| {
             let candidate = Neighbor {
                 row: Row(row),
                 distance,
@@ -61,13 +80,17 @@ pub(crate) fn scan(
                 }
             }
         });
+        drop(chunk);
         for candidate in candidates.drain(..) {
             if top.wants(&candidate) && filter.is_none_or(|accept| accept(candidate.row)) {
                 top.push(candidate);
             }
         }
     }
-    top.heap.into_sorted_vec()
+    Scanned {
+        found: top.into_sorted(),
+        compared,
+    }
 }
 
 /// Whether a row stands twice in an answer.

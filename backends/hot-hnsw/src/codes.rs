@@ -123,6 +123,11 @@ impl Codes {
         self.usable.load(Ordering::Relaxed)
     }
 
+    /// Bytes of a row's code and label, padding included.
+    pub(crate) fn record_bytes(&self) -> usize {
+        self.stride
+    }
+
     /// RAM beside the arena.
     pub(crate) fn bytes(&self) -> usize {
         self.coder.bytes() + self.centres.bytes()

@@ -3,6 +3,7 @@
 use aether_core::Result;
 use aether_core::config::RawConfig;
 use aether_core::plugin::OptionSpec;
+use aether_core::role::HotChoice;
 use serde::Deserialize;
 
 /// Where something lies.
@@ -98,6 +99,28 @@ impl HnswConfig {
     pub(crate) fn code_bits_for(&self, dim: usize) -> u8 {
         let usual = if dim >= CODED_FROM { 4 } else { 0 };
         self.code_bits.unwrap_or(usual)
+    }
+
+    /// What an index of vectors of `dim` goes by, and why.
+    pub(crate) fn choice(&self, dim: usize) -> HotChoice {
+        let codes = match self.code_bits_for(dim) {
+            0 => "no codes".to_owned(),
+            bits => format!("codes of {bits} bits"),
+        };
+        let vectors = match self.vectors {
+            Place::Ram => "in RAM",
+            Place::File => "in a mapped file",
+        };
+        let reason = match self.code_bits {
+            Some(_) => "code_bits is set".to_owned(),
+            None => format!(
+                "codes of 4 bits from {CODED_FROM} dimensions on, none below, and there are {dim}"
+            ),
+        };
+        HotChoice {
+            index: format!("hnsw with {codes}, vectors {vectors}"),
+            reason,
+        }
     }
 
     /// Reads and checks the keys.

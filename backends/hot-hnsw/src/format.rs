@@ -39,7 +39,7 @@ use crate::graph::Graph;
 use crate::link::{read_links, write_links};
 use crate::map::Heads;
 use crate::node::{NONE, SLOTS_MAX, link_of, slot_of};
-use crate::slots::Slots;
+use crate::slots::{LEVELS, Slots};
 
 const MAGIC: &[u8; 8] = b"AETHHNSW";
 const VERSION: u32 = 1;
@@ -295,7 +295,11 @@ impl Graph {
             self.make_room(place as usize + 1)?;
         }
         let linked = header.m == self.shape.m;
-        let own_level = if linked { level } else { self.level_of(row) };
+        let own_level = if linked {
+            level.min(LEVELS as u32 - 1)
+        } else {
+            self.level_of(row)
+        };
         self.fill(slots, place, row, own_level);
         for level in 0..=level {
             let count = cursor.u32()? as usize;

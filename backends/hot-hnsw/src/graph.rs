@@ -31,6 +31,7 @@
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use aether_core::role::SearchWork;
 use aether_core::{Metric, Row};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -40,7 +41,7 @@ use crate::epoch::Pins;
 use crate::kernel::Kernels;
 use crate::map::{Heads, RowMap, mix};
 use crate::node::{Head, Link, Links, NONE, SLOTS_MAX, Shape, slot_of};
-use crate::slots::Slots;
+use crate::slots::{LEVELS, Slots};
 
 /// Locks that keep an insertion and a removal of one row apart.
 const STRIPES: usize = 128;
@@ -72,6 +73,8 @@ pub(crate) struct Graph {
     pub(crate) room: AtomicU32,
     /// Slots that wait to be used again.
     pub(crate) removed: AtomicUsize,
+    /// Rows with a tag, by the highest level that they reach.
+    pub(crate) tops: [AtomicUsize; LEVELS],
     pub(crate) entry: AtomicU32,
     entry_lock: Mutex<()>,
     pub(crate) pins: Pins,
@@ -121,6 +124,7 @@ impl Graph {
             used: AtomicU32::new(0),
             room: AtomicU32::new(0),
             removed: AtomicUsize::new(0),
+            tops: std::array::from_fn(|_| AtomicUsize::new(0)),
             entry: AtomicU32::new(NONE),
             entry_lock: Mutex::new(()),
             pins: Pins::new(),
@@ -213,6 +217,19 @@ impl Graph {
 
     // ---- counting ----
 
+    /// What was done, with the bytes that were looked at for it.
+    pub(crate) fn with_bytes(&self, done: SearchWork) -> SearchWork {
+        let above: u64 = done.hops[1..].iter().sum();
+        let links = (self.shape.m0 * size_of::<Link>()) as u64;
+        let code = self.codes.as_ref().map_or(0, Codes::record_bytes) as u64;
+        SearchWork {
+            link_bytes: done.hops[0] * links + above * self.shape.upper_stride as u64,
+            code_bytes: done.estimated * code,
+            vector_bytes: (done.compared + done.scanned) * self.shape.vector_bytes() as u64,
+            ..done
+        }
+    }
+
     /// Slots that may hold a row.
     pub(crate) fn used(&self) -> u32 {
         self.used.load(Ordering::Acquire)
@@ -220,6 +237,20 @@ impl Graph {
 
     pub(crate) fn removed(&self) -> usize {
         self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Rows on each level, the ground level, which has all, first.
+    pub(crate) fn rows_by_level(&self) -> Vec<u64> {
+        let mut rows: Vec<u64> = self
+            .tops
+            .iter()
+            .map(|n| n.load(Ordering::Relaxed) as u64)
+            .collect();
+        for level in (1..rows.len()).rev() {
+            rows[level - 1] += rows[level];
+        }
+        rows.truncate(rows.iter().rposition(|n| *n > 0).map_or(0, |top| top + 1));
+        rows
     }
 
     /// Slots there is memory for.

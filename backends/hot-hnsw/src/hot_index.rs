@@ -7,7 +7,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aether_core::role::{HotCapability, HotIndex, HotStats, Neighbor, SearchOptions};
+use aether_core::role::{HotCapability, HotIndex, HotStats, Neighbor, SearchOptions, SearchWork};
 use aether_core::vector::{DIM_MAX, dot};
 use aether_core::{Error, Metric, Result, Role, Row};
 use parking_lot::Mutex;
@@ -264,9 +264,16 @@ impl HotIndex for HnswIndex {
                 vector: scratch.set_query(query),
                 scale: self.graph.metric.scale(query),
             };
-            let _pin = self.graph.pins.pin();
-            self.graph
-                .find(scratch, point, k, ef, options.exact, options.filter)
+            scratch.done = SearchWork::default();
+            let found = {
+                let _pin = self.graph.pins.pin();
+                self.graph
+                    .find(scratch, point, k, ef, options.exact, options.filter)
+            };
+            if let Some(tally) = options.tally {
+                tally.add(&self.graph.with_bytes(scratch.done));
+            }
+            found
         }))
     }
 
@@ -327,6 +334,8 @@ impl HotIndex for HnswIndex {
                 ("map", map),
                 ("idle", rest),
             ]),
+            levels: graph.rows_by_level(),
+            choice: Some(self.config.choice(graph.shape.dim)),
         }
     }
 }

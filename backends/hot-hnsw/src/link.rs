@@ -306,6 +306,7 @@ impl Graph {
             codes.set_tag(slot, NONE);
         }
         head.tag.store(NONE, Ordering::Release);
+        self.tops[head.level.load(Ordering::Relaxed) as usize].fetch_sub(1, Ordering::Relaxed);
         link
     }
 

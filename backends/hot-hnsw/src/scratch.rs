@@ -5,10 +5,12 @@ use std::cell::Cell;
 use std::collections::BinaryHeap;
 
 use aether_codes::Workspace;
+use aether_core::role::SearchWork;
 
 use crate::codes::Sought;
 use crate::kernel::LANES;
 use crate::node::{Link, MARK};
+use crate::sight::Sight;
 
 /// Bytes of visited marks that a thread keeps between searches.
 const KEPT_BYTES: usize = 1 << 20;
@@ -75,6 +77,17 @@ impl Met {
         self.records.clear();
     }
 
+    /// Counts the rows that were just looked at.
+    #[inline(always)]
+    pub(crate) fn count<S: Sight>(&self, done: &mut SearchWork) {
+        let rows = self.links.len() as u64;
+        if S::ESTIMATES {
+            done.estimated += rows;
+        } else {
+            done.compared += rows;
+        }
+    }
+
     /// Every row with its distance.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let rows = self.links.iter().zip(&self.distances);
@@ -96,6 +109,8 @@ pub(crate) struct Scratch {
     pub(crate) met: Met,
     pub(crate) sought: Sought,
     pub(crate) work: Workspace,
+    /// What was done since it was last set to nothing. Counted a list at a time, so that it costs nothing that could be measured.
+    pub(crate) done: SearchWork,
     pub(crate) chosen: Vec<Candidate>,
     pub(crate) list: Vec<Candidate>,
     pub(crate) links: Vec<Link>,

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, HashSet};
 use std::sync::atomic::Ordering;
 
 use aether_core::Row;
-use aether_core::role::{Neighbor, RowFilter};
+use aether_core::role::{Neighbor, RowFilter, SearchWork};
 
 use crate::codes::Codes;
 use crate::graph::{Graph, Point};
@@ -54,13 +54,13 @@ impl Graph {
         let resident = self.map.len();
         let ef = ef.max(k);
         if exact || resident <= ef.saturating_mul(4) {
-            return self.scan(query, k, filter);
+            return self.scan(scratch, query, k, filter);
         }
         if let Some(filter) = filter {
             let share = self.accepted_share(filter);
             let visits = (ef * VISITS_PER_EF * RANDOM_COST) as f64 / share;
             if visits > resident as f64 {
-                return self.scan(query, k, Some(filter));
+                return self.scan(scratch, query, k, Some(filter));
             }
         }
         let found = match self.usable_codes() {
@@ -72,7 +72,7 @@ impl Graph {
                 if !self.walk(scratch, sight, ef, filter) {
                     return None;
                 }
-                let found = self.rescore(&scratch.pool, query, k.max(TELLING), sight);
+                let found = self.rescore(scratch, query, k.max(TELLING), sight);
                 if !self.is_too_coarse(sight, &found) {
                     return Some(found.iter().map(|c| self.neighbor(c)).collect());
                 }
@@ -87,7 +87,7 @@ impl Graph {
                 return found;
             }
         }
-        self.scan(query, k, filter)
+        self.scan(scratch, query, k, filter)
     }
 
     /// The codes, if there are any and searches can go by them.
@@ -134,14 +134,15 @@ impl Graph {
         }
     }
 
-    /// The `k` nearest of a pool of estimates: vectors are compared, nearest estimates first, as long as a row may be among them.
+    /// The `k` nearest of the pool, which holds estimates: vectors are compared, nearest estimates first, as long as a row may be among them.
     fn rescore(
         &self,
-        pool: &[Candidate],
+        scratch: &mut Scratch,
         query: Point,
         k: usize,
         sight: Coded<'_>,
     ) -> Vec<Candidate> {
+        let Scratch { pool, done, .. } = scratch;
         let mut found: Vec<Candidate> = Vec::with_capacity(k + 1);
         for (i, c) in pool.iter().enumerate() {
             if let Some(next) = pool.get(i + 1) {
@@ -157,6 +158,7 @@ impl Graph {
             if full && c.distance - SURE * sight.deviation(slot) > worst {
                 continue;
             }
+            done.compared += 1;
             let exact = Candidate {
                 distance: self.distance(query, self.point(slot), worst),
                 link: c.link,
@@ -225,6 +227,7 @@ impl Graph {
     ) {
         scratch.pool.clear();
         sight.measure(self, &[entry], f32::INFINITY, &mut scratch.met);
+        scratch.met.count::<S>(&mut scratch.done);
         let mut best = scratch.met.candidates().next().unwrap_or(Candidate {
             distance: f32::INFINITY,
             link: entry,
@@ -242,6 +245,8 @@ impl Graph {
                     scratch.fetch.push(link);
                 }
                 sight.measure(self, &scratch.fetch, best.distance, &mut scratch.met);
+                scratch.met.count::<S>(&mut scratch.done);
+                scratch.done.hops[level as usize] += 1;
                 let nearest = scratch.met.candidates().min();
                 if let Some(nearest) = nearest
                     && nearest.distance < best.distance
@@ -312,6 +317,8 @@ impl Graph {
                 f32::INFINITY
             };
             sight.measure(self, &scratch.fetch, worst, &mut scratch.met);
+            scratch.met.count::<S>(&mut scratch.done);
+            scratch.done.hops[level as usize] += 1;
             for new in scratch.met.candidates() {
                 if new.distance >= worst {
                     continue;
@@ -368,6 +375,8 @@ impl Graph {
             }
             self.gather(scratch, sight, slot_of(next.link), 0);
             sight.measure(self, &scratch.fetch, worst, &mut scratch.met);
+            scratch.met.count::<S>(&mut scratch.done);
+            scratch.done.hops[0] += 1;
             for c in scratch.met.candidates() {
                 if c.distance >= worst {
                     continue;
@@ -421,21 +430,29 @@ impl Graph {
     }
 
     /// Compares the query with every row. Exact.
-    fn scan(&self, query: Point, k: usize, filter: Option<&RowFilter<'_>>) -> Vec<Neighbor> {
+    fn scan(
+        &self,
+        scratch: &mut Scratch,
+        query: Point,
+        k: usize,
+        filter: Option<&RowFilter<'_>>,
+    ) -> Vec<Neighbor> {
+        let done = &mut scratch.done;
         let found = if self.moving.load(Ordering::Acquire) {
             None
         } else {
-            let found = self.scan_once(query, k, filter, None);
+            let found = self.scan_once(done, query, k, filter, None);
             (!has_twins(&found)).then_some(found)
         };
         // A row that moved, or left and came back, was met twice and took the place of another: look again, and look out.
-        found.unwrap_or_else(|| self.scan_once(query, k, filter, Some(HashSet::new())))
+        found.unwrap_or_else(|| self.scan_once(done, query, k, filter, Some(HashSet::new())))
     }
 
     /// Slots are taken from the last to the first, the way opposite to the one that compaction moves rows, so that a row
     /// that moves meanwhile is met at least once. With `among`, the rows in the answer so far, a row met again is passed over.
     fn scan_once(
         &self,
+        done: &mut SearchWork,
         query: Point,
         k: usize,
         filter: Option<&RowFilter<'_>>,
@@ -462,6 +479,7 @@ impl Graph {
                 Some(worst) if full => worst.distance,
                 _ => f32::INFINITY,
             };
+            done.scanned += 1;
             let distance = self.distance(query, self.point(slot), bound);
             let found = Neighbor { row, distance };
             if full && nearest.peek().is_some_and(|worst| found >= *worst) {

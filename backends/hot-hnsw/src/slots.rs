@@ -14,6 +14,9 @@ use crate::scratch::Scratch;
 
 /// Levels above 0 that a row may have.
 const LEVEL_MAX: u32 = 12;
+/// All levels, the ground level included.
+pub(crate) const LEVELS: usize = LEVEL_MAX as usize + 1;
+const _: () = assert!(LEVELS <= aether_core::role::WORK_LEVELS);
 
 /// Slots that hold no row. The queue is threaded through the heads' `next`, oldest first.
 #[derive(Debug)]
@@ -324,6 +327,7 @@ impl Graph {
             codes.set_tag(slot, link);
         }
         head.tag.store(link, Ordering::Release);
+        self.tops[head.level.load(Ordering::Relaxed) as usize].fetch_add(1, Ordering::Relaxed);
         link
     }
 }

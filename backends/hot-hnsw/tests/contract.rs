@@ -265,6 +265,7 @@ fn the_plugin_is_found_and_built_from_its_keys() {
         clock: std::sync::Arc::new(ManualClock::new()),
         seed: 1,
         read_only: false,
+        hot_budget: None,
         registry: std::sync::Arc::new(registry.clone()),
     };
     assert!(std::ptr::eq(

@@ -123,6 +123,7 @@ fn decoders(plugins: &[&'static Plugin]) -> Decoders {
         clock: Arc::new(ManualClock::new()),
         seed: 1,
         read_only: true,
+        hot_budget: None,
         registry: Arc::clone(&registry),
     };
     Decoders::new(registry, context)

@@ -10,7 +10,9 @@ use super::explained::Explained;
 use super::memory::Memory;
 use super::snapshot::SnapshotReport;
 use super::stats::Stats;
-use super::types::{Answer, Compacted, Parts, Point, Record, SearchRequest, TickReport, Written};
+use super::types::{
+    Answer, Changed, Changes, Compacted, Parts, Point, Record, SearchRequest, TickReport, Written,
+};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::PointId;
@@ -61,6 +63,8 @@ impl BlockingMemory {
     blocking! {
         /// Writes points.
         upsert(points: Vec<Point>) -> Written;
+        /// Makes staged changes.
+        apply(changes: Changes) -> Changed;
         /// A point with its vector and payload.
         get(id: &PointId) -> Option<Record>;
         /// Many points.

@@ -48,7 +48,7 @@ use crate::migrate::{Intent, IntentKind, Repair, plan_recovery};
 use crate::partition::Partitions;
 use crate::plugin::BuildContext;
 use crate::registry::Registry;
-use crate::role::{Batch, ColdStore, Event, KeyRange, MetaStore, Table, Tier};
+use crate::role::{Batch, ColdStore, Event, KeyRange, MetaStore, SearchTally, Table, Tier};
 use crate::segment::Centroids;
 
 /// File of the hot index's snapshot inside the memory's folder.
@@ -122,6 +122,7 @@ impl MemoryBuilder {
             clock,
             seed,
             read_only: true,
+            hot_budget: None,
             registry: registry.clone(),
         };
         check::check_stores(&config, registry, context, &*meta, &*cold).await
@@ -212,6 +213,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         clock: clock.clone(),
         seed: config.memory.seed,
         read_only: false,
+        hot_budget: Some(config.hot_bound()),
         registry: registry.clone(),
     };
     let (meta, cold) = match (meta, cold) {
@@ -344,6 +346,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         closed: AtomicBool::new(false),
         calls,
         hot_search_us: AtomicU64::new(0),
+        hot_work: SearchTally::default(),
         reaping: Mutex::new(()),
         lock: Mutex::new(lock),
         remote,

@@ -137,6 +137,7 @@ pub async fn check(config: &Config, registry: Arc<Registry>) -> Result<CheckRepo
         clock: Arc::new(SystemClock::new()),
         seed: config.memory.seed,
         read_only: true,
+        hot_budget: None,
         registry: registry.clone(),
     };
     let (meta, cold) = open_stores(config, &registry, &context).await?;

@@ -21,7 +21,8 @@ use super::inner::{Inner, Step, Why, Writer};
 use super::pack::stubs;
 use super::readers::Deferred;
 use super::record::{Counters, Expiry, Fresh, Home, Stub, dead_key, key};
-use super::types::{Ttl, Written};
+use super::types::{Changed, Ttl, Written};
+use crate::clock::Time;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::id::{BlobKey, PointId, Row, SegmentId};
@@ -43,6 +44,8 @@ pub(crate) struct Prepared {
 pub(crate) enum Wish {
     Upsert(Vec<Prepared>),
     Delete(Vec<PointId>),
+    /// Both, seen together.
+    Change(Vec<Prepared>, Vec<PointId>),
     /// Rows found to have expired: each goes only if it is still its point's current row.
     Expire(Vec<(PointId, Row)>),
     Pin(Vec<PointId>, bool),
@@ -53,6 +56,17 @@ pub(crate) enum Wish {
 pub(crate) enum Reply {
     Written(Written),
     Count(usize),
+    Changed(Changed),
+}
+
+impl Reply {
+    /// What it says of written points.
+    fn written(&mut self) -> Option<&mut Written> {
+        match self {
+            Self::Written(written) | Self::Changed(Changed { written, .. }) => Some(written),
+            Self::Count(_) => None,
+        }
+    }
 }
 
 /// A caller's place in the queue.
@@ -67,35 +81,41 @@ impl Wish {
         match self {
             Self::Upsert(points) => points.len(),
             Self::Delete(ids) | Self::Pin(ids, _) => ids.len(),
+            Self::Change(points, ids) => points.len() + ids.len(),
             Self::Expire(rows) => rows.len(),
+        }
+    }
+
+    /// Points that it writes.
+    fn points(&self) -> &[Prepared] {
+        match self {
+            Self::Upsert(points) | Self::Change(points, _) => points,
+            Self::Delete(_) | Self::Expire(_) | Self::Pin(..) => &[],
         }
     }
 
     /// Bytes that it puts into the group's batch, about.
     fn bytes(&self) -> usize {
         const A_ROW: usize = 160;
-        match self {
-            Self::Upsert(points) => points
-                .iter()
-                .map(|p| A_ROW + p.vector.len() * 4 + p.payload.as_ref().map_or(0, Bytes::len))
-                .sum(),
-            other => other.weight() * A_ROW,
-        }
+        let payload = |p: &Prepared| p.payload.as_ref().map_or(0, Bytes::len);
+        let points = self.points().iter();
+        let vectors = points
+            .map(|p| p.vector.len() * 4 + payload(p))
+            .sum::<usize>();
+        self.weight() * A_ROW + vectors
     }
 
     fn ids(&self) -> Vec<&PointId> {
         match self {
             Self::Upsert(points) => points.iter().map(|p| &p.id).collect(),
+            Self::Change(points, ids) => points.iter().map(|p| &p.id).chain(ids).collect(),
             Self::Delete(ids) | Self::Pin(ids, _) => ids.iter().collect(),
             Self::Expire(rows) => rows.iter().map(|(id, _)| id).collect(),
         }
     }
 
     fn inserts(&self) -> usize {
-        match self {
-            Self::Upsert(points) => points.len(),
-            Self::Delete(_) | Self::Expire(_) | Self::Pin(..) => 0,
-        }
+        self.points().len()
     }
 }
 
@@ -251,7 +271,7 @@ impl Inner {
         if !cold_rows.is_empty() {
             let landed: HashSet<Row> = cold_rows.iter().map(|new| new.row).collect();
             for answer in &mut plan.answers {
-                if let Reply::Written(written) = answer {
+                if let Some(written) = answer.written() {
                     written.cold = written.rows.iter().filter(|r| landed.contains(r)).count();
                 }
             }
@@ -355,56 +375,41 @@ impl Inner {
         for wish in wishes {
             let answer = match wish {
                 Wish::Upsert(points) => {
-                    let mut rows = Vec::with_capacity(points.len());
-                    for point in points {
-                        let row = Row(writer.counters.next_row);
-                        writer.counters.next_row += 1;
-                        rows.push(row);
-                        let expiry = point.ttl.map(|ttl| {
-                            let lifetime =
-                                u64::try_from(ttl.lifetime.as_micros()).unwrap_or(u64::MAX);
-                            Expiry {
-                                at: now.after(ttl.lifetime).0,
-                                lifetime,
-                                renew: ttl.renew,
-                            }
-                        });
-                        let next = Current {
-                            row,
-                            home: Home::Fresh,
-                            resident: false,
-                        };
-                        let mut replaces = None;
-                        match current.insert(point.id.clone(), next) {
-                            None => plan.points += 1,
-                            Some(old) => {
-                                replaces = Some(old.row);
-                                match index_of.get(&old.row) {
-                                    Some(place) => {
-                                        replaces = plan.news[*place].replaces;
-                                        gone.push(*place);
-                                    }
-                                    None => plan.kills.push(old),
-                                }
-                            }
-                        }
-                        index_of.insert(row, plan.news.len());
-                        plan.news.push(NewRow {
-                            row,
+                    let mut write = |point| {
+                        plan_point(
+                            &mut plan,
+                            writer,
+                            now,
+                            current,
+                            &mut index_of,
+                            &mut gone,
                             point,
-                            expiry,
-                            replaces,
-                        });
-                    }
+                        )
+                    };
+                    let rows = points.into_iter().map(&mut write).collect();
                     Reply::Written(Written { rows, cold: 0 })
                 }
                 Wish::Delete(ids) => {
-                    let mut count = 0;
-                    for id in &ids {
-                        count +=
-                            usize::from(plan_removal(&mut plan, current, &index_of, &mut gone, id));
-                    }
-                    Reply::Count(count)
+                    let remove = |id| plan_removal(&mut plan, current, &index_of, &mut gone, id);
+                    Reply::Count(ids.iter().map(remove).filter(|there| *there).count())
+                }
+                Wish::Change(points, ids) => {
+                    let remove = |id| plan_removal(&mut plan, current, &index_of, &mut gone, id);
+                    let deleted = ids.iter().map(remove).filter(|there| *there).count();
+                    let mut write = |point| {
+                        plan_point(
+                            &mut plan,
+                            writer,
+                            now,
+                            current,
+                            &mut index_of,
+                            &mut gone,
+                            point,
+                        )
+                    };
+                    let rows = points.into_iter().map(&mut write).collect();
+                    let written = Written { rows, cold: 0 };
+                    Reply::Changed(Changed { written, deleted })
                 }
                 Wish::Expire(rows) => {
                     let mut count = 0;
@@ -444,6 +449,52 @@ impl Inner {
         }
         plan
     }
+}
+
+/// Gives a point its row, and takes note of what that row replaces.
+fn plan_point(
+    plan: &mut Plan,
+    writer: &mut Writer,
+    now: Time,
+    current: &mut HashMap<PointId, Current>,
+    index_of: &mut HashMap<Row, usize>,
+    gone: &mut Vec<usize>,
+    point: Prepared,
+) -> Row {
+    let row = Row(writer.counters.next_row);
+    writer.counters.next_row += 1;
+    let expiry = point.ttl.map(|ttl| Expiry {
+        at: now.after(ttl.lifetime).0,
+        lifetime: u64::try_from(ttl.lifetime.as_micros()).unwrap_or(u64::MAX),
+        renew: ttl.renew,
+    });
+    let next = Current {
+        row,
+        home: Home::Fresh,
+        resident: false,
+    };
+    let mut replaces = None;
+    match current.insert(point.id.clone(), next) {
+        None => plan.points += 1,
+        Some(old) => {
+            replaces = Some(old.row);
+            match index_of.get(&old.row) {
+                Some(place) => {
+                    replaces = plan.news[*place].replaces;
+                    gone.push(*place);
+                }
+                None => plan.kills.push(old),
+            }
+        }
+    }
+    index_of.insert(row, plan.news.len());
+    plan.news.push(NewRow {
+        row,
+        point,
+        expiry,
+        replaces,
+    });
+    row
 }
 
 fn plan_removal(

@@ -92,6 +92,9 @@ impl Inner {
             pressure: fill.share(),
             shadow_tier: None,
             objective: self.aim.derived(),
+            index: (tier == Tier::Hot)
+                .then(|| self.hot.stats().choice)
+                .flatten(),
             next,
         }))
     }

@@ -8,7 +8,7 @@ use super::outlook::Outlook;
 use crate::clock::Time;
 use crate::flux::Sizing;
 use crate::id::{PointId, Row};
-use crate::role::{Explanation, Tier};
+use crate::role::{Explanation, HotChoice, Tier};
 
 /// Who moved a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -76,6 +76,9 @@ pub struct Explained {
     /// How the hot tier's size was derived, where `[flux] objective` states what is wanted of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objective: Option<Sizing>,
+    /// What the hot index chose by itself, and why; for a hot point only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<HotChoice>,
     /// What would move it next.
     pub next: Outlook,
 }
@@ -118,6 +121,9 @@ impl fmt::Display for Explained {
             "{} ({:?}) is {tier}; its home is the {}.",
             self.id, self.row, self.home
         )?;
+        if let Some(index) = &self.index {
+            writeln!(f, "The index is {index}.")?;
+        }
         if self.pinned {
             writeln!(f, "It is pinned: it stays in RAM whatever the policy says.")?;
         }

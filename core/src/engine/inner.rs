@@ -41,7 +41,9 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::flux::{Fill, Midpoint};
 use crate::id::{PointId, Row, SegmentId};
 use crate::registry::Registry;
-use crate::role::{Context, Epoch, Event, HotIndex, Item, MetaCapability, MetaStore, Tier};
+use crate::role::{
+    Context, Epoch, Event, HotIndex, Item, MetaCapability, MetaStore, SearchTally, Tier,
+};
 use crate::vector::Metric;
 
 /// What only the writer may touch.
@@ -151,6 +153,8 @@ pub(crate) struct Inner {
     pub(crate) closed: AtomicBool,
     pub(crate) calls: mpsc::Sender<Call>,
     pub(crate) hot_search_us: AtomicU64,
+    /// What searches did in the hot index.
+    pub(crate) hot_work: SearchTally,
     pub(crate) reaping: Mutex<()>,
     pub(crate) lock: Mutex<Option<DirLock>>,
     pub(crate) remote: Remote,
@@ -435,7 +439,7 @@ impl Inner {
             let queue = self.restore.lock();
             (queue.len() as u64, queue.failures())
         };
-        let hot_parts = self.hot_parts();
+        let (hot, hot_parts) = (self.hot.stats(), self.hot_parts());
         // Each lock is given up before the next is asked for: a guard within the expression below would live to its end, and who holds
         // the directory while it waits for the policy stops everyone for ever.
         let hot_rows = self.directory.read().len() as u64;
@@ -449,6 +453,9 @@ impl Inner {
             cold_rows: view.live_rows(),
             hot_bytes: hot_parts.values().sum(),
             hot_parts,
+            hot_choice: hot.choice,
+            hot_levels: hot.levels,
+            hot_work: self.hot_work.read(),
             budget_bytes: self.aim.bytes(),
             hot_capacity_rows: fill.capacity(),
             cold_bytes: view.blob_bytes(),

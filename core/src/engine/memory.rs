@@ -19,7 +19,8 @@ use super::snapshot::{self, SnapshotReport};
 use super::stats::Stats;
 use super::turn::BY_HAND;
 use super::types::{
-    Answer, Compacted, Parts, Point, Record, SearchRequest, TickReport, Written, check_reward,
+    Answer, Changed, Changes, Compacted, Parts, Point, Record, SearchRequest, TickReport, Written,
+    check_reward,
 };
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -99,19 +100,60 @@ impl Memory {
         }
         match self.inner.call(Wish::Upsert(prepared)).await? {
             Reply::Written(written) => Ok(written),
-            Reply::Count(_) => Err(Error::internal("an upsert was answered as a count")),
+            _ => Err(Error::internal("an upsert was answered as something else")),
         }
+    }
+
+    /// Makes staged changes: all of them or, on an error, none. Every reader sees either all or none of them, as of one moment between the
+    /// call and its return; what others wrote meanwhile stays.
+    ///
+    /// # Errors
+    /// As [`Memory::upsert`] and [`Memory::delete`], whose limits hold for points and ids together; `InvalidInput` for an id that is both
+    /// written and deleted, or deleted twice.
+    pub async fn apply(&self, changes: Changes) -> Result<Changed> {
+        self.inner.check_writable()?;
+        if changes.is_empty() {
+            let written = Written {
+                rows: Vec::new(),
+                cold: 0,
+            };
+            return Ok(Changed {
+                written,
+                deleted: 0,
+            });
+        }
+        let Changes { points, ids } = changes;
+        self.check_batch(points.len() + ids.len(), "changes")?;
+        let mut seen: std::collections::HashSet<&PointId> = points.iter().map(|p| &p.id).collect();
+        for id in &ids {
+            id.validate()?;
+            if !seen.insert(id) {
+                return Err(Error::invalid_input(format!(
+                    "id {} is in the changes twice: which one should count is not said",
+                    Inner::brief(id)
+                )));
+            }
+        }
+        let prepared = self.prepare(points)?;
+        match self.inner.call(Wish::Change(prepared, ids)).await? {
+            Reply::Changed(changed) => Ok(changed),
+            _ => Err(Error::internal("changes were answered as something else")),
+        }
+    }
+
+    fn check_batch(&self, len: usize, what: &str) -> Result<()> {
+        let most = self.inner.config.limits.batch_rows;
+        if len <= most {
+            return Ok(());
+        }
+        Err(Error::invalid_input(format!(
+            "batch: expected at most {most} {what} (limits.batch_rows), got {len}; split it"
+        )))
     }
 
     fn prepare(&self, points: Vec<Point>) -> Result<Vec<Prepared>> {
         let limits = &self.inner.config.limits;
-        if points.len() > limits.batch_rows {
-            return Err(Error::invalid_input(format!(
-                "batch: expected at most {} points (limits.batch_rows), got {}; split it",
-                limits.batch_rows,
-                points.len()
-            )));
-        }
+        self.check_batch(points.len(), "points")?;
         let mut prepared = Vec::with_capacity(points.len());
         let mut seen = std::collections::HashSet::with_capacity(points.len());
         let mut bytes = 0;
@@ -228,19 +270,13 @@ impl Memory {
     ) -> Result<usize> {
         self.inner.check_writable()?;
         ids.iter().try_for_each(PointId::validate)?;
-        let most = self.inner.config.limits.batch_rows;
-        if ids.len() > most {
-            return Err(Error::invalid_input(format!(
-                "batch: expected at most {most} ids (limits.batch_rows), got {}; split it",
-                ids.len()
-            )));
-        }
+        self.check_batch(ids.len(), "ids")?;
         if ids.is_empty() {
             return Ok(0);
         }
         match self.inner.call(wish(ids.to_vec())).await? {
             Reply::Count(n) => Ok(n),
-            Reply::Written(_) => Err(Error::internal("a count was answered as an upsert")),
+            _ => Err(Error::internal("a count was answered as something else")),
         }
     }
 

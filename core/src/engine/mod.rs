@@ -64,6 +64,6 @@ pub use shadow::ShadowStats;
 pub use snapshot::SnapshotReport;
 pub use stats::{Counted, RestoreFailure, Stats};
 pub use types::{
-    Answer, Compacted, Coverage, Cut, Hit, Parts, Point, Record, RowPredicate, SearchRequest,
-    TickReport, Ttl, Written,
+    Answer, Changed, Changes, Compacted, Coverage, Cut, Hit, Parts, Point, Record, RowPredicate,
+    SearchRequest, TickReport, Ttl, Written,
 };

@@ -306,6 +306,7 @@ impl Inner {
                 ef: request.ef,
                 exact,
                 filter: None,
+                tally: Some(&self.hot_work),
             };
             let found = self.hot.search(&request.vector, request.k, &options)?;
             if found.iter().all(|n| moment.sees_hot(n.row)) {
@@ -316,6 +317,7 @@ impl Inner {
             ef: request.ef,
             exact,
             filter: Some(&accept),
+            tally: Some(&self.hot_work),
         };
         self.hot.search(&request.vector, request.k, &options)
     }

@@ -133,6 +133,7 @@ pub(super) async fn restore(
         clock: Arc::new(crate::clock::SystemClock::new()),
         seed: config.memory.seed,
         read_only: false,
+        hot_budget: None,
         registry: registry.clone(),
     };
     let (meta, cold) = open_stores(&config, &registry, &context).await?;

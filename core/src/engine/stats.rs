@@ -29,6 +29,7 @@ use serde::Serialize;
 use super::remote::RemoteStats;
 use super::shadow::ShadowStats;
 use crate::flux::Sizing;
+use crate::role::{HotChoice, SearchWork};
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -163,6 +164,12 @@ pub struct Stats {
     pub hot_bytes: u64,
     /// The same by part.
     pub hot_parts: BTreeMap<String, u64>,
+    /// What the hot index chose by itself, and why; `None` for one that has nothing to choose.
+    pub hot_choice: Option<HotChoice>,
+    /// Rows on each level of the hot index's graph, the level that has all rows first; empty for an index without levels.
+    pub hot_levels: Vec<u64>,
+    /// What searches did in the hot index since the memory was opened, all together.
+    pub hot_work: SearchWork,
     /// Bytes allowed for the hot tier: set, or derived from the objective.
     pub budget_bytes: u64,
     /// Rows that the budget holds.

@@ -476,7 +476,7 @@ impl Inner {
     pub(super) async fn expire_rows(&self, rows: Vec<(PointId, Row)>) -> Result<usize> {
         match self.call(Wish::Expire(rows)).await? {
             Reply::Count(n) => Ok(n),
-            Reply::Written(_) => Err(Error::internal("an expiry was answered as an upsert")),
+            _ => Err(Error::internal("an expiry was answered as something else")),
         }
     }
 

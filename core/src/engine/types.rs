@@ -331,6 +331,52 @@ pub struct Written {
     pub cold: usize,
 }
 
+/// Points to be written and points to be deleted, staged until [`Memory::apply`](super::Memory::apply) makes them all visible at once. Until
+/// then the memory knows nothing of them: dropping them, or an error, undoes nothing that others did meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    pub(crate) points: Vec<Point>,
+    pub(crate) ids: Vec<PointId>,
+}
+
+impl Changes {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stages a point, which is to replace the one of its id, if there is one then.
+    pub fn upsert(&mut self, point: Point) -> &mut Self {
+        self.points.push(point);
+        self
+    }
+
+    /// Stages the deletion of a point, if there is one then.
+    pub fn delete(&mut self, id: PointId) -> &mut Self {
+        self.ids.push(id);
+        self
+    }
+
+    /// How many changes are staged.
+    pub fn len(&self) -> usize {
+        self.points.len() + self.ids.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Receipt of [`Changes`]: under the default durability, they survive a power cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// What was written.
+    pub written: Written,
+    /// How many of the points to be deleted there were.
+    pub deleted: usize,
+}
+
 /// What a compaction by hand did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Compacted {

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write};
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 use crate::id::Row;
-use crate::vector::Metric;
+use crate::vector::{Metric, VectorBlock};
+
+use super::work::SearchTally;
 
 /// Says whether a row may be an answer. Called from search threads; cheap and without side effects.
 pub type RowFilter<'a> = dyn Fn(Row) -> bool + Sync + 'a;
@@ -22,6 +26,8 @@ pub struct SearchOptions<'a> {
     pub exact: bool,
     /// Only rows for which this is true are answers; `k` counts accepted rows.
     pub filter: Option<&'a RowFilter<'a>>,
+    /// Where the search adds what it did. An index that keeps no count adds nothing.
+    pub tally: Option<&'a SearchTally>,
 }
 
 impl fmt::Debug for SearchOptions<'_> {
@@ -30,6 +36,7 @@ impl fmt::Debug for SearchOptions<'_> {
             .field("ef", &self.ef)
             .field("exact", &self.exact)
             .field("filter", &self.filter.is_some())
+            .field("tally", &self.tally.is_some())
             .finish()
     }
 }
@@ -80,8 +87,23 @@ pub struct HotCapability {
     pub metrics: &'static [Metric],
 }
 
+/// What an index chose by itself, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HotChoice {
+    /// What answers searches now: the kind of index and the settings that were not given.
+    pub index: String,
+    /// The rule that led there, with the figures that it was applied to.
+    pub reason: String,
+}
+
+impl fmt::Display for HotChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.index, self.reason)
+    }
+}
+
 /// Figures of a hot index at one moment.
-#[derive(Clone, Debug, Default, serde::Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct HotStats {
     /// Rows that can be found.
     pub rows: u64,
@@ -91,6 +113,10 @@ pub struct HotStats {
     pub bytes: u64,
     /// The same bytes by part, such as `vectors`, `links`, `map`. Sums to `bytes`.
     pub parts: BTreeMap<&'static str, u64>,
+    /// Rows on each level of a graph, the level that has all rows first; empty for an index without levels.
+    pub levels: Vec<u64>,
+    /// What it chose by itself; `None` for an index that has nothing to choose.
+    pub choice: Option<HotChoice>,
 }
 
 /// Rows resident in RAM, searchable.
@@ -159,6 +185,23 @@ pub trait HotIndex: fmt::Debug + Send + Sync + 'static {
     /// `InvalidInput` when `query` has a wrong length or a number that is not finite.
     fn search(&self, query: &[f32], k: usize, options: &SearchOptions<'_>)
     -> Result<Vec<Neighbor>>;
+
+    /// The answers of several queries, `[queries, dim]`, in their order: each as [`HotIndex::search`] gives it, up to the rounding of sums. An index
+    /// that can read its rows once for all of them does.
+    ///
+    /// # Errors
+    /// As [`HotIndex::search`].
+    fn search_batch(
+        &self,
+        queries: VectorBlock<'_>,
+        k: usize,
+        options: &SearchOptions<'_>,
+    ) -> Result<Vec<Vec<Neighbor>>> {
+        queries
+            .iter()
+            .map(|query| self.search(query, k, options))
+            .collect()
+    }
 
     /// Resident rows. O(1).
     fn len(&self) -> usize;

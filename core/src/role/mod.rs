@@ -17,6 +17,7 @@ mod eviction_policy;
 mod hot_index;
 mod meta_store;
 mod usage;
+mod work;
 
 pub use codec::{ByteCodec, Codec, CodecId, Fidelity};
 pub use cold_store::{BlobInfo, ColdStore};
@@ -24,8 +25,11 @@ pub use eviction_policy::{
     Context, Event, EvictionPolicy, Explanation, Figure, Item, PREFETCH_MAX, TOGETHER_MAX, Tier,
     Verdict, Want,
 };
-pub use hot_index::{HotCapability, HotIndex, HotStats, Neighbor, RowFilter, SearchOptions};
+pub use hot_index::{
+    HotCapability, HotChoice, HotIndex, HotStats, Neighbor, RowFilter, SearchOptions,
+};
 pub use meta_store::{
     Batch, Epoch, KeyRange, MetaCapability, MetaStore, Op, Precondition, Seq, Table,
 };
 pub use usage::{Usage, UsageCounter, runs};
+pub use work::{SearchTally, SearchWork, WORK_LEVELS};

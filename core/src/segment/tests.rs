@@ -79,6 +79,7 @@ fn decoders() -> Decoders {
         clock: Arc::new(ManualClock::new()),
         seed: 0,
         read_only: false,
+        hot_budget: None,
         registry: registry.clone(),
     };
     Decoders::new(registry, context)

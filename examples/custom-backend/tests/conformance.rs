@@ -38,6 +38,7 @@ fn a_folder_may_be_added() {
         clock: Arc::new(ManualClock::new()),
         seed: 1,
         read_only: false,
+        hot_budget: None,
         registry: Arc::new(registry),
     };
     let open = |folders: &str| {

@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use aether::Row;
+use aether::role::Neighbor;
 use serde::Serialize;
 
 use super::super::{Done, Failure};
@@ -36,6 +38,30 @@ impl Latencies {
         self.0
             .get(rank.saturating_sub(1))
             .map_or(0.0, |ns| *ns as f64 / 1e3)
+    }
+}
+
+/// Answers compared with the exact ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recall {
+    found: usize,
+    wanted: usize,
+}
+
+impl Recall {
+    /// Counts which rows of `truth` an answer has.
+    pub(crate) fn count(&mut self, truth: &[Neighbor], answer: &[Neighbor]) {
+        let has = |row: Row| answer.iter().any(|n| n.row == row);
+        self.wanted += truth.len();
+        self.found += truth.iter().filter(|n| has(n.row)).count();
+    }
+
+    /// Share of the true answers that were found; 1 when there were none to find.
+    pub(crate) fn share(self) -> f64 {
+        if self.wanted == 0 {
+            return 1.0;
+        }
+        self.found as f64 / self.wanted as f64
     }
 }
 
@@ -139,6 +165,24 @@ mod tests {
             (50.0, 99.0, 100.0)
         );
         assert_eq!(Latencies::default().percentile_us(0.5), 0.0);
+    }
+
+    #[test]
+    fn recall_is_the_share_of_the_true_rows() {
+        let rows = |rows: &[u64]| -> Vec<Neighbor> {
+            let distance = 0.0;
+            rows.iter()
+                .map(|row| Neighbor {
+                    row: Row(*row),
+                    distance,
+                })
+                .collect()
+        };
+        let mut recall = Recall::default();
+        assert_eq!(recall.share(), 1.0);
+        recall.count(&rows(&[1, 2, 3]), &rows(&[3, 9, 1]));
+        recall.count(&rows(&[4]), &rows(&[]));
+        assert_eq!(recall.share(), 0.5);
     }
 
     #[test]

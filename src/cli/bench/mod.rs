@@ -1,7 +1,10 @@
 //! `aether bench`: recall, speed, memory and requests on data of one's own.
 
 mod base;
+mod churn;
+mod filters;
 mod measure;
+mod mixed;
 mod resident;
 mod search;
 mod sweep;
@@ -12,7 +15,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aether::import::{Format, Matrix, Options, Truth};
-use aether::{Config, Error, Memory, Metric, Point, PointId, Registry, Role};
+use aether::{
+    BuildContext, Config, Error, Memory, Metric, Point, PointId, Registry, Role, SystemClock,
+};
 
 pub(crate) use measure::{Latencies, Summary, run_queries};
 pub(crate) use tiered::measured_budget;
@@ -31,6 +36,12 @@ use super::{Done, Outcome, import, memory};
 pub(crate) enum Args {
     /// Everything in RAM: the hot index's recall and speed
     Search(search::Args),
+    /// The hot index alone after every row was replaced twice, beside one built anew
+    Churn(churn::Args),
+    /// The hot index alone where only a share of the rows is accepted
+    Filters(filters::Args),
+    /// The hot index alone under searches, insertions and removals at once: latency, recall and memory over time
+    Mixed(mixed::Args),
     /// A share in RAM, the rest in the cold store: recall and speed across the tiers
     Tiered(tiered::Args),
     /// The hot index behind JSON lines on standard input and output, to be measured by another program beside other libraries
@@ -183,6 +194,20 @@ fn check_truth(truth: &Truth, base: &Base, queries: &Matrix, k: usize) -> aether
 }
 
 impl Loaded {
+    /// What the hot index alone is made with: no folder, no budget.
+    fn bare_context(&self) -> BuildContext {
+        BuildContext {
+            dim: self.base.dim(),
+            metric: self.config.memory.metric,
+            data_dir: None,
+            clock: Arc::new(SystemClock::new()),
+            seed: self.config.memory.seed,
+            read_only: false,
+            hot_budget: None,
+            registry: self.registry.clone(),
+        }
+    }
+
     /// Puts the base into a memory, row numbers as ids; answers the seconds it took.
     async fn fill(&self, memory: &Memory) -> Done<f64> {
         let (base, rows) = (self.base.clone(), self.base.rows());
@@ -227,6 +252,9 @@ pub(crate) async fn open(config: Config, registry: &Arc<Registry>) -> Done<Memor
 pub(crate) async fn run(args: Args, json: bool) -> Done<Outcome> {
     match args {
         Args::Search(args) => search::run(args, json).await,
+        Args::Churn(args) => churn::run(args, json).await,
+        Args::Filters(args) => filters::run(args, json).await,
+        Args::Mixed(args) => mixed::run(args, json).await,
         Args::Tiered(args) => tiered::run(args, json).await,
         Args::Worker(args) => worker::run(args).await,
     }

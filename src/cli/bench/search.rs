@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use aether::config::{ByteSize, SearchMode};
-use aether::role::{HotIndex, SearchOptions};
-use aether::{BuildContext, Error, PointId, Row, SearchRequest, SystemClock};
+use aether::role::{HotChoice, HotIndex, SearchOptions, SearchTally, SearchWork, WORK_LEVELS};
+use aether::{Error, PointId, Row, SearchRequest};
 use serde::Serialize;
 
 use super::base::Base;
@@ -28,6 +28,8 @@ pub(crate) struct Args {
 struct Line<'a> {
     bench: &'static str,
     index: &'a str,
+    /// What the index chose by itself.
+    choice: Option<HotChoice>,
     bare: bool,
     #[serde(flatten)]
     setting: Setting,
@@ -38,11 +40,42 @@ struct Line<'a> {
     metric: aether::Metric,
     #[serde(flatten)]
     summary: Summary,
+    #[serde(flatten)]
+    work: PerSearch,
     build_s: f64,
     ram_bytes: u64,
     ram_parts: BTreeMap<String, u64>,
     cold_bytes: u64,
     cold_requests: u64,
+}
+
+/// What a search did in the hot index, mean over queries.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct PerSearch {
+    /// Rows whose links were followed, by level.
+    hops_by_level: [f64; WORK_LEVELS],
+    /// The same on all levels.
+    hops: f64,
+    /// Distances estimated from codes.
+    estimated: f64,
+    /// Distances computed from vectors, in scans too.
+    compared: f64,
+    /// Bytes of links, codes and vectors looked at.
+    touched_bytes: f64,
+}
+
+impl PerSearch {
+    fn new(work: &SearchWork, searches: usize) -> Self {
+        let mean = |n: u64| n as f64 / searches.max(1) as f64;
+        let hops_by_level = work.hops.map(mean);
+        Self {
+            hops_by_level,
+            hops: hops_by_level.iter().sum(),
+            estimated: mean(work.estimated),
+            compared: mean(work.compared + work.scanned),
+            touched_bytes: mean(work.bytes()),
+        }
+    }
 }
 
 pub(crate) async fn run(args: Args, json: bool) -> Done {
@@ -72,7 +105,12 @@ async fn whole(data: &Data, loaded: Loaded, json: bool) -> Done {
         config.memory.path = temporary.path().join("memory");
     }
     config.memory.hot_budget = ample(&loaded.base);
-    config.search.concurrent = config.search.concurrent.max(data.threads);
+    let swept = combinations(&data.sweep)
+        .into_iter()
+        .filter_map(|s| s.threads)
+        .max();
+    let most = swept.unwrap_or(data.threads);
+    config.search.concurrent = config.search.concurrent.max(most);
     let memory = super::open(config, &loaded.registry).await?;
     let build_s = loaded.fill(&memory).await?;
     let stats = memory.stats();
@@ -95,18 +133,25 @@ async fn whole(data: &Data, loaded: Loaded, json: bool) -> Done {
             Ok(answer.hits.iter().map(|h| id_number(&h.id)).collect())
         };
         let before = memory.stats();
-        let summary = tokio::task::block_in_place(|| measure(data, &loaded, &query))?;
+        let summary =
+            tokio::task::block_in_place(|| measure(data, &loaded, setting.threads, &query))?;
         let after = memory.stats();
         printer.print(&Line {
             bench: "search",
             index: &memory.config().hot.backend,
+            choice: after.hot_choice.clone(),
             bare: false,
             setting,
             k: data.k,
-            threads: data.threads,
+            threads: setting.threads.unwrap_or(data.threads),
             rows: loaded.base.rows(),
             dim: loaded.base.dim(),
             metric: memory.metric(),
+            // A first pass warms caches; its searches are the same.
+            work: PerSearch::new(
+                &after.hot_work.since(&before.hot_work),
+                (after.counted.searches - before.counted.searches) as usize,
+            ),
             summary,
             build_s,
             ram_bytes: after.hot_bytes,
@@ -130,12 +175,13 @@ pub(super) fn id_number(id: &PointId) -> u64 {
 pub(super) fn measure(
     data: &Data,
     loaded: &Loaded,
+    threads: Option<usize>,
     query: &(impl Fn(usize) -> aether::Result<Vec<u64>> + Sync),
 ) -> Done<Summary> {
     let recall = |q: usize, found: &[u64]| loaded.truth.recall(q, data.k, found);
     run_queries(
         loaded.queries.rows(),
-        data.threads,
+        threads.unwrap_or(data.threads),
         data.seconds,
         query,
         recall,
@@ -143,15 +189,7 @@ pub(super) fn measure(
 }
 
 async fn bare(data: &Data, loaded: &Loaded, json: bool) -> Done {
-    let context = BuildContext {
-        dim: loaded.base.dim(),
-        metric: loaded.config.memory.metric,
-        data_dir: None,
-        clock: std::sync::Arc::new(SystemClock::new()),
-        seed: loaded.config.memory.seed,
-        read_only: false,
-        registry: loaded.registry.clone(),
-    };
+    let context = loaded.bare_context();
     let index = loaded.registry.hot(&loaded.config.hot, &context)?;
     let started = Instant::now();
     tokio::task::block_in_place(|| insert(&*index, &loaded.base))?;
@@ -166,17 +204,20 @@ async fn bare(data: &Data, loaded: &Loaded, json: bool) -> Done {
             let found = index.search(loaded.queries.row(q), data.k, &options)?;
             Ok(found.iter().map(|n| n.row.0).collect())
         };
-        let summary = tokio::task::block_in_place(|| measure(data, loaded, &query))?;
+        let summary =
+            tokio::task::block_in_place(|| measure(data, loaded, setting.threads, &query))?;
         printer.print(&Line {
             bench: "search",
             index: &loaded.config.hot.backend,
+            choice: index.stats().choice,
             bare: true,
             setting,
             k: data.k,
-            threads: data.threads,
+            threads: setting.threads.unwrap_or(data.threads),
             rows: loaded.base.rows(),
             dim: loaded.base.dim(),
             metric: context.metric,
+            work: count(&*index, loaded, data.k, &options)?,
             summary,
             build_s,
             ram_bytes: index.bytes(),
@@ -191,6 +232,24 @@ async fn bare(data: &Data, loaded: &Loaded, json: bool) -> Done {
         })?;
     }
     Ok(Outcome::Fine)
+}
+
+/// Searches for each query once more, to count what is done for it.
+fn count(
+    index: &dyn HotIndex,
+    loaded: &Loaded,
+    k: usize,
+    options: &SearchOptions<'_>,
+) -> aether::Result<PerSearch> {
+    let tally = SearchTally::default();
+    let options = SearchOptions {
+        tally: Some(&tally),
+        ..*options
+    };
+    for query in loaded.queries.iter() {
+        index.search(query, k, &options)?;
+    }
+    Ok(PerSearch::new(&tally.read(), loaded.queries.rows()))
 }
 
 /// Puts every row of the base into an index.
@@ -212,16 +271,33 @@ pub(super) struct Printer {
 }
 
 /// Columns that people look at, in this order; what a line lacks is left out.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 31] = [
+    "phase",
+    "elapsed_s",
+    "share",
+    "accepted",
     "ef",
     "probe",
     "mode",
+    "threads",
     "recall",
+    "fresh_recall",
     "qps",
+    "fresh_qps",
     "p50_us",
     "p99_us",
+    "writes_per_s",
+    "insert_p99_us",
+    "remove_p99_us",
+    "hops",
+    "estimated",
+    "compared",
+    "touched_bytes",
+    "fresh_touched_bytes",
     "build_s",
     "ram_bytes",
+    "fresh_ram_bytes",
+    "resident_bytes",
     "allowed_bytes",
     "peak_resident_bytes",
     "cold_bytes",

@@ -13,6 +13,7 @@ pub(crate) struct Sweep {
 enum Key {
     Ef,
     Probe,
+    Threads,
 }
 
 /// One setting.
@@ -24,6 +25,9 @@ pub(crate) struct Setting {
     /// Share of the cold rows that a bounded search looks at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) probe: Option<f64>,
+    /// Threads that search, where the command does not say how many.
+    #[serde(skip)]
+    pub(crate) threads: Option<usize>,
 }
 
 impl FromStr for Sweep {
@@ -32,18 +36,20 @@ impl FromStr for Sweep {
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || {
             format!(
-                "expected ef=16,32,64 (whole numbers from 1) or probe=0.05,0.1 (0 to 1), got {text:?}"
+                "expected ef=16,32,64 (whole numbers from 1), probe=0.05,0.1 (0 to 1) or threads=1,2 (1 to 1024), got {text:?}"
             )
         };
         let (key, list) = text.split_once('=').ok_or_else(expected)?;
         let key = match key.trim() {
             "ef" => Key::Ef,
             "probe" => Key::Probe,
+            "threads" => Key::Threads,
             _ => return Err(expected()),
         };
         let fits = |x: &f64| match key {
             Key::Ef => x.fract() == 0.0 && (1.0..=1e6).contains(x),
             Key::Probe => (0.0..=1.0).contains(x),
+            Key::Threads => x.fract() == 0.0 && (1.0..=1024.0).contains(x),
         };
         let values: Option<Vec<f64>> = list
             .split(',')
@@ -67,6 +73,10 @@ pub(crate) fn combinations(sweeps: &[Sweep]) -> Vec<Setting> {
             },
             Key::Probe => Setting {
                 probe: Some(v),
+                ..*s
+            },
+            Key::Threads => Setting {
+                threads: Some(v as usize),
                 ..*s
             },
         };
@@ -94,7 +104,8 @@ mod tests {
             all[1],
             Setting {
                 ef: Some(16),
-                probe: Some(0.5)
+                probe: Some(0.5),
+                threads: None
             }
         );
         assert_eq!(combinations(&[]), [Setting::default()]);
@@ -108,6 +119,7 @@ mod tests {
             "ef=1.5",
             "ef=0",
             "probe=2",
+            "threads=0",
             "m=3",
             "probe=NaN",
             "ef=16,,32",

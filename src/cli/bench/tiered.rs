@@ -207,7 +207,8 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 Ok(answer.hits.iter().map(|h| id_number(&h.id)).collect())
             };
             let start = memory.stats();
-            let summary = tokio::task::block_in_place(|| measure(data, &loaded, &query))?;
+            let summary =
+                tokio::task::block_in_place(|| measure(data, &loaded, setting.threads, &query))?;
             let after = memory.stats();
             let peak_search = Resident::read().map(|r| r.peak_bytes);
             let (then, now) = (&start.counted, &after.counted);

@@ -182,6 +182,7 @@ impl Worker {
             clock: Arc::new(SystemClock::new()),
             seed: self.config.memory.seed,
             read_only: false,
+            hot_budget: None,
             registry: self.registry.clone(),
         };
         let index = self.registry.hot(&slot, &context)?;

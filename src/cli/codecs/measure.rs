@@ -48,6 +48,7 @@ pub(super) fn candidates(vectors: &Matrix, metric: Metric, seed: u64) -> Result<
         clock: Arc::new(SystemClock::new()),
         seed,
         read_only: true,
+        hot_budget: None,
         registry: registry.clone(),
     };
     let decoders = Arc::new(Decoders::new(registry.clone(), context.clone()));

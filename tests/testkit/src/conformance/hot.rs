@@ -16,9 +16,9 @@ use std::sync::Arc;
 use aether_core::config::RawConfig;
 use aether_core::plugin::{Factory, Plugin};
 use aether_core::role::{HotIndex, Neighbor, SearchOptions};
-use aether_core::{Metric, Result, Row};
+use aether_core::{BuildContext, Metric, Result, Row};
 
-use super::{check_options_with, context};
+use super::{check_options_among, context, registry_of};
 
 pub use basic::*;
 pub use bytes::*;
@@ -34,12 +34,24 @@ pub struct HotHarness {
     pub plugin: &'static Plugin,
     /// Its keys as TOML text; `""` for its defaults.
     pub keys: &'static str,
+    /// The plug-ins that it wraps.
+    pub plugins: &'static [&'static Plugin],
 }
 
 impl HotHarness {
     /// A plug-in with settings.
     pub const fn new(plugin: &'static Plugin, keys: &'static str) -> Self {
-        Self { plugin, keys }
+        Self {
+            plugin,
+            keys,
+            plugins: &[],
+        }
+    }
+
+    /// The same for a plug-in that wraps others.
+    pub const fn with_plugins(mut self, plugins: &'static [&'static Plugin]) -> Self {
+        self.plugins = plugins;
+        self
     }
 
     /// Builds an empty index.
@@ -51,7 +63,11 @@ impl HotHarness {
             panic!("plug-in {:?} is not a hot index", self.plugin.name);
         };
         let raw = RawConfig::from_toml("hot", self.keys)?;
-        build(&raw, &context(dim, metric, None))
+        let context = BuildContext {
+            registry: Arc::new(registry_of(self.plugins)?),
+            ..context(dim, metric, None)
+        };
+        build(&raw, &context)
     }
 
     /// Builds an empty index.
@@ -95,7 +111,7 @@ impl HotHarness {
 /// # Panics
 /// As [`super::check_options_with`].
 pub fn options_are_those_of_the_struct(h: &HotHarness) {
-    check_options_with(h.plugin, h.keys);
+    check_options_among(h.plugin, h.keys, h.plugins);
 }
 
 /// A random vector that every metric accepts.
@@ -168,6 +184,7 @@ macro_rules! hot_conformance {
             queries_that_are_not_finite_are_refused,
             k_is_honoured,
             filters_are_honoured,
+            batches_of_queries_are_answered_one_by_one,
             exact_search_equals_the_model,
             exact_search_at_every_dimension,
             approximate_search_recalls,

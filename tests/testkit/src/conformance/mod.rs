@@ -15,11 +15,11 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aether_core::{BuildContext, ManualClock, Metric, Registry};
+use aether_core::{BuildContext, ManualClock, Metric, Plugin, Registry, Result};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-pub use options::{check_options, check_options_with};
+pub use options::{check_options, check_options_among, check_options_with};
 
 /// The seed of this run: `AETHER_TEST_SEED`, or 42.
 #[allow(clippy::disallowed_methods, reason = "a test's own switch")]
@@ -39,8 +39,21 @@ pub fn context(dim: usize, metric: Metric, data_dir: Option<PathBuf>) -> BuildCo
         clock: Arc::new(ManualClock::new()),
         seed: seed(),
         read_only: false,
+        hot_budget: None,
         registry: Arc::new(Registry::empty()),
     }
+}
+
+/// A registry of these plug-ins and no others.
+///
+/// # Errors
+/// `Config` when two of them have one name.
+pub fn registry_of(plugins: &[&'static Plugin]) -> Result<Registry> {
+    let mut registry = Registry::empty();
+    for plugin in plugins {
+        registry.add(plugin)?;
+    }
+    Ok(registry)
 }
 
 /// Runs `test` on `cases` values of a strategy and shrinks what makes it panic.

@@ -1,12 +1,13 @@
 //! A plug-in's list of options against the keys that it really reads.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use aether_core::config::RawConfig;
 use aether_core::plugin::{Factory, Plugin};
 use aether_core::{BuildContext, Metric, Result};
 
-use super::context;
+use super::{context, registry_of};
 
 /// A key that no plug-in has.
 const BOGUS: &str = "zz_no_such_key_zz";
@@ -26,6 +27,15 @@ pub fn check_options(plugin: &'static Plugin) {
 /// # Panics
 /// When one of these does not hold.
 pub fn check_options_with(plugin: &'static Plugin, keys: &str) {
+    check_options_among(plugin, keys, &[]);
+}
+
+/// [`check_options_with`] for a plug-in that wraps others.
+///
+/// # Panics
+/// As [`check_options_with`].
+pub fn check_options_among(plugin: &'static Plugin, keys: &str, others: &[&'static Plugin]) {
+    let build = |plugin, keys: &(String, Vec<(String, String)>)| build(plugin, keys, others);
     let listed: BTreeSet<&str> = plugin.options.iter().map(|o| o.name).collect();
     assert_eq!(
         listed.len(),
@@ -92,13 +102,20 @@ fn with(keys: &str, more: &[(&str, &str)]) -> (String, Vec<(String, String)>) {
 }
 
 /// Builds the plug-in in a fresh folder and drops it.
-fn build(plugin: &Plugin, (keys, more): &(String, Vec<(String, String)>)) -> Result<()> {
+fn build(
+    plugin: &Plugin,
+    (keys, more): &(String, Vec<(String, String)>),
+    others: &[&'static Plugin],
+) -> Result<()> {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut raw = RawConfig::from_toml(plugin.role().name(), keys)?;
     for (key, value) in more {
         raw.set(key, value)?;
     }
-    let context = context(8, Metric::L2, Some(dir.path().to_owned()));
+    let context = BuildContext {
+        registry: Arc::new(registry_of(others)?),
+        ..context(8, Metric::L2, Some(dir.path().to_owned()))
+    };
     make(plugin, &raw, &context)
 }
 

@@ -115,6 +115,7 @@ impl PolicyHarness {
             clock: Arc::new(ManualClock::new()),
             seed,
             read_only: false,
+            hot_budget: None,
             registry: Arc::new(Registry::empty()),
         };
         build(&RawConfig::from_toml("policy", keys)?, &context)

@@ -443,6 +443,7 @@ impl HotIndex for FakeHot {
             removed: 0,
             bytes,
             parts,
+            ..HotStats::default()
         }
     }
 }

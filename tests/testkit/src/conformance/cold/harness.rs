@@ -175,6 +175,7 @@ impl Place<'_> {
             clock: Arc::new(ManualClock::new()),
             seed: 7,
             read_only,
+            hot_budget: None,
             registry: Arc::new(harness.registry.clone()),
         };
         std::thread::scope(|scope| {

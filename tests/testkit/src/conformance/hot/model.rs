@@ -286,6 +286,7 @@ fn run(h: &HotHarness, metric: Metric, dim: usize, seed: u64, ops: &[Op]) {
                     ef: Some(64),
                     exact: *exact,
                     filter: (*modulus > 0).then_some(&accept),
+                    ..SearchOptions::default()
                 };
                 let k = usize::from(*k);
                 let got = index.search(&query, k, &options).expect("a search");

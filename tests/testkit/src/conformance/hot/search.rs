@@ -1,6 +1,7 @@
 //! Answers: how many, which, in what order, how near.
 
-use aether_core::role::SearchOptions;
+use aether_core::role::{RowFilter, SearchOptions};
+use aether_core::vector::{Shape, VectorBlock};
 use aether_core::{Metric, Row};
 
 use super::{HotHarness, Model, clustered, exact, fill, nearest, vector};
@@ -91,7 +92,7 @@ pub fn filters_are_honoured(h: &HotHarness) {
                 let options = SearchOptions {
                     filter: Some(filter),
                     ef: Some(200),
-                    exact: false,
+                    ..SearchOptions::default()
                 };
                 let got = index
                     .search(&query, k, &options)
@@ -215,8 +216,8 @@ pub fn approximate_search_recalls(h: &HotHarness) {
             let accept = |row: Row| !filtered || half(row);
             let options = SearchOptions {
                 ef: Some(200),
-                exact: false,
                 filter: filtered.then_some(&accept),
+                ..SearchOptions::default()
             };
             let total: f64 = asked
                 .chunks_exact(dim)
@@ -349,5 +350,69 @@ pub fn extreme_values_are_ordered(h: &HotHarness) {
             );
             model.check_exact(metric, &query, 9, &|_| true, &got);
         }
+    }
+}
+
+/// Several queries at once are answered as one by one: exactly where that is asked for, with filters, for any number of them.
+///
+/// # Panics
+/// When they are not.
+pub fn batches_of_queries_are_answered_one_by_one(h: &HotHarness) {
+    let dim = 13;
+    for metric in h.metrics() {
+        let mut rng = fastrand::Rng::with_seed(12);
+        let index = h.fresh(metric, dim);
+        let mut model = fill(index.as_ref(), &mut rng, 203, dim);
+        for row in (0..203).filter(|r| r % 5 == 2) {
+            index.remove(Row(row)).expect("a removal");
+            model.remove(Row(row));
+        }
+        let odd = |row: Row| row.0 % 2 == 1;
+        let (all, odd): (&RowFilter<'_>, &RowFilter<'_>) = (&|_| true, &odd);
+        for (queries, accept) in [(0, all), (1, all), (2, odd), (7, all), (64, odd)] {
+            let data = vector(&mut rng, dim * queries);
+            let shape = Shape { rows: queries, dim };
+            let block = VectorBlock::new(&data, shape).expect("a block");
+            let filtered = SearchOptions {
+                filter: Some(accept),
+                ..exact()
+            };
+            for options in [
+                filtered,
+                SearchOptions {
+                    exact: false,
+                    ..filtered
+                },
+            ] {
+                let answers = index.search_batch(block, 9, &options).expect("a search");
+                assert_eq!(answers.len(), queries, "one answer for each query");
+                for (query, got) in block.iter().zip(&answers) {
+                    if options.exact {
+                        model.check_exact(metric, query, 9, accept, got);
+                    } else {
+                        model.check_sound(metric, query, 9, accept, got);
+                    }
+                }
+            }
+            let none = index.search_batch(block, 0, &exact()).expect("a search");
+            assert_eq!(none, vec![Vec::new(); queries], "k of 0 gives nothing");
+        }
+        let mut data = vector(&mut rng, 3 * dim);
+        let wide = Shape { rows: 3, dim };
+        data[2 * dim] = f32::NAN;
+        let block = VectorBlock::new(&data, wide).expect("a block");
+        let error = index
+            .search_batch(block, 3, &exact())
+            .expect_err("not a number");
+        assert!(error.is_invalid_input(), "{error:?}");
+        let narrow = Shape {
+            rows: 3,
+            dim: dim - 1,
+        };
+        let block = VectorBlock::new(&data[..3 * (dim - 1)], narrow).expect("a block");
+        let error = index
+            .search_batch(block, 3, &exact())
+            .expect_err("a wrong length");
+        assert!(error.is_invalid_input(), "{error:?}");
     }
 }

@@ -152,6 +152,7 @@ impl Place {
             clock: Arc::new(SystemClock::new()),
             seed: 7,
             read_only,
+            hot_budget: None,
             registry: Arc::new(Registry::empty()),
         };
         (self.harness.open)(&raw, &context)
