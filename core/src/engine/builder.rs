@@ -337,6 +337,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         }),
         flux: AsyncMutex::new(flux_state),
         compaction: AsyncMutex::default(),
+        expiring: AsyncMutex::default(),
         garbage: Mutex::default(),
         gauge: Mutex::new(gauge),
         admission: Admission::new(places, config.search.queue),

@@ -221,17 +221,9 @@ impl Inner {
         let mark = writer.counters.next_row;
         writer.counters.next_row += 1;
 
-        let extra = plan
-            .news
-            .iter()
-            .map(|n| extra_bytes(&n.point.id, n.expiry.is_some()))
-            .sum();
-        let room = if plan.news.is_empty() {
-            0
-        } else {
-            self.fill_beside(extra).free as usize
-        };
-        let cold_rows = plan.news.split_off(plan.news.len().min(room));
+        let extra = |n: &NewRow| extra_bytes(&n.point.id, n.expiry.is_some());
+        let room = self.fitting(plan.news.iter().map(extra));
+        let cold_rows = plan.news.split_off(room);
         let mut batch = Batch::new(writer.epoch);
         self.fill_batch(&mut batch, &plan, &cold_rows);
 

@@ -9,7 +9,7 @@ use tokio::sync::MutexGuard;
 use tracing::Instrument;
 
 use super::cold::Segment;
-use super::directory::Entry;
+use super::directory::{Entry, extra_bytes};
 use super::inner::{Inner, Step, Why, Writer};
 use super::offload::offload;
 use super::query::Fetched;
@@ -367,10 +367,9 @@ impl<'a> Promotion<'a> {
         let mut found = inner.fetch_cold(&rows).await?;
         self.writer = Some(inner.writer.lock().await);
         self.keep_current(&mut found).await?;
-        let free = inner.fill().free as usize;
-        if found.len() > free {
-            self.no_room.extend(found.drain(free..).map(|f| f.0));
-        }
+        let extra = |(_, stub, _, expiry): &Fetched| extra_bytes(&stub.id, expiry.is_some());
+        let room = inner.fitting(found.iter().map(extra));
+        self.no_room.extend(found.drain(room..).map(|f| f.0));
         let mut vectors = Vec::with_capacity(found.len() * inner.dim);
         let mut resident = Vec::with_capacity(found.len());
         for (row, stub, vector, expiry) in found {

@@ -1,6 +1,6 @@
 //! What all parts of the engine share.
 //!
-//! Lock order, outermost first: `compaction`, `flux`, `writer`, then the small locks (`desk`, `directory`, `kills`, `cold`, `pins`, `restore`,
+//! Lock order, outermost first: `compaction`, `expiring`, `flux`, `writer`, then the small locks (`desk`, `directory`, `kills`, `cold`, `pins`, `restore`,
 //! `moves`), of which none is held across an await and at most two at once, in the order named here. The hot index has locks of its
 //! own, and asks `kills` and `directory` (through a search's filter) while it holds them: it is never called with one of these held.
 
@@ -143,6 +143,8 @@ pub(crate) struct Inner {
     pub(crate) writer: AsyncMutex<Writer>,
     pub(crate) flux: AsyncMutex<FluxState>,
     pub(crate) compaction: AsyncMutex<CompactionState>,
+    /// Held by whoever removes points whose time is up. The committer's answer is waited for meanwhile, so never taken under `flux`.
+    pub(crate) expiring: AsyncMutex<()>,
     pub(crate) garbage: Mutex<Garbage>,
     /// Temperature and midpoint for those who only look.
     pub(crate) gauge: Mutex<Gauge>,
@@ -308,6 +310,36 @@ impl Inner {
             let present = self.directory.read().present() as u64;
             Fill::measure(present, self.config.hot_bound(), after)
         })
+    }
+
+    /// How many of these rows fit, from the first on, if each takes so many bytes beside those of any row
+    /// ([`extra_bytes`](super::directory::extra_bytes)).
+    pub(crate) fn fitting(&self, extra: impl Iterator<Item = u64>) -> usize {
+        let sums = extra.scan(0, |sum, bytes| {
+            *sum += bytes;
+            Some(*sum)
+        });
+        let sums: Vec<(u64, u64)> = (1..).zip(sums).collect();
+        let fit = |(rows, bytes): &(u64, u64)| self.fill_beside(*bytes).free >= *rows;
+        // Nearly always there is room for all, or for none.
+        if sums.last().is_none_or(fit) {
+            return sums.len();
+        }
+        if sums.first().is_some_and(|first| !fit(first)) {
+            return 0;
+        }
+        sums.partition_point(fit)
+    }
+
+    /// Rows that were demoted, replaced or deleted and only wait for readers to be taken out of RAM.
+    pub(crate) fn leaving(&self) -> u64 {
+        let directory = self.directory.read();
+        (directory.present() - directory.len()) as u64
+    }
+
+    /// How full the hot tier will be once those rows are out.
+    pub(crate) fn staying(&self, fill: Fill) -> Fill {
+        fill.without(self.leaving())
     }
 
     /// The hot tier's bytes by part.

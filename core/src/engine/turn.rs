@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::commit::{Call, Reply, Wish};
 use super::explained::Mover;
 use super::inner::{Inner, Step, Why};
+use super::readers::Deferred;
 use super::record::{Expiry, encode_clock, key};
 use super::restore::Waiting;
 use super::types::TickReport;
@@ -51,16 +52,18 @@ pub(crate) struct FluxState {
 impl Inner {
     /// One turn.
     pub(super) async fn tick(self: &Arc<Self>) -> Result<TickReport> {
-        self.check_open()?;
-        let mut flux = self.flux.lock().await;
-        self.counts.ticks.fetch_add(1, Ordering::Relaxed);
-        self.reap_off_worker().await;
         let mut report = TickReport::default();
-        if self.poisoned.read().is_some() {
-            // Reads go on; nothing may be written, so nothing can move.
+        self.counts.ticks.fetch_add(1, Ordering::Relaxed);
+        if !self.may_turn()? {
             return Ok(report);
         }
+        // Before the flux is taken: what has expired goes through the committer, and that may be waiting for room, which takes the flux.
         report.expired = self.expire().await?;
+        let mut flux = self.flux.lock().await;
+        self.reap_off_worker().await;
+        if !self.may_turn()? {
+            return Ok(report);
+        }
         self.steer();
         let fill = self.fill();
         self.resize_shadows(fill);
@@ -74,7 +77,7 @@ impl Inner {
         }
         self.gauge.lock().temperature = flux.temperature.value();
 
-        let (victims, scored) = self.victims(&mut flux, fill);
+        let (victims, scored) = self.victims(&mut flux, self.staying(fill));
         report.scored = scored;
         if !victims.is_empty() {
             report.demoted = self.demote_verdicts(&victims, flux.midpoint).await?;
@@ -102,6 +105,12 @@ impl Inner {
         metrics::gauge!("aether_cold_rows").set(self.view().live_rows() as f64);
         self.publish_remote();
         Ok(report)
+    }
+
+    /// Whether anything may move: where nothing may be written, reads go on and nothing can.
+    fn may_turn(&self) -> Result<bool> {
+        self.check_open()?;
+        Ok(self.poisoned.read().is_none())
     }
 
     /// Which rows leave this turn, and how many were scored. Over the high-water mark probability ends: the worst go until the
@@ -372,40 +381,56 @@ impl Inner {
         }
     }
 
-    /// Demotes what is needed and a little more; `false` when nothing can leave.
+    /// Demotes what is needed and a little more, less what is on its way out already: a slow reader holds rows in RAM after they were
+    /// demoted, and others in their place would have to wait for the same reader. `false` when nothing can leave.
     async fn make_room_once(self: &Arc<Self>, fill: Fill, short: u64) -> Result<bool> {
         let inner = self.clone();
         // On a task of its own: a migration that the caller's deadline cut in half would leave its machine undone.
         let made = tokio::spawn(async move {
             let mut flux = inner.flux.lock().await;
-            let slack = (fill.capacity() as f64 * (1.0 - inner.config.flux.low_water)) as u64 / 4;
-            let rows = (short + slack).min(fill.rows);
-            let context = inner.context(fill);
-            let want = Want {
-                rows: rows as usize,
-                bytes: rows * u64::from(inner.row_bytes()),
-            };
-            let victims = inner.desk.with(|policy| policy.victims(want, &context));
             flux.temperature.tick(true);
             inner.gauge.lock().temperature = flux.temperature.value();
-            if victims.is_empty() {
+            let leaving = inner.leaving();
+            let moved = if leaving < short {
+                inner.send_away(&flux, fill, short - leaving).await?
+            } else {
+                0
+            };
+            drop(flux);
+            if moved as u64 + leaving == 0 {
                 return Ok(false);
             }
-            let moved = inner.demote_verdicts(&victims, flux.midpoint).await?;
-            drop(flux);
-            if moved > 0 {
-                let ticket = inner
-                    .readers
-                    .defer(super::readers::Deferred::Demoted(Vec::new()));
-                inner.reaped(ticket).await;
-            }
-            Ok(moved > 0)
+            let ticket = inner.readers.defer(Deferred::Demoted(Vec::new()));
+            inner.reaped(ticket).await;
+            Ok(true)
         });
         made.await.map_err(Error::task)?
     }
 
+    /// Demotes so many rows and a little more; answers how many moved.
+    async fn send_away(
+        self: &Arc<Self>,
+        flux: &FluxState,
+        fill: Fill,
+        short: u64,
+    ) -> Result<usize> {
+        let slack = (fill.capacity() as f64 * (1.0 - self.config.flux.low_water)) as u64 / 4;
+        let rows = (short + slack).min(fill.rows);
+        let context = self.context(fill);
+        let want = Want {
+            rows: rows as usize,
+            bytes: rows * u64::from(self.row_bytes()),
+        };
+        let victims = self.desk.with(|policy| policy.victims(want, &context));
+        if victims.is_empty() {
+            return Ok(0);
+        }
+        self.demote_verdicts(&victims, flux.midpoint).await
+    }
+
     /// Removes points whose time is up, oldest first.
     pub(super) async fn expire(self: &Arc<Self>) -> Result<usize> {
+        let _one = self.expiring.lock().await;
         let now = self.now();
         let end = key::due(now.0.saturating_add(1), Row(0));
         let range = KeyRange {
@@ -441,6 +466,8 @@ impl Inner {
             self.expire_rows(wish).await?
         };
         let writer = self.writer.lock().await;
+        // The memory may have been closed meanwhile.
+        self.check_writable()?;
         let keys: Vec<Bytes> = later.iter().map(|(_, row, _)| key::expiry(*row)).collect();
         let present = self.get_chunked(Table::State, &keys).await?;
         let mut batch = Batch::new(writer.epoch);

@@ -42,6 +42,15 @@ impl Fill {
         }
     }
 
+    /// The same once so many of the rows have left.
+    pub fn without(self, leaving: u64) -> Self {
+        let leaving = leaving.min(self.rows);
+        Self {
+            rows: self.rows - leaving,
+            free: self.free + leaving,
+        }
+    }
+
     /// Rows that the budget holds in all.
     pub fn capacity(&self) -> u64 {
         self.rows + self.free

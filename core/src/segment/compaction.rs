@@ -6,7 +6,7 @@
 //! part of; such parts merge where enough of them hold rows of one partition. So a partition lies in about `ratio` segments of each
 //! level, whatever the memory's size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::SegmentId;
 
@@ -77,7 +77,7 @@ pub(crate) fn choose(candidates: &[Candidate], shape: &Shape) -> Option<Vec<Segm
         }
         if members.iter().any(|c| c.is_full(shape)) {
             let deep = deepest(members);
-            if deep.len() >= shape.ratio {
+            if deep.len() >= shape.ratio && gets_better(&deep) {
                 return Some(ids(deep.into_iter()));
             }
             continue;
@@ -113,6 +113,15 @@ fn deepest<'a>(members: &[&'a Candidate]) -> Vec<&'a Candidate> {
         .max_by_key(|(p, n)| (*n, std::cmp::Reverse(*p)));
     let holds = |c: &&&Candidate| most.is_some_and(|(p, _)| c.partitions.contains(&p));
     members.iter().filter(holds).copied().collect()
+}
+
+/// Whether merging these leaves fewer pieces, a piece being what one segment holds of one partition. What is written is in order of
+/// partitions, and each cut between two segments makes one piece more, of which one is to spare. Full segments of one and the same
+/// partition get no better, however often they are merged.
+fn gets_better(members: &[&Candidate]) -> bool {
+    let pieces: usize = members.iter().map(|c| c.partitions.len()).sum();
+    let partitions: BTreeSet<u32> = members.iter().flat_map(|c| c.partitions.clone()).collect();
+    pieces > partitions.len() + members.len()
 }
 
 #[cfg(test)]
@@ -211,5 +220,57 @@ mod tests {
             .map(|p| all.iter().filter(|c| c.partitions.contains(&p)).count())
             .max();
         assert!(deep.unwrap() <= 12, "{deep:?} segments hold one partition");
+    }
+
+    /// Partitions larger than a segment, as small segments of long vectors have them, were merged for ever: parts of a partition came
+    /// out as they had gone in. Found by `orders`, `no_room_and_the_memory_s_own_tasks`.
+    #[test]
+    fn merging_comes_to_an_end_however_large_partitions_are() {
+        const ROWS: u64 = 10;
+        for (ratio, rows_of_one) in [(2, 3), (2, 15), (3, 7), (3, 25), (4, 40), (8, 400)] {
+            let shape = Shape {
+                ratio,
+                dead_share: 0.4,
+                segment_bytes: ROWS * MIB,
+                partitions: 400 / rows_of_one,
+            };
+            let mut rng = fastrand::Rng::with_seed(ratio as u64);
+            let mut all: BTreeMap<SegmentId, Vec<u32>> = BTreeMap::new();
+            let mut next = 0;
+            let mut put = |all: &mut BTreeMap<SegmentId, Vec<u32>>, mut rows: Vec<u32>| {
+                rows.sort_unstable();
+                for part in rows.chunks(ROWS as usize) {
+                    next += 1;
+                    all.insert(SegmentId(next), part.to_vec());
+                }
+            };
+            for _ in 0..100 {
+                let drawn = (0..4).map(|_| rng.u32(0..shape.partitions as u32));
+                put(&mut all, drawn.collect());
+                let mut merges = 0;
+                while let Some(inputs) = choose(&candidates(&all), &shape) {
+                    let rows = inputs.iter().filter_map(|id| all.remove(id));
+                    let rows = rows.collect::<Vec<_>>().concat();
+                    put(&mut all, rows);
+                    merges += 1;
+                    assert!(merges < 50, "{shape:?} is never in order: {all:?}");
+                }
+            }
+        }
+    }
+
+    fn candidates(all: &BTreeMap<SegmentId, Vec<u32>>) -> Vec<Candidate> {
+        let candidate = |(id, rows): (&SegmentId, &Vec<u32>)| {
+            let mut partitions = rows.clone();
+            partitions.dedup();
+            Candidate {
+                id: *id,
+                bytes: rows.len() as u64 * MIB,
+                rows: rows.len() as u32,
+                live: rows.len() as u64,
+                partitions,
+            }
+        };
+        all.iter().map(candidate).collect()
     }
 }

@@ -473,6 +473,8 @@ pub struct Settings {
     /// More lines of the tables of the same name.
     pub memory: &'static str,
     pub flux: &'static str,
+    /// Time between two turns of the memory's own tasks; `0s` for none.
+    pub tick: &'static str,
     pub search: &'static str,
     pub compaction: &'static str,
     pub limits: &'static str,
@@ -489,6 +491,7 @@ impl Default for Settings {
             hot: "flat",
             memory: "",
             flux: "",
+            tick: "0s",
             search: "",
             compaction: "",
             limits: "",
@@ -563,6 +566,7 @@ impl World {
             hot,
             memory,
             flux,
+            tick,
             search,
             compaction,
             limits,
@@ -571,7 +575,7 @@ impl World {
         } = &self.settings;
         let text = format!(
             "[memory]\ndim = {dim}\nmetric = \"{metric}\"\nhot_budget = \"{budget}\"\ninsert_wait = \"{insert_wait}\"\n{memory}\n\
-             [flux]\ntick = \"0s\"\n{flux}\n[search]\npartition_rows = 16\n{search}\n[compaction]\n{compaction}\n[limits]\nbatch_bytes = \"4MiB\"\n{limits}\n\
+             [flux]\ntick = \"{tick}\"\n{flux}\n[search]\npartition_rows = 16\n{search}\n[compaction]\n{compaction}\n[limits]\nbatch_bytes = \"4MiB\"\n{limits}\n\
              [hot]\nbackend = \"{hot}\"\n[meta]\nbackend = \"test\"\n[cold]\nbackend = \"test\"\n\
              [codec]\nbackend = \"plain\"\n[policy]\nbackend = \"lru\"\n",
         );
@@ -596,6 +600,15 @@ impl World {
             settings: self.settings.clone(),
             cuts: Vec::new(),
         })
+    }
+
+    /// Notes of moves under way that are stored now.
+    pub fn intents(&self) -> Vec<Bytes> {
+        let stored = self.meta.dump().into_iter();
+        stored
+            .filter(|(table, ..)| *table == Table::Intents)
+            .map(|(_, key, _)| key)
+            .collect()
     }
 
     pub async fn open(&self) -> Memory {
