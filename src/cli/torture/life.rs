@@ -13,8 +13,10 @@ use super::oracle::Oracle;
 use super::script::Line;
 use crate::cli::{Done, io_failure};
 
-/// A child that says nothing for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A child that says nothing through so many waits hangs. That is a minute; on a machine where this process and its child wait for a
+/// processor most of the time it is longer, and a child that is only slow is not called a hanging one.
+const WAITS: u32 = 6_000;
+const WAIT: Duration = Duration::from_millis(10);
 /// Things a child says after its memory is open, before it is killed.
 const SAID: std::ops::RangeInclusive<u32> = 1..=250;
 /// And time after that, in microseconds.
@@ -27,6 +29,13 @@ pub(super) enum Life {
     Opened,
     /// It had not.
     Unopened,
+}
+
+/// What a child says next, waited for with patience.
+fn next(lines: &Receiver<Line>) -> Result<Line, RecvTimeoutError> {
+    let silence = Err(RecvTimeoutError::Timeout);
+    let mut waits = (0..WAITS).map(|_| lines.recv_timeout(WAIT));
+    waits.find(|heard| *heard != silence).unwrap_or(silence)
 }
 
 /// Children of one folder, one after another.
@@ -60,7 +69,7 @@ impl Lives {
         let mut life = Life::Unopened;
         let mut ended = false;
         while left > 0 && !ended {
-            match lines.recv_timeout(PATIENCE) {
+            match next(&lines) {
                 Ok(line) => {
                     match line {
                         Line::Opened => {
@@ -74,7 +83,7 @@ impl Lives {
                     oracle.hear(seed, line);
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let text = format!("a child hangs: nothing said for {PATIENCE:?}");
+                    let text = format!("a child hangs: nothing said in {WAITS} times {WAIT:?}");
                     oracle.found.problem(text);
                     ended = true;
                 }
