@@ -40,7 +40,7 @@ pub struct Coder {
 #[derive(Clone, Debug)]
 pub struct Centre {
     plain: Vec<f32>,
-    rotated: Vec<f32>,
+    pub(crate) rotated: Vec<f32>,
 }
 
 /// The codes of rows of one centroid, as they grow: three runs of numbers, `[rows]` each, and the codes, `[rows, code_bytes]`.
@@ -148,6 +148,15 @@ impl Coder {
     /// Numbers of a code: `dim` rounded up to eight.
     pub fn padded(&self) -> usize {
         self.rotation.padded()
+    }
+
+    /// The highest bit of every dimension, which is the sign of the grid's value.
+    pub(crate) fn highest(&self) -> Plane {
+        Plane {
+            width: 1,
+            shift: self.bits - 1,
+            bytes: self.padded() / 8,
+        }
     }
 
     /// Half of the largest code: the grid's zero.

@@ -2,6 +2,7 @@
 
 use crate::encode::{Coder, FACTOR_BYTES, inverse_norm};
 use crate::kernel::{Kernel, Work, code_bytes, wide};
+use crate::signs::Coarse;
 use crate::{Measure, dot};
 
 /// What a distance is estimated to be, and where it lies at the confidence asked for.
@@ -33,24 +34,45 @@ pub struct Query {
     /// `[dim]`; of unit length under cosine.
     plain: Vec<f32>,
     /// The turned query in units of `step`.
-    bytes: Vec<i8>,
+    pub(crate) bytes: Vec<i8>,
     step: f32,
     /// Sum of `bytes`.
     sum: i64,
     /// Length of what rounding to bytes left out.
     lost: f32,
-    kernel: Kernel,
-    products: Vec<i32>,
-    turned: Vec<f32>,
+    pub(crate) kernel: Kernel,
+    pub(crate) products: Vec<i32>,
+    pub(crate) turned: Vec<f32>,
+    /// What signs are compared with; empty until it is asked for.
+    pub(crate) coarse: Coarse,
+    /// Rows of a block that their signs do not rule out.
+    pub(crate) places: Vec<u32>,
 }
 
 /// Where a centroid lies, seen from a query: the same for all rows of its partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Spot {
     /// The part of every distance that the centroid alone decides.
-    base: f32,
+    pub(crate) base: f32,
     /// The distance to the centroid.
-    away: f32,
+    pub(crate) away: f32,
+}
+
+impl Spot {
+    /// The same from the distance to the centroid alone, where that is enough: not for an inner product. Under cosine query and centroid
+    /// are taken as of unit length.
+    pub fn at(measure: Measure, rank: f32) -> Option<Self> {
+        let away2 = match measure {
+            Measure::L2 => rank,
+            // Of unit vectors, half the squared distance is 1 - cos.
+            Measure::Cosine => 2.0 * rank,
+            Measure::InnerProduct => return None,
+        };
+        Some(Self {
+            base: rank,
+            away: away2.max(0.0).sqrt(),
+        })
+    }
 }
 
 /// The smallest distance from a query that a vector within `radius` of a centroid can have, `rank` being the distance of the centroid
@@ -69,7 +91,7 @@ pub fn least(measure: Measure, norm: f32, rank: f32, radius: f32) -> f32 {
 }
 
 /// Share of a term's size that rounding in f32 may cost, sums over thousands of dimensions included.
-const ROUNDING: f32 = 4e-6;
+pub(crate) const ROUNDING: f32 = 4e-6;
 
 impl Query {
     /// Prepares a query, `[dim]`, with the quickest kernel.
@@ -98,6 +120,8 @@ impl Query {
             kernel,
             products: Vec::new(),
             turned: Vec::new(),
+            coarse: Coarse::default(),
+            places: Vec::new(),
         }
     }
 
@@ -114,6 +138,7 @@ impl Query {
         self.plain.clear();
         self.plain.extend(query.iter().map(|x| x * unit));
         coder.rotation.apply(&self.plain, &mut self.turned);
+        self.coarse.forget();
         wide(Rounding(self));
     }
 
@@ -340,7 +365,7 @@ struct Beside<'b> {
 const ABREAST: usize = 16;
 
 /// What is the same for all rows of a block.
-struct Terms {
+pub(crate) struct Terms {
     base: f32,
     away: f32,
     rounding: f32,
@@ -352,7 +377,12 @@ struct Terms {
 }
 
 impl Terms {
-    fn of(query: &Query, coder: &Coder, Spot { base, away }: Spot, deviations: f32) -> Self {
+    pub(crate) fn of(
+        query: &Query,
+        coder: &Coder,
+        Spot { base, away }: Spot,
+        deviations: f32,
+    ) -> Self {
         let highest = (1i64 << coder.bits()) - 1;
         Self {
             base,
@@ -366,7 +396,13 @@ impl Terms {
     }
 
     #[inline(always)]
-    fn bounds(&self, product: i32, add: [u8; 4], scale: [u8; 4], error: [u8; 4]) -> Bounds {
+    pub(crate) fn bounds(
+        &self,
+        product: i32,
+        add: [u8; 4],
+        scale: [u8; 4],
+        error: [u8; 4],
+    ) -> Bounds {
         let (add, scale, error) = (
             f32::from_le_bytes(add),
             f32::from_le_bytes(scale),

@@ -10,6 +10,8 @@
 //! | `rotation` | the rotation, by Hadamard transforms and random signs |
 //! | `encode` | rounding to the grid, and what is stored |
 //! | `estimate` | distance and bound of every row of a block |
+//! | `layers` | codes sorted for RAM: the signs of all rows first |
+//! | `signs` | bounds from signs alone, then from the codes of what these leave |
 //! | `kernel` | integer products of codes and queries, and sums over pairs of vectors: scalar reference, AVX2, AVX-512 |
 //! | `normal` | how many standard deviations a confidence takes |
 //!
@@ -18,12 +20,15 @@
 mod encode;
 mod estimate;
 mod kernel;
+mod layers;
 mod normal;
 mod rotation;
+mod signs;
 
 pub use encode::{Block, Centre, Coder, FACTOR_BYTES, Factors, Workspace};
 pub use estimate::{Bounds, Query, Spot, least};
 pub use kernel::{Kernel, KernelKind, TILE_OTHERS, TILE_ROWS, Term, pair, tile};
+pub use layers::Layers;
 pub use normal::deviations;
 
 /// Bits a dimension that a code may have.

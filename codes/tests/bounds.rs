@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use aether_codes::{Block, Bounds, Coder, Kernel, KernelKind, Measure, Query, deviations, least};
+use aether_codes::{
+    Block, Bounds, Coder, Kernel, KernelKind, Layers, Measure, Query, Spot, deviations, least,
+};
 
 const MEASURES: [Measure; 3] = [Measure::L2, Measure::InnerProduct, Measure::Cosine];
 
@@ -73,6 +75,8 @@ fn distance(measure: Measure, a: &[f32], b: &[f32]) -> f64 {
 struct Tested {
     /// True distance and bounds of each pair.
     pairs: Vec<(f64, Bounds)>,
+    /// The same by signs alone; none for codes that are hardly more.
+    by_signs: Vec<(f64, Bounds)>,
     /// The least distance that the radius allows, and the smallest there is, for each query.
     least: Vec<(f32, f64)>,
 }
@@ -91,8 +95,11 @@ fn run(dim: usize, bits: u8, measure: Measure, kind: Kind, confidence: f64) -> T
     let mut bytes = Vec::new();
     block.write(&mut bytes);
     assert_eq!(bytes.len(), rows.len() * coder.row_bytes());
+    let layers = Layers::of(&coder, &centre, &bytes, rows.len());
+    assert_eq!(layers.is_some(), Layers::are_worth(bits));
     let mut tested = Tested {
         pairs: Vec::new(),
+        by_signs: Vec::new(),
         least: Vec::new(),
     };
     for _ in 0..40 {
@@ -102,6 +109,11 @@ fn run(dim: usize, bits: u8, measure: Measure, kind: Kind, confidence: f64) -> T
         let z = deviations(confidence);
         let spot = query.spot(measure, &centroid);
         assert!(query.estimate(&coder, spot, &bytes, rows.len(), z, &mut bounds));
+        let mut signs = Vec::new();
+        if let Some(layers) = &layers {
+            query.estimate_signs(&coder, spot, layers, z, &mut signs);
+            assert_eq!(signs.len(), rows.len());
+        }
         // Whoever asks for those below a bar gets the very same bounds of just these.
         let mut lowers: Vec<f32> = bounds.iter().map(Bounds::lower).collect();
         lowers.sort_unstable_by(f32::total_cmp);
@@ -117,17 +129,46 @@ fn run(dim: usize, bits: u8, measure: Measure, kind: Kind, confidence: f64) -> T
             let expected = (0u32..)
                 .zip(bounds.iter().copied())
                 .filter(|(_, b)| b.lower() <= bar);
-            assert!(below.into_iter().eq(expected), "{bar}");
+            assert!(below.iter().copied().eq(expected.clone()), "{bar}");
+            // By layers the same, but for those that their signs put above it.
+            if let Some(layers) = &layers {
+                let mut left = Vec::new();
+                query.below(&coder, spot, layers, asked, &mut left);
+                let possible = |(place, _): &(u32, Bounds)| {
+                    let above = signs[*place as usize].lower() > bar;
+                    !above
+                };
+                assert!(left.into_iter().eq(expected.filter(possible)), "{bar}");
+            }
         }
         let truth: Vec<f64> = rows.iter().map(|v| distance(measure, &q, v)).collect();
         let nearest = truth.iter().copied().fold(f64::INFINITY, f64::min);
         let norm = q.iter().map(|x| x * x).sum::<f32>().sqrt();
         let rank = distance(measure, &q, &centroid) as f32;
+        match Spot::at(measure, rank) {
+            None => assert_eq!(measure, Measure::InnerProduct),
+            Some(known) => {
+                let mut again = Vec::new();
+                assert!(query.estimate(&coder, known, &bytes, rows.len(), z, &mut again));
+                for (a, b) in again.iter().zip(&bounds) {
+                    let margin = 1e-5 * (1.0 + b.estimate.abs() + b.error);
+                    assert!((a.estimate - b.estimate).abs() < margin, "{a:?}, {b:?}");
+                    assert!((a.error - b.error).abs() < 10.0 * margin, "{a:?}, {b:?}");
+                }
+            }
+        }
         let bound = least(measure, norm, rank, block.radius());
         tested.least.push((bound, nearest));
+        (tested.by_signs).extend(truth.iter().copied().zip(signs));
         tested.pairs.extend(truth.into_iter().zip(bounds));
     }
     tested
+}
+
+/// Share of the pairs whose truth lies inside.
+fn inside(pairs: &[(f64, Bounds)]) -> f64 {
+    let within = |(t, b): &&(f64, Bounds)| f64::from(b.lower()) <= *t && *t <= f64::from(b.upper());
+    pairs.iter().filter(within).count() as f64 / pairs.len() as f64
 }
 
 #[test]
@@ -138,18 +179,16 @@ fn the_truth_lies_inside_at_the_stated_confidence() {
                 for kind in KINDS {
                     for confidence in [0.9, 0.99] {
                         let tested = run(dim, bits, measure, kind, confidence);
-                        let inside = (tested.pairs.iter())
-                            .filter(|(t, b)| {
-                                f64::from(b.lower()) <= *t && *t <= f64::from(b.upper())
-                            })
-                            .count();
-                        let share = inside as f64 / tested.pairs.len() as f64;
                         // 2,400 pairs of 60 codes and 40 queries: three deviations of the share at that number, generously.
                         let margin = 3.0 * (confidence * (1.0 - confidence) / 400.0).sqrt();
-                        assert!(
-                            share >= confidence - margin,
-                            "{dim} dimensions, {bits} bits, {measure:?}, {kind:?}: {share} inside at {confidence}"
-                        );
+                        let all = [&tested.pairs, &tested.by_signs];
+                        for pairs in all.into_iter().filter(|p| !p.is_empty()) {
+                            let share = inside(pairs);
+                            assert!(
+                                share >= confidence - margin,
+                                "{dim} dimensions, {bits} bits, {measure:?}, {kind:?}: {share} inside at {confidence}"
+                            );
+                        }
                     }
                 }
             }
@@ -162,16 +201,19 @@ fn estimates_lean_to_neither_side() {
     for bits in [1, 2, 4, 8] {
         for measure in MEASURES {
             let tested = run(384, bits, measure, Kind::Clustered, 0.95);
-            let n = tested.pairs.len() as f64;
-            let errors: Vec<f64> = (tested.pairs.iter())
-                .map(|(t, b)| f64::from(b.estimate) - t)
-                .collect();
-            let mean = errors.iter().sum::<f64>() / n;
-            let spread = (errors.iter().map(|e| e * e).sum::<f64>() / n).sqrt();
-            assert!(
-                mean.abs() < 0.25 * spread,
-                "{bits} bits, {measure:?}: mean error {mean}, spread {spread}"
-            );
+            let all = [&tested.pairs, &tested.by_signs];
+            for pairs in all.into_iter().filter(|p| !p.is_empty()) {
+                let n = pairs.len() as f64;
+                let errors: Vec<f64> = (pairs.iter())
+                    .map(|(t, b)| f64::from(b.estimate) - t)
+                    .collect();
+                let mean = errors.iter().sum::<f64>() / n;
+                let spread = (errors.iter().map(|e| e * e).sum::<f64>() / n).sqrt();
+                assert!(
+                    mean.abs() < 0.25 * spread,
+                    "{bits} bits, {measure:?}: mean error {mean}, spread {spread}"
+                );
+            }
         }
     }
 }
@@ -224,6 +266,9 @@ fn kernels_give_the_same_bounds() {
             let mut query = Query::with_kernel(&coder, &q, Kernel::of(kind)?);
             let spot = query.spot(Measure::L2, &centroid);
             assert!(query.estimate(&coder, spot, &bytes, 9, 2.0, &mut bounds));
+            if let Some(layers) = Layers::of(&coder, &centre, &bytes, 9) {
+                query.estimate_signs(&coder, spot, &layers, 2.0, &mut bounds);
+            }
             Some(bounds)
         };
         let reference = of(KernelKind::Scalar).unwrap();
@@ -254,6 +299,7 @@ fn zeros_equal_rows_and_wrong_lengths_do_no_harm() {
     assert!(bounds[0].error < 1e-2 && bounds[1].lower() <= 0.0 && bounds[1].upper() >= 0.0);
     for (cut, rows) in [(1, 2), (0, 1), (0, 3)] {
         let short = &bytes[..bytes.len() - cut];
+        assert!(Layers::of(&coder, &centre, short, rows).is_none());
         assert!(!query.estimate(&coder, spot, short, rows, 3.0, &mut bounds));
     }
     assert!(Coder::new(10, 0, Measure::L2).is_none() && Coder::new(10, 9, Measure::L2).is_none());

@@ -4,11 +4,13 @@
 //! byte j of n = D w / 8 holds, from its low bits up, the fields of dimensions j, n + j, 2n + j, ...: unpacking a run of bytes is a
 //! shift and a mask, and what comes out stands beside a run of the query. Every kernel gives the very same integers.
 
+mod count;
 mod scalar;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use count::{PLANES, RUN};
 pub use tile::{TILE_OTHERS, TILE_ROWS, Term, pair, tile};
 
 /// Work for [`wide`]. `run` is `#[inline(always)]`, and so is what it calls: a function that stands for itself, and that of a closure does,
@@ -76,6 +78,7 @@ pub(crate) fn code_bytes(planes: &[Plane]) -> usize {
 }
 
 /// Packs numbers of `planes` bits, `[padded]`, as one code.
+#[inline(always)]
 pub(crate) fn pack(planes: &[Plane], numbers: &[u8], out: &mut Vec<u8>) {
     for plane in planes {
         let mask = (1u8 << plane.width) - 1;
@@ -85,6 +88,24 @@ pub(crate) fn pack(planes: &[Plane], numbers: &[u8], out: &mut Vec<u8>) {
             let up = field as u8 * plane.width;
             for (byte, number) in out[from..].iter_mut().zip(run) {
                 *byte |= ((number >> plane.shift) & mask) << up;
+            }
+        }
+    }
+}
+
+/// Unpacks what [`pack`] packed into `numbers`, `[padded]`.
+#[inline(always)]
+pub(crate) fn unpack(planes: &[Plane], code: &[u8], numbers: &mut [u8]) {
+    numbers.fill(0);
+    let mut rest = code;
+    for plane in planes {
+        let (bytes, later) = rest.split_at(plane.bytes);
+        rest = later;
+        let mask = (1u8 << plane.width) - 1;
+        for (field, run) in numbers.chunks_exact_mut(plane.bytes).enumerate() {
+            let down = field as u8 * plane.width;
+            for (number, byte) in run.iter_mut().zip(bytes) {
+                *number |= ((byte >> down) & mask) << plane.shift;
             }
         }
     }
@@ -193,6 +214,9 @@ mod tests {
             for _ in 0..rows {
                 let numbers: Vec<u8> = (0..padded).map(|_| (rng.u16(..1 << bits)) as u8).collect();
                 pack(&planes, &numbers, &mut codes);
+                let mut again = vec![1; padded];
+                unpack(&planes, &codes[codes.len() - code_bytes(&planes)..], &mut again);
+                prop_assert_eq!(&again, &numbers);
                 expected.push(numbers.iter().zip(&query).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum::<i32>());
             }
             prop_assert_eq!(codes.len(), rows * padded * usize::from(bits) / 8);

@@ -326,6 +326,17 @@ impl ColdView {
             + (self.cells.len() * 8 + self.partitions() * (size_of::<Cell>() + 16)) as u64
     }
 
+    /// Bytes of the rows and codes of all segments, wherever they are held.
+    pub(crate) fn codes_bytes(&self) -> u64 {
+        let regions = self.segments.values().map(|s| {
+            let blocks = &s.directory.blocks;
+            let ends = blocks.first().zip(blocks.last());
+            ends.filter(|_| s.directory.code_bits > 0)
+                .map_or(0, |(a, z)| z.codes_range().end - a.rows_offset)
+        });
+        regions.sum()
+    }
+
     /// What there is of a partition, if it holds rows.
     pub(crate) fn cell(&self, partition: u32) -> Option<&Cell> {
         self.cells.get(partition as usize)?.as_deref()
@@ -407,6 +418,8 @@ const GROUP: u8 = 0;
 const PAYLOADS: u8 = 1;
 /// A single row's vector, unpacked.
 const ROW: u8 = 2;
+/// A row's name, as the metadata store has it.
+const NAME: u8 = 3;
 
 impl BlockReader {
     pub(crate) fn new(
@@ -651,6 +664,16 @@ impl BlockReader {
         Ok(checked)
     }
 
+    /// Keeps a page in another form, if it is still kept at all.
+    pub(crate) fn replace_codes(&self, segment: &Segment, page: u32, codes: &CodePage) {
+        let replaced = self
+            .codes
+            .replace((segment.id.0, page), codes.clone(), true);
+        if replaced.is_err() {
+            tracing::trace!(segment = %segment.id, page, "a page was let go of while it was sorted");
+        }
+    }
+
     /// Keeps the codes of a segment that was just written.
     pub(crate) fn keep_written(&self, segment: &Segment, data: &Bytes) -> Result<()> {
         for page in 0..segment.directory.pages.len() as u32 {
@@ -714,6 +737,16 @@ impl BlockReader {
         let (floats, _) = bytes.as_chunks::<4>();
         out.extend(floats.iter().map(|f| f32::from_le_bytes(*f)));
         true
+    }
+
+    /// Keeps the name of a row, as the metadata store gave it.
+    pub(crate) fn keep_name(&self, row: Row, name: &[u8]) {
+        (self.cache).insert((row.0, 0, NAME), Bytes::copy_from_slice(name));
+    }
+
+    /// The name of a row, if it is at hand. The row may have moved to another segment since.
+    pub(crate) fn name_at_hand(&self, row: Row) -> Option<Bytes> {
+        self.cache.get(&(row.0, 0, NAME))
     }
 
     /// Reads and unpacks the payloads of some blocks.

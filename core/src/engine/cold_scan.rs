@@ -78,6 +78,8 @@ pub(super) struct ColdScan {
     /// Whether no row that was left out can be nearer than those found, as surely as the bounds say.
     pub(super) proven: bool,
     pub(super) cost: ReadCost,
+    /// Rounds of requests, one after another.
+    pub(super) rounds: u32,
     pub(super) cuts: Vec<Cut>,
     /// Partitions of what could not be read.
     pub(super) unread: BTreeSet<u32>,
@@ -182,6 +184,7 @@ impl Inner {
         best: &mut Best,
         scan: &mut ColdScan,
     ) {
+        let before = scan.cost.requests;
         let mut pending: BTreeMap<usize, BTreeSet<u32>> = (jobs.iter().enumerate())
             .map(|(i, j)| (i, j.partitions.clone()))
             .collect();
@@ -215,6 +218,7 @@ impl Inner {
             }
         }
         scan.unread.extend(pending.into_values().flatten());
+        scan.note_round(before);
     }
 
     /// Reads and scores what one job wants.
@@ -316,6 +320,11 @@ impl Inner {
 }
 
 impl ColdScan {
+    /// Notes that a round has ended, if it made requests: there had been `before`.
+    pub(super) fn note_round(&mut self, before: u64) {
+        self.rounds += u32::from(self.cost.requests > before);
+    }
+
     /// Whether points that had expired took the places of others that may be answers: `expired` of them were met, and the answers are
     /// `found`, the last of them at `last`, of `k`.
     pub(super) fn crowded(

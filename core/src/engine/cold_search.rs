@@ -9,18 +9,18 @@
 //! The answer is proven when every row that was not compared lay above the bar, those of partitions that were not probed by the radius
 //! of their partition.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aether_codes::least;
+use aether_codes::{Layers, least};
 use bytes::Bytes;
 use futures::StreamExt;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tokio::time::Instant;
 
 use super::cold::{ColdView, Place, ReadCost, Segment};
 use super::cold_scan::{Best, Blocks, ColdScan, Job, Seen, Task, WantedGroup, whole_blocks};
-use super::estimate::{Pages, Prepared};
+use super::estimating::{Estimating, Maybe, PageKey, Pages, Run, places};
 use super::inner::Inner;
 use super::offload::offload;
 use super::probing::in_order;
@@ -32,7 +32,7 @@ use crate::role::{Neighbor, Table};
 use crate::segment::CodePage;
 
 /// Floats of codes that are estimated on the caller's own thread: about 200 microseconds of work.
-const INLINE_CODES: u64 = 4 << 20;
+const INLINE_CODES: u64 = 16 << 20;
 
 /// How far to go.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,99 +58,25 @@ pub(super) struct Bounded<'a> {
     pub(super) most: usize,
 }
 
-/// A row that may be an answer.
-#[derive(Clone, Debug)]
-struct Maybe {
-    lower: f32,
-    estimate: f32,
-    row: Row,
-    partition: u32,
-    segment: Arc<Segment>,
-    block: usize,
-    place: usize,
-}
-
-/// The part of the work that needs no I/O.
-struct Estimating {
-    seen: Seen,
-    view: Arc<ColdView>,
-    /// Probed partitions, the most promising first, with their ranks.
-    probed: Vec<(f32, u32)>,
-    pages: Pages,
-    deviations: f32,
-    /// Rows found hot: a copy in a segment must not count twice.
-    hot: HashSet<Row>,
-    /// Upper bounds.
-    best: Best,
-}
-
-impl Estimating {
-    /// Every row that may be an answer, the best estimate first; how many were estimated; the bar.
-    fn run(mut self) -> Result<(Vec<Maybe>, u64, f32)> {
-        let (seen, view) = (&self.seen, &self.view);
-        let query = &seen.request.vector;
-        let (coders, metric) = (&seen.inner.coders, seen.inner.metric);
-        let mut prepared = Prepared::new(coders, query, self.deviations);
-        let norm = metric.norm_of(query);
-        let mut maybe = Vec::new();
-        let mut estimated = 0;
-        for (rank, partition) in &self.probed {
-            let Some(cell) = view.cell(*partition) else {
-                continue;
-            };
-            if least(coders.measure(), norm, *rank, cell.radius) > self.best.bar() {
-                continue;
-            }
-            for place in &cell.places {
-                let (segment, directory) = (&place.segment, &place.segment.directory);
-                let page = (segment.id.0, directory.page_of(place.block));
-                let Some(page) = self.pages.get(&page).filter(|_| directory.code_bits > 0) else {
-                    continue;
-                };
-                let block = segment.block(place.block)?;
-                estimated += u64::from(block.rows);
-                let mut bar = self.best.bar();
-                let below = prepared.below(view, place, page.codes(block)?, bar)?;
-                if below.is_empty() {
-                    continue;
-                }
-                let rows = page.rows(directory, block)?;
-                for (at, bound) in below {
-                    if bound.lower() > bar {
-                        continue;
-                    }
-                    let at = *at as usize;
-                    let Some(row) = rows.get(at) else { continue };
-                    let ordinal = block.first_ordinal + at as u32;
-                    if self.hot.contains(&row) || seen.hides(segment, ordinal, row) {
-                        continue;
-                    }
-                    self.best.offer(Neighbor {
-                        row,
-                        distance: bound.upper(),
-                    });
-                    bar = self.best.bar();
-                    maybe.push(Maybe {
-                        lower: bound.lower(),
-                        estimate: bound.estimate,
-                        row,
-                        partition: *partition,
-                        segment: segment.clone(),
-                        block: place.block,
-                        place: at,
-                    });
-                }
-            }
-        }
-        let bar = self.best.bar();
-        maybe.retain(|m| m.lower <= bar);
-        maybe.sort_unstable_by(|a, b| a.estimate.total_cmp(&b.estimate).then(a.row.cmp(&b.row)));
-        Ok((maybe, estimated, bar))
-    }
-}
-
 /// What is wanted of a segment: its groups by number, and the partitions they belong to.
 type InSegment = (Arc<Segment>, BTreeMap<u32, WantedGroup>, BTreeSet<u32>);
+
+/// The blocks of ranked partitions that have no codes, by segment.
+fn blocks_without_codes(view: &ColdView, ranked: &[(f32, u32)]) -> Vec<Blocks> {
+    let mut whole: BTreeMap<u64, Blocks> = BTreeMap::new();
+    for Place { segment, block } in places(view, ranked) {
+        if segment.directory.code_bits == 0 {
+            let blocks = whole.entry(segment.id.0);
+            let blocks = blocks.or_insert_with(|| (segment.clone(), Vec::new()));
+            blocks.1.push(*block);
+        }
+    }
+    let mut whole: Vec<Blocks> = whole.into_values().collect();
+    whole
+        .iter_mut()
+        .for_each(|(_, blocks)| blocks.sort_unstable());
+    whole
+}
 
 /// A read of pages: segment, pages, what came.
 type PagesRead = (Arc<Segment>, Vec<u32>, Result<(Vec<CodePage>, ReadCost)>);
@@ -168,8 +94,7 @@ impl Inner {
         let reach = self.reach(view, &mut ranked, asked.reach);
         let beyond = ranked.split_off(reach);
         let mut best = Best::new(asked.most);
-        let (pages, whole) = self.gather(view, &ranked, asked, &mut scan).await?;
-        let jobs = whole_blocks(whole)?;
+        let jobs = whole_blocks(blocks_without_codes(view, &ranked))?;
         if !jobs.is_empty() {
             let deadline = asked.deadline;
             (self.run_jobs(jobs, seen, deadline, &mut best, &mut scan)).await;
@@ -179,26 +104,22 @@ impl Inner {
         let twice: HashSet<Row> = best.iter().map(|n| n.row).collect();
         let hot = asked.hot.iter().filter(|n| !twice.contains(&n.row));
         hot.for_each(|n| uppers.offer(*n));
-        let codes: u64 = (ranked.iter())
-            .filter_map(|(_, p)| view.cell(*p))
-            .map(|c| c.rows * self.dim as u64)
-            .sum();
-        let estimating = Estimating {
+        let probed = ranked.len();
+        let mut estimating = Estimating {
             seen: seen.clone(),
             view: view.clone(),
-            probed: ranked,
-            pages,
             deviations: asked.deviations,
             hot: asked.hot.iter().map(|n| n.row).collect(),
             best: uppers,
+            maybe: Vec::new(),
+            estimated: 0,
         };
-        let probed = estimating.probed.len();
-        let (mut maybe, estimated, bar) = if codes <= INLINE_CODES {
-            estimating.run()?
-        } else {
-            offload(move || estimating.run()).await??
-        };
-        scan.estimated = estimated;
+        for some in self.runs(view, ranked) {
+            let run = self.gather(view, some, asked, &mut scan).await?;
+            estimating = self.estimate(estimating, run).await?;
+        }
+        scan.estimated = estimating.estimated;
+        let (mut maybe, bar) = estimating.finish();
         let (norm, measure) = (
             self.metric.norm_of(&seen.request.vector),
             self.coders.measure(),
@@ -226,6 +147,59 @@ impl Inner {
         Ok(scan)
     }
 
+    /// Estimates the rows of some partitions: at once where that is little work.
+    async fn estimate(&self, mut estimating: Estimating, run: Run) -> Result<Estimating> {
+        let cells = run
+            .probed
+            .iter()
+            .filter_map(|(_, p)| estimating.view.cell(*p));
+        let floats = cells.map(|c| c.rows).sum::<u64>() * self.dim as u64;
+        if floats <= INLINE_CODES && run.again.is_empty() {
+            estimating.look_at(run)?;
+            return Ok(estimating);
+        }
+        let work = move || estimating.look_at(run).map(|()| estimating);
+        offload(work).await?
+    }
+
+    /// The ranked partitions in runs whose codes fit in the space for one search, should they have to be read: as a rule in one. Of more
+    /// the nearest come first, since they set the bar, and then the others as they lie in the segments, so that few pages are read twice.
+    fn runs(&self, view: &ColdView, mut ranked: Vec<(f32, u32)>) -> Vec<Vec<(f32, u32)>> {
+        let space = self.codes_space();
+        if view.codes_bytes() <= space {
+            return vec![ranked];
+        }
+        let bytes = |partition: u32| {
+            let places = view.cell(partition).map_or(&[][..], |c| &c.places);
+            let pages = places.iter().map(|p| {
+                let directory = &p.segment.directory;
+                let range = directory.page_range(directory.page_of(p.block));
+                range.map_or(0, |r| r.end - r.start)
+            });
+            pages.sum::<u64>()
+        };
+        let take = |ranked: &[(f32, u32)]| {
+            let mut taken = 0;
+            let fits = ranked.iter().position(|(_, p)| {
+                taken += bytes(*p);
+                taken > space
+            });
+            fits.map_or(ranked.len(), |n| n.max(1))
+        };
+        let mut runs = Vec::new();
+        let mut rest = ranked.split_off(take(&ranked));
+        runs.push(ranked);
+        rest.sort_unstable_by_key(|(_, p)| {
+            let first = view.cell(*p).and_then(|c| c.places.first());
+            first.map(|place| (place.segment.id, place.block))
+        });
+        while !rest.is_empty() {
+            let later = rest.split_off(take(&rest));
+            runs.push(std::mem::replace(&mut rest, later));
+        }
+        runs
+    }
+
     /// How many of the ranked partitions to look at; puts so many in order.
     fn reach(&self, view: &ColdView, ranked: &mut [(f32, u32)], reach: Reach) -> usize {
         let config = &self.config.search;
@@ -247,50 +221,51 @@ impl Inner {
         }
     }
 
-    /// The codes of the probed partitions, from RAM or read now, and the blocks that have none.
+    /// The pages of the partitions' codes, from RAM or read now, and which of them were in RAM as they had been read.
     async fn gather(
         self: &Arc<Self>,
         view: &ColdView,
-        probed: &[(f32, u32)],
+        probed: Vec<(f32, u32)>,
         asked: &Bounded<'_>,
         scan: &mut ColdScan,
-    ) -> Result<(Pages, Vec<Blocks>)> {
-        let mut pages = Pages::new();
-        let mut whole: BTreeMap<u64, Blocks> = BTreeMap::new();
+    ) -> Result<Run> {
+        let (mut pages, mut again) = (Pages::new(), HashSet::new());
         let mut missing: BTreeMap<u64, (Arc<Segment>, BTreeSet<u32>)> = BTreeMap::new();
-        for Place { segment, block } in
-            (probed.iter().filter_map(|(_, p)| view.cell(*p))).flat_map(|c| &c.places)
-        {
-            if segment.directory.code_bits == 0 {
-                let blocks = whole.entry(segment.id.0);
-                blocks
-                    .or_insert_with(|| (segment.clone(), Vec::new()))
-                    .1
-                    .push(*block);
+        for Place { segment, block } in places(view, &probed) {
+            let directory = &segment.directory;
+            if directory.code_bits == 0 {
+                pages.push(None);
                 continue;
             }
-            let page = segment.directory.page_of(*block);
-            let key = (segment.id.0, page);
-            if pages.contains_key(&key) {
-                continue;
+            let page = directory.page_of(*block);
+            let at_hand = self.blocks.codes_at_hand(segment, page);
+            match &at_hand {
+                Some(held) if held.is_plain() && Layers::are_worth(directory.code_bits) => {
+                    again.insert((segment.id.0, page));
+                }
+                Some(_) => {}
+                None => {
+                    let wanted = missing.entry(segment.id.0);
+                    let wanted = wanted.or_insert_with(|| (segment.clone(), BTreeSet::new()));
+                    wanted.1.insert(page);
+                }
             }
-            if let Some(at_hand) = self.blocks.codes_at_hand(segment, page) {
-                pages.insert(key, at_hand);
-            } else {
-                let wanted = missing.entry(segment.id.0);
-                let wanted = wanted.or_insert_with(|| (segment.clone(), BTreeSet::new()));
-                wanted.1.insert(page);
-            }
+            pages.push(at_hand);
         }
         if !missing.is_empty() {
-            self.read_pages(missing, asked.deadline, &mut pages, scan)
-                .await;
+            let read = self.read_pages(missing, asked.deadline, scan).await;
+            for (Place { segment, block }, page) in places(view, &probed).zip(&mut pages) {
+                if page.is_none() {
+                    let key = (segment.id.0, segment.directory.page_of(*block));
+                    *page = read.get(&key).cloned();
+                }
+            }
         }
-        let mut whole: Vec<Blocks> = whole.into_values().collect();
-        whole
-            .iter_mut()
-            .for_each(|(_, blocks)| blocks.sort_unstable());
-        Ok((pages, whole))
+        Ok(Run {
+            probed,
+            pages,
+            again,
+        })
     }
 
     /// Reads pages of codes, those of a segment in one request; what cannot be read is noted in `scan`.
@@ -298,9 +273,10 @@ impl Inner {
         self: &Arc<Self>,
         missing: BTreeMap<u64, (Arc<Segment>, BTreeSet<u32>)>,
         deadline: Instant,
-        pages: &mut Pages,
         scan: &mut ColdScan,
-    ) {
+    ) -> HashMap<PageKey, CodePage> {
+        let mut pages = HashMap::new();
+        let before = scan.cost.requests;
         let mut pending: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
         for (segment, wanted) in missing.values() {
             let blocks = wanted
@@ -338,6 +314,8 @@ impl Inner {
             }
         }
         scan.unread.extend(pending.into_values().flatten());
+        scan.note_round(before);
+        pages
     }
 
     /// Compares the rows whose vectors are at hand, and leaves in `maybe` those that are not and may still be answers.
@@ -373,16 +351,32 @@ impl Inner {
         Ok(())
     }
 
-    /// The names of some cold rows; those that are gone are left out.
+    /// The names of some cold rows; those that are gone are left out, and so are those that are at hand anyway.
     async fn names_ahead(&self, rows: &[Row]) -> Result<HashMap<Row, Stub>> {
+        let unknown = |row: &&Row| self.name_at_hand(**row).is_none();
+        let rows: Vec<Row> = rows.iter().filter(unknown).copied().collect();
         let key = |row: &Row| Bytes::copy_from_slice(&row.key());
         let keys: Vec<Bytes> = rows.iter().map(key).collect();
         let stored = self.get_chunked(Table::Cold, &keys).await?;
-        let named = rows.iter().zip(&stored);
-        let named = named.filter_map(|(row, value)| Some((*row, value.as_ref()?)));
-        named
-            .map(|(row, value)| Ok((row, Stub::decode(value)?)))
-            .collect()
+        let mut named = HashMap::with_capacity(rows.len());
+        for (row, value) in rows.into_iter().zip(stored) {
+            if let Some(value) = value {
+                self.blocks.keep_name(row, &value);
+                named.insert(row, Stub::decode(&value)?);
+            }
+        }
+        Ok(named)
+    }
+
+    /// The name of a cold row from RAM. A row is one version of a point, so what it is called never changes; that it still lives is not
+    /// for its name to say. Where it lies may have changed: then the segment that it is said to be in is gone, or it still is there too.
+    pub(super) fn name_at_hand(&self, row: Row) -> Option<Stub> {
+        // After a write of unknown outcome only the metadata store can say that a row is in doubt.
+        if self.poisoned.read().is_some() {
+            return None;
+        }
+        let stub = Stub::decode(&self.blocks.name_at_hand(row)?).ok()?;
+        self.view().find(stub.segment).is_some().then_some(stub)
     }
 
     /// The reads of the rows that may be answers, the best first as far as the budget goes.

@@ -3,11 +3,10 @@
 use std::sync::OnceLock;
 
 use aether_codes::{Bounds, Coder, Measure, Query, Spot};
-use hashbrown::HashMap;
 
 use super::cold::{ColdView, Place};
 use crate::error::{Error, Result};
-use crate::segment::{Centroids, CodePage, coder, measure};
+use crate::segment::{BlockCodes, Centroids, coder, measure};
 use crate::vector::Metric;
 
 /// Coders of every number of bits, made when first needed: segments keep the bits they were written with.
@@ -69,12 +68,14 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// The bounds of the rows of a block whose lower bound is at most `bar`, in order, each with its place.
+    /// The bounds of the rows of a block whose lower bound is at most `bar`, in order, each with its place. `rank` is that of the block's
+    /// partition.
     pub(super) fn below(
         &mut self,
         view: &ColdView,
+        rank: f32,
         place: &Place,
-        codes: &[u8],
+        codes: BlockCodes<'_>,
         bar: f32,
     ) -> Result<&[(u32, Bounds)]> {
         let directory = &place.segment.directory;
@@ -83,31 +84,35 @@ impl<'a> Prepared<'a> {
         let made = (self.made.get_mut(usize::from(coder.bits())))
             .ok_or_else(|| Error::internal("codes of more than eight bits"))?;
         let query = made.get_or_insert_with(|| Query::new(coder, self.vector));
-        let spot = match self.spot {
-            Some((partition, spot)) if partition == block.partition => spot,
-            _ => {
+        let measure = self.coders.measure();
+        let spot = match (self.spot, Spot::at(measure, rank)) {
+            (_, Some(spot)) => spot,
+            (Some((partition, spot)), None) if partition == block.partition => spot,
+            (_, None) => {
                 let centroid = view.centroid(block.partition).ok_or_else(|| {
                     Error::corrupt(format!("partition {} has no centroid", block.partition))
                         .with("segment", place.segment.id)
                 })?;
-                query.spot(self.coders.measure(), centroid)
+                query.spot(measure, centroid)
             }
         };
         self.spot = Some((block.partition, spot));
         self.below.clear();
         let (rows, asked) = (block.rows as usize, (self.deviations, bar));
-        if !query.estimate_below(coder, spot, codes, rows, asked, &mut self.below) {
-            return Err(Error::corrupt(format!(
-                "segment codes: expected {} bytes for {rows} rows of {} bits, got {}",
-                rows * coder.row_bytes(),
-                coder.bits(),
-                codes.len()
-            ))
-            .with("segment", place.segment.id));
+        match codes {
+            BlockCodes::Layered(layers) => query.below(coder, spot, layers, asked, &mut self.below),
+            BlockCodes::Plain(codes) => {
+                if !query.estimate_below(coder, spot, codes, rows, asked, &mut self.below) {
+                    return Err(Error::corrupt(format!(
+                        "segment codes: expected {} bytes for {rows} rows of {} bits, got {}",
+                        rows * coder.row_bytes(),
+                        coder.bits(),
+                        codes.len()
+                    ))
+                    .with("segment", place.segment.id));
+                }
+            }
         }
         Ok(&self.below)
     }
 }
-
-/// The pages of codes that a search looks at, by segment and page.
-pub(super) type Pages = HashMap<(u64, u32), CodePage>;

@@ -21,6 +21,7 @@ mod desk;
 mod directory;
 mod driver;
 mod estimate;
+mod estimating;
 mod explain;
 mod explained;
 mod folders;

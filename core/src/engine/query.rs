@@ -251,6 +251,7 @@ impl Inner {
                 partitions: moment.view.partitions(),
                 partitions_probed: scan.as_ref().map_or(0, |s| s.probed),
                 requests: scan.as_ref().map_or(0, |s| s.cost.requests),
+                rounds: scan.as_ref().map_or(0, |s| s.rounds),
                 bytes: scan.as_ref().map_or(0, |s| s.cost.bytes),
                 proven: cuts.is_empty() && scan.as_ref().is_some_and(|s| s.proven),
                 cuts,
@@ -425,8 +426,9 @@ impl Inner {
         };
         let (mut asked, mut keys) = (Vec::new(), Vec::new());
         for (i, row) in cold {
-            match ahead.and_then(|a| a.get(&row)) {
-                Some(stub) => name(i, row, stub.clone()),
+            let known = ahead.and_then(|a| a.get(&row)).cloned();
+            match known.or_else(|| self.name_at_hand(row)) {
+                Some(stub) => name(i, row, stub),
                 None => {
                     asked.push((i, row));
                     keys.push(Bytes::copy_from_slice(&row.key()));
@@ -437,7 +439,10 @@ impl Inner {
             let stored = self.get_chunked(Table::Cold, &keys).await?;
             for ((i, row), value) in asked.into_iter().zip(stored) {
                 match value {
-                    Some(value) => name(i, row, Stub::decode(&value)?),
+                    Some(value) => {
+                        self.blocks.keep_name(row, &value);
+                        name(i, row, Stub::decode(&value)?);
+                    }
                     None if self.leave_unsure(limit)? => {}
                     None => return Ok(false),
                 }

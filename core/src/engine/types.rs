@@ -297,6 +297,8 @@ pub struct Coverage {
     pub partitions_probed: usize,
     /// Requests to the cold store (reads that the cache answered are none).
     pub requests: u64,
+    /// Rounds of such requests: those of one round go side by side, the next round needs what they bring.
+    pub rounds: u32,
     /// Bytes that came from the cold store.
     pub bytes: u64,
     /// Whether no cold row that was left out can be nearer than the answers: each was compared, or excluded by the bounds of its code (at

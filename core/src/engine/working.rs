@@ -5,6 +5,9 @@
 //! | 2/3 | one step of a compaction: its rows, the segment that they become, and its commit |
 //! | 1/6 each | two batches of a demotion: one is packed while the other is written |
 //!
+//! Codes that a search has to read are held a quarter of the whole at a time, beside all this: a comparison with the truth reads those of
+//! every partition.
+//!
 //! What training partitions takes, once for a memory, comes before the first segment is written, and is a step's share at most. Writes under
 //! way are bounded by `limits.batch_bytes` and the callers' number, and not counted here.
 
@@ -30,6 +33,11 @@ const SAMPLE_COPIES: u64 = 4;
 impl Inner {
     fn step_bytes(&self) -> u64 {
         self.config.memory.working_space.0 / 3 * 2
+    }
+
+    /// Bytes of codes that one search reads before it has estimated any.
+    pub(super) fn codes_space(&self) -> u64 {
+        self.config.memory.working_space.0 / 4
     }
 
     /// Bytes of vectors.

@@ -1,15 +1,17 @@
 //! Immutable cold blobs: many rows in one object, grouped by partition, every part checksummed. Bytes: `core/FORMAT.md`.
 
+mod code_page;
 mod codes;
 pub(crate) mod compaction;
 mod format;
 mod reader;
 mod writer;
 
+pub(crate) use code_page::{BlockCodes, CodePage};
 pub(crate) use codes::{Centroids, Codes, coder, measure};
 pub(crate) use format::{Block, Directory, Group, SEGMENT_ROWS_MAX, blob_key};
 pub(crate) use reader::{
-    CodePage, Payloads, check_frame, parse_end, parse_group, parse_keys, parse_payloads, parse_rows,
+    Payloads, check_frame, parse_end, parse_group, parse_keys, parse_payloads, parse_rows,
 };
 #[cfg(test)]
 pub(crate) use writer::write_segment;

@@ -10,7 +10,7 @@ use super::format::{
 use crate::codec::Decoders;
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row, SegmentId};
-use crate::seal::{SEAL_BYTES, unseal};
+use crate::seal::unseal;
 use crate::vector::Shape;
 use crate::wire::Reader;
 
@@ -249,7 +249,7 @@ impl RowNumbers<'_> {
 }
 
 /// Reads row numbers whose seal was checked.
-fn row_numbers<'a>(
+pub(super) fn row_numbers<'a>(
     directory: &Directory,
     block: &Block,
     bytes: &'a [u8],
@@ -291,72 +291,6 @@ pub(crate) fn parse_rows(
     let bytes = unseal(sealed, seed, "segment rows").map_err(at)?;
     let numbers = row_numbers(directory, block, bytes).map_err(at)?;
     Ok((0..numbers.len()).filter_map(|i| numbers.get(i)).collect())
-}
-
-/// Rows and codes of some blocks that lie together, checked once.
-#[derive(Clone, Debug)]
-pub(crate) struct CodePage {
-    start: u64,
-    bytes: Bytes,
-}
-
-impl CodePage {
-    /// Checks every part of a page.
-    pub(crate) fn check(
-        segment: SegmentId,
-        directory: &Directory,
-        page: u32,
-        bytes: Bytes,
-    ) -> Result<Self> {
-        let range = directory.page_range(page).unwrap_or_default();
-        let page_of = Self {
-            start: range.start,
-            bytes,
-        };
-        let blocks = directory.blocks.get(directory.page_blocks(page));
-        for block in blocks.unwrap_or_default() {
-            let (rows, codes) = page_of.parts(block);
-            parse_rows(segment, directory, block, rows)?;
-            let seed = place_seed(segment, block.codes_range().start);
-            unseal(codes, seed, "segment codes").map_err(|e| e.with("segment", segment))?;
-        }
-        Ok(page_of)
-    }
-
-    /// The sealed parts of a block; empty where it lies elsewhere.
-    fn parts(&self, block: &Block) -> (&[u8], &[u8]) {
-        let part = |range: std::ops::Range<u64>| {
-            let place = |at: u64| usize::try_from(at.checked_sub(self.start)?).ok();
-            let (start, end) = (place(range.start)?, place(range.end)?);
-            self.bytes.get(start..end)
-        };
-        (
-            part(block.rows_range()).unwrap_or_default(),
-            part(block.codes_range()).unwrap_or_default(),
-        )
-    }
-
-    /// Row numbers of a block of this page.
-    pub(crate) fn rows(&self, directory: &Directory, block: &Block) -> Result<RowNumbers<'_>> {
-        row_numbers(directory, block, open(self.parts(block).0)?)
-    }
-
-    /// Codes of a block of this page.
-    pub(crate) fn codes(&self, block: &Block) -> Result<&[u8]> {
-        open(self.parts(block).1)
-    }
-
-    /// RAM.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-}
-
-/// A part without its seal, which was checked.
-fn open(sealed: &[u8]) -> Result<&[u8]> {
-    let end = sealed.len().checked_sub(SEAL_BYTES);
-    end.and_then(|end| sealed.get(..end))
-        .ok_or_else(|| Error::internal("a block was looked for in another page of codes"))
 }
 
 /// Rows and vectors of a group: the numbers, and `[rows, dim]` appended to `out`.

@@ -233,6 +233,9 @@ fn codes_bound_the_distances_of_their_rows() {
         let centroid = centroids.centroid(block.partition).unwrap();
         let spot = prepared.spot(coder.measure(), centroid);
         let (n, mut bounds) = (block.rows as usize, Vec::new());
+        let BlockCodes::Plain(codes) = codes else {
+            panic!("sorted before anybody asked for it");
+        };
         assert!(prepared.estimate(&coder, spot, codes, n, 5.0, &mut bounds));
         for (place, bound) in bounds.iter().enumerate() {
             let row = numbers.get(place).unwrap();
