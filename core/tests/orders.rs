@@ -33,5 +33,7 @@ scenarios! {
     snapshots_and_writes
     pins_feedback_and_expiry
     callers_who_give_up
+    no_room_in_ram
+    no_room_and_the_memory_s_own_tasks
     anything_drawn
 }

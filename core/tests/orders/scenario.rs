@@ -51,6 +51,8 @@ pub(crate) struct Scenario {
     pub(crate) clients: fn(seed: u64) -> Vec<Vec<Do>>,
     /// Schedules of it, in parts of what is usual.
     pub(crate) share: u64,
+    /// Whether the budget is looked at before every turn, not only after what clients do.
+    pub(crate) tight: bool,
 }
 
 impl Scenario {
@@ -71,6 +73,28 @@ impl Scenario {
             mortal: Vec::new(),
             clients,
             share: 1,
+            tight: false,
+        }
+    }
+
+    /// RAM for six or seven points beside the tables.
+    fn tight(name: &'static str, clients: fn(u64) -> Vec<Vec<Do>>) -> Self {
+        let usual = Self::new(name, clients);
+        Self {
+            settings: Settings {
+                dim: 512,
+                budget: "84KiB",
+                // So long that a schedule shows who waited for it.
+                insert_wait: "600s",
+                flux: "batch_rows = 2\nsample = 16",
+                ..usual.settings
+            },
+            cold: vec![vec![3, 4, 10], vec![11, 12]],
+            hot: vec![1, 2, 5, 6, 7, 8],
+            // Three times as many turns as the others.
+            share: 5,
+            tight: true,
+            ..usual
         }
     }
 
@@ -188,6 +212,44 @@ impl Scenario {
                 vec![Do::Search, Do::GetMany(vec![1, 3]), Do::Search],
             ]
         })
+    }
+
+    /// Whatever comes into RAM needs room that something else must leave.
+    pub(crate) fn no_room_in_ram() -> Self {
+        Self::tight("no_room_in_ram", |_| {
+            vec![
+                vec![
+                    Do::Upsert(vec![1, 13, 14]),
+                    Do::Upsert(vec![3, 15]),
+                    Do::Upsert(vec![16, 17, 18]),
+                ],
+                vec![Do::Promote(vec![10, 11, 12]), Do::Demote(vec![2, 10])],
+                vec![Do::Tick, Do::Delete(vec![5, 13]), Do::Tick],
+                vec![Do::Pin(vec![4, 6]), Do::Upsert(vec![2, 5, 12])],
+                vec![Do::Search, Do::GetMany(vec![1, 13, 10]), Do::Search],
+            ]
+        })
+    }
+
+    /// The same while the memory's own tasks take turns too, and time ends some points.
+    pub(crate) fn no_room_and_the_memory_s_own_tasks() -> Self {
+        let tight = Self::tight("no_room_and_the_memory_s_own_tasks", |_| {
+            vec![
+                vec![Do::Upsert(vec![1, 13, 14]), Do::Upsert(vec![3, 15, 16])],
+                vec![Do::Promote(vec![10, 12]), Do::Delete(vec![5, 13])],
+                vec![Do::Pass, Do::Upsert(vec![2, 17])],
+                vec![Do::Search, Do::Get(11), Do::Search],
+            ]
+        });
+        Self {
+            settings: Settings {
+                tick: "20ms",
+                ..tight.settings
+            },
+            cold: vec![vec![3, 4, 10], vec![11, 12], vec![9, 4]],
+            mortal: vec![6, 11],
+            ..tight
+        }
     }
 
     /// Four clients of three or four things each, drawn from the seed.
