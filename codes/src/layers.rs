@@ -14,7 +14,7 @@
 //!
 //! Rows lie in runs of sixteen, the last one filled up: of each 32 signs those of all rows side by side, then the numbers of all rows. The
 //! block itself stays beside them as it is, for the rows that signs do not rule out: to take the signs out of the codes would save a
-//! fifth of the RAM, and made each such row four times as dear.
+//! fifth of the RAM, and made each such row half as dear again.
 
 use crate::encode::{Centre, Coder, FACTOR_BYTES};
 use crate::kernel::{RUN, Work, pack, unpack, wide};

@@ -10,9 +10,9 @@
 //! | `rotation` | the rotation, by Hadamard transforms and random signs |
 //! | `encode` | rounding to the grid, and what is stored |
 //! | `estimate` | distance and bound of every row of a block |
-//! | `layers` | codes sorted for RAM: the signs of all rows first |
+//! | `layers` | codes with the signs of their grid values beside them |
 //! | `signs` | bounds from signs alone, then from the codes of what these leave |
-//! | `kernel` | integer products of codes and queries, and sums over pairs of vectors: scalar reference, AVX2, AVX-512 |
+//! | `kernel` | integer products of codes or signs and queries, and sums over pairs of vectors: scalar reference, AVX2, AVX-512 |
 //! | `normal` | how many standard deviations a confidence takes |
 //!
 //! This crate knows neither files nor partitions; `unsafe` is confined to `kernel`.

@@ -268,11 +268,12 @@ struct Below<'a> {
 impl Visit for Below<'_> {
     #[inline(always)]
     fn visit(&mut self, first: u32, rows: usize, run: &Run) {
+        let lowers = run.estimates.iter().zip(&run.errors);
         let mut above = [false; RUN];
         let mut all = true;
-        for i in 0..RUN {
-            above[i] = run.estimates[i] - run.errors[i] > self.bar;
-            all &= above[i];
+        for (above, (estimate, error)) in above.iter_mut().zip(lowers) {
+            *above = estimate - error > self.bar;
+            all &= *above;
         }
         if all {
             return;
