@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::config::SearchMode;
-use aether_core::engine::{Answer, Cut, Parts};
+use aether_core::engine::{Answer, Cut};
 use aether_core::{Memory, Metric, Point, PointId, SearchRequest};
 use common::{Call, Settings, Verdict, World, ids};
 use parking_lot::Mutex;
@@ -241,38 +241,6 @@ async fn copies_dead_and_filtered_rows_take_no_places() {
     assert!(answer.hits.iter().all(|h| h.row.0.is_multiple_of(2)));
     let all = even(SearchRequest::new(query.clone(), 10).mode(SearchMode::Complete));
     assert_eq!(rows(&answer), rows(&memory.search(all).await.unwrap()));
-    memory.close().await.unwrap();
-    world.check_clean().await;
-}
-
-/// What a row is called never changes, but where it lies does.
-#[tokio::test]
-async fn names_are_asked_for_once_and_hold_when_their_rows_have_moved() {
-    let world = World::with(settings(Metric::L2, "compare = 0.0"));
-    let memory = filled(&world, 500, 0).await;
-    let more = (500..1_000).map(|i| Point::new(PointId::Int(i), vector(i)));
-    memory.upsert(more.collect()).await.unwrap();
-    assert_eq!(memory.demote(&ids(500..1_000)).await.unwrap(), 500);
-    let query = vector(42);
-    let everywhere = || bounded(&query, 10).probe(1.0).parts(Parts::default());
-    let asked = || {
-        let calls = world.power.trace();
-        let gets = calls.iter().filter(|c| matches!(c, Call::Meta("get")));
-        gets.count()
-    };
-    let first = memory.search(everywhere()).await.unwrap();
-    assert_eq!(rows(&first), rows(&truth(&memory, &query, 10).await));
-    let before = asked();
-    let again = memory.search(everywhere()).await.unwrap();
-    assert_eq!(again.hits, first.hits);
-    assert_eq!(asked(), before, "the names were at hand");
-    assert!(memory.compact().await.unwrap().rows >= 1_000);
-    let moved = memory.search(everywhere()).await.unwrap();
-    assert_eq!(moved.hits, first.hits);
-    let gone = first.hits[0].id.clone();
-    memory.delete(std::slice::from_ref(&gone)).await.unwrap();
-    let left = memory.search(everywhere()).await.unwrap();
-    assert!(left.hits.iter().all(|h| h.id != gone));
     memory.close().await.unwrap();
     world.check_clean().await;
 }

@@ -200,7 +200,7 @@ table! {
         probe_min: usize = "8", "partitions";
         /// Rows that a partition should hold.
         partition_rows: usize = "64", "rows";
-        /// RAM for blocks read from the cold store, and for the names of rows that were found there.
+        /// RAM for blocks read from the cold store.
         cache: ByteSize = "\"64MiB\"", "bytes";
         /// Segments that one search reads at once.
         reads: usize = "8", "requests";

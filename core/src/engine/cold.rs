@@ -418,8 +418,6 @@ const GROUP: u8 = 0;
 const PAYLOADS: u8 = 1;
 /// A single row's vector, unpacked.
 const ROW: u8 = 2;
-/// A row's name, as the metadata store has it.
-const NAME: u8 = 3;
 
 impl BlockReader {
     pub(crate) fn new(
@@ -737,16 +735,6 @@ impl BlockReader {
         let (floats, _) = bytes.as_chunks::<4>();
         out.extend(floats.iter().map(|f| f32::from_le_bytes(*f)));
         true
-    }
-
-    /// Keeps the name of a row, as the metadata store gave it.
-    pub(crate) fn keep_name(&self, row: Row, name: &[u8]) {
-        (self.cache).insert((row.0, 0, NAME), Bytes::copy_from_slice(name));
-    }
-
-    /// The name of a row, if it is at hand. The row may have moved to another segment since.
-    pub(crate) fn name_at_hand(&self, row: Row) -> Option<Bytes> {
-        self.cache.get(&(row.0, 0, NAME))
     }
 
     /// Reads and unpacks the payloads of some blocks.

@@ -351,32 +351,16 @@ impl Inner {
         Ok(())
     }
 
-    /// The names of some cold rows; those that are gone are left out, and so are those that are at hand anyway.
+    /// The names of some cold rows; those that are gone are left out.
     async fn names_ahead(&self, rows: &[Row]) -> Result<HashMap<Row, Stub>> {
-        let unknown = |row: &&Row| self.name_at_hand(**row).is_none();
-        let rows: Vec<Row> = rows.iter().filter(unknown).copied().collect();
         let key = |row: &Row| Bytes::copy_from_slice(&row.key());
         let keys: Vec<Bytes> = rows.iter().map(key).collect();
         let stored = self.get_chunked(Table::Cold, &keys).await?;
-        let mut named = HashMap::with_capacity(rows.len());
-        for (row, value) in rows.into_iter().zip(stored) {
-            if let Some(value) = value {
-                self.blocks.keep_name(row, &value);
-                named.insert(row, Stub::decode(&value)?);
-            }
-        }
-        Ok(named)
-    }
-
-    /// The name of a cold row from RAM. A row is one version of a point, so what it is called never changes; that it still lives is not
-    /// for its name to say. Where it lies may have changed: then the segment that it is said to be in is gone, or it still is there too.
-    pub(super) fn name_at_hand(&self, row: Row) -> Option<Stub> {
-        // After a write of unknown outcome only the metadata store can say that a row is in doubt.
-        if self.poisoned.read().is_some() {
-            return None;
-        }
-        let stub = Stub::decode(&self.blocks.name_at_hand(row)?).ok()?;
-        self.view().find(stub.segment).is_some().then_some(stub)
+        let named = rows.iter().zip(&stored);
+        let named = named.filter_map(|(row, value)| Some((*row, value.as_ref()?)));
+        named
+            .map(|(row, value)| Ok((row, Stub::decode(value)?)))
+            .collect()
     }
 
     /// The reads of the rows that may be answers, the best first as far as the budget goes.

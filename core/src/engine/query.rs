@@ -426,9 +426,8 @@ impl Inner {
         };
         let (mut asked, mut keys) = (Vec::new(), Vec::new());
         for (i, row) in cold {
-            let known = ahead.and_then(|a| a.get(&row)).cloned();
-            match known.or_else(|| self.name_at_hand(row)) {
-                Some(stub) => name(i, row, stub),
+            match ahead.and_then(|a| a.get(&row)) {
+                Some(stub) => name(i, row, stub.clone()),
                 None => {
                     asked.push((i, row));
                     keys.push(Bytes::copy_from_slice(&row.key()));
@@ -439,10 +438,7 @@ impl Inner {
             let stored = self.get_chunked(Table::Cold, &keys).await?;
             for ((i, row), value) in asked.into_iter().zip(stored) {
                 match value {
-                    Some(value) => {
-                        self.blocks.keep_name(row, &value);
-                        name(i, row, Stub::decode(&value)?);
-                    }
+                    Some(value) => name(i, row, Stub::decode(&value)?),
                     None if self.leave_unsure(limit)? => {}
                     None => return Ok(false),
                 }
