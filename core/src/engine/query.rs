@@ -752,6 +752,8 @@ impl Inner {
     }
 
     async fn fetch_cold_once(self: &Arc<Self>, rows: &[Row]) -> Result<Option<Vec<Fetched>>> {
+        // A compaction deletes no segment that is being read.
+        let _ticket = self.readers.enter();
         let keys: Vec<Bytes> = rows
             .iter()
             .map(|r| Bytes::copy_from_slice(&r.key()))
