@@ -14,6 +14,8 @@ use aether::replay::Choice;
 use aether::role::{Context, Event, EvictionPolicy, Item, PREFETCH_MAX, Tier};
 use aether::{Registry, Row};
 
+use crate::aims::Aims;
+
 /// Hot rows.
 const ITEMS: u64 = 1_000_000;
 /// Timed requests.
@@ -207,7 +209,7 @@ fn bare(keys: &[u64]) {
 }
 
 /// A line a policy.
-pub(crate) fn run(registry: &Arc<Registry>, policies: &str) {
+pub(crate) fn run(registry: &Arc<Registry>, policies: &str, aims: &mut Aims) {
     println!(
         "time of the policy alone per access at {ITEMS} hot rows, one after the other: Zipf 0.8 over twice as many keys"
     );
@@ -237,6 +239,7 @@ pub(crate) fn run(registry: &Arc<Registry>, policies: &str) {
         };
         let (without, _) = timed(false);
         let (ns, policy) = timed(true);
+        aims.time(choice.text(), ns);
         println!(
             "{:<24} {ns:>8.0} {without:>8.0} {:>9.6} {:>8.1}",
             choice.text(),

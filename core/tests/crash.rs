@@ -1,7 +1,8 @@
 //! A power cut at every single call of a store, before and after its effect, with every prefix of the commits that were not
 //! durable yet surviving; a second cut at every call of the recovery from the first; and cuts at drawn calls of drawn workloads.
 //!
-//! `AETHER_SEEDS` sets the number of drawn workloads (200), `AETHER_SEED` the first of them.
+//! `AETHER_SEEDS` sets the number of drawn workloads (200), `AETHER_SEED` the first of them; `AETHER_EVERY=1` cuts with every number of
+//! surviving commits at each call, and cuts the recovery from each.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +10,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use aether_testkit::env::variable;
+use aether_testkit::env::{every, seeds};
 use aether_testkit::workload::{Profile, Workload, every_kind};
 
 use common::script::settings;
@@ -59,11 +60,7 @@ async fn at_every_call_of_a_store_and_work_goes_on() {
     let mut steps = Steps::new();
     let mut cuts = 0;
     // Each number of surviving commits at each call, or at each third of them another.
-    let keeps: &[usize] = if variable("AETHER_SEEDS").is_some() {
-        &[0, 1, 2]
-    } else {
-        &[0]
-    };
+    let keeps: &[usize] = if every() { &[0, 1, 2] } else { &[0] };
     for after in [false, true] {
         for keep in keeps {
             for n in 1.. {
@@ -134,11 +131,7 @@ async fn again_at_every_call_of_the_recovery() {
     let ops = every_kind();
     let mut steps = Steps::new();
     let mut cuts = 0;
-    let stride = if variable("AETHER_SEEDS").is_some() {
-        1
-    } else {
-        3
-    };
+    let stride = if every() { 1 } else { 3 };
     for n in (1..).step_by(stride) {
         let mut run = Run::new(World::with(settings())).await;
         run.world.power.die_at(n, n % 2 == 0);
@@ -196,8 +189,7 @@ const OPS: usize = 30;
 
 #[tokio::test]
 async fn at_drawn_calls_of_drawn_workloads() {
-    let first = variable("AETHER_SEED").unwrap_or(1);
-    let seeds = variable("AETHER_SEEDS").unwrap_or(200);
+    let seeds = seeds(200);
     let profile = Profile {
         dim: settings().dim,
         ids: 120,
@@ -205,7 +197,7 @@ async fn at_drawn_calls_of_drawn_workloads() {
         crash_every: 0,
     };
     let mut cuts = 0;
-    for seed in first..first + seeds {
+    for seed in seeds.clone() {
         let mut workload = Workload::new(seed, profile);
         let drawn = std::iter::repeat_with(|| workload.next_op());
         let ops: Vec<_> = drawn.take(OPS).collect();
@@ -232,5 +224,8 @@ async fn at_drawn_calls_of_drawn_workloads() {
             cuts += run.crashes;
         }
     }
-    println!("{cuts} cuts in {seeds} workloads survived");
+    println!(
+        "{cuts} cuts in {} workloads survived",
+        seeds.end - seeds.start
+    );
 }

@@ -378,4 +378,9 @@ async fn explain_tells_tier_worth_threshold_moves_and_outlook_in_words_and_json(
         .unwrap_err();
     assert!(error.to_string().contains("there is no shadow"), "{error}");
     memory.close().await.unwrap();
+    // Whoever asks from another process, which no turn has looked in, is told the same.
+    let memory = world.open().await;
+    let again = memory.explain(&PointId::Int(0)).await.unwrap().unwrap();
+    assert_eq!((again.moves, again.threshold), (told.moves, told.threshold));
+    memory.close().await.unwrap();
 }

@@ -100,6 +100,13 @@ fn with_crashes_l2() {
 }
 
 #[test]
+fn with_crashes_of_rows_that_land_cold() {
+    let mut cold = settings(Metric::L2, "flat");
+    cold.memory = "flush_every = \"5s\"\ndurability = \"cold\"";
+    assert_lively(&run(6, 9_000, cold, profile(40)), 40);
+}
+
+#[test]
 fn with_crashes_inner_product() {
     let run = run(
         3,

@@ -1,8 +1,8 @@
 //! Every call of a store fails once, and from there on until the memory is opened again, in turn: without an effect, without a reply
 //! before the effect, and without one after it. Whatever an operation says then, nothing acknowledged is lost, nothing comes back that was
-//! deleted, and once the store answers again the work goes on.
+//! deleted, and once the store answers again the work goes on. So it is with calls of the recovery from a power cut.
 //!
-//! With `AETHER_SEEDS` set each call fails in each of the five ways; else in every other of them.
+//! With `AETHER_EVERY=1` each call fails in each of the five ways, and a recovery from a cut at each; else every other way, and some.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ mod common;
 use aether_core::config::SearchMode;
 use aether_core::engine::Parts;
 use aether_core::{Error, ErrorKind, SearchRequest};
-use aether_testkit::env::variable;
+use aether_testkit::env::every;
 use aether_testkit::workload::every_kind;
 use common::script::settings;
 use common::{Call, Run, Verdict, World};
@@ -73,9 +73,9 @@ async fn each_call(lasting: bool, verdict: Verdict) -> (u64, u64) {
     let ops = every_kind();
     let mut failed = 0;
     // Every call, or every other one, so that each meets at least two of the five ways.
-    let (from, stride) = match variable("AETHER_SEEDS") {
-        Some(_) => (1, 1),
-        None => (
+    let (from, stride) = match every() {
+        true => (1, 1),
+        false => (
             1 + u64::from(lasting) + u64::from(verdict == Verdict::LoseReply),
             2,
         ),
@@ -115,6 +115,53 @@ async fn each_call(lasting: bool, verdict: Verdict) -> (u64, u64) {
         }
     }
     unreachable!("a workload has an end")
+}
+
+/// Works until the plug is pulled at a call; `None` if the work was over before.
+async fn cut_at(call: u64) -> Option<Run> {
+    let mut run = Run::new(World::with(settings())).await;
+    run.world.power.die_at(call, call.is_multiple_of(2));
+    for op in every_kind() {
+        let done = run.step_without_rising(op.clone()).await;
+        done.unwrap_or_else(|what| panic!("cut at call {call}: {op:?}: {what}"));
+        if run.world.power.is_dead() {
+            return Some(run);
+        }
+    }
+    None
+}
+
+/// After a power cut each call of the recovery fails in turn. The opening may be refused for that; the next one finds everything.
+#[tokio::test]
+async fn each_call_of_a_recovery_fails_once() {
+    aether_core::engine::compute_in_place(true);
+    let stride = if every() { 1 } else { 23 };
+    let (mut runs, mut refused) = (0, 0);
+    for n in (1..).step_by(stride) {
+        let Some(run) = cut_at(n).await else { break };
+        let pending = run.world.meta.pending();
+        for m in 1.. {
+            let ways = [Verdict::Fail, Verdict::Lost, Verdict::LoseReply];
+            let verdict = ways[(n + m) as usize % ways.len()];
+            let at = format!("cut at call {n}, then {verdict:?} at call {m} of the recovery");
+            let keep = pending * (m as usize / ways.len() % 2);
+            let mut again = run.on(run.world.fork(keep));
+            let first = again.world.power.calls();
+            fail(&mut again, m, false, verdict);
+            let opened = aether_testkit::run::World::open(&again.world).await;
+            let met = again.world.power.calls() >= first + m;
+            assert!(met || opened.is_ok(), "{at}: {opened:?}");
+            refused += usize::from(opened.is_err());
+            drop(opened);
+            recover(&mut again, &at).await;
+            if !met {
+                break;
+            }
+            runs += 1;
+        }
+    }
+    println!("{runs} recoveries with a call that failed, {refused} of them refused");
+    assert!(runs > 200 && refused > 50, "{runs} {refused}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! on another thread a moment at which any other may go on. Everything that was seen fits one order of what was done, whatever was
 //! acknowledged is there after a closing or a power cut, and what is stored is whole.
 //!
-//! `AETHER_SCHEDULES` sets how many schedules each scenario gets (2,000), `AETHER_SEED` runs one.
+//! `AETHER_SCHEDULES` sets how many schedules each scenario gets (2,000), `AETHER_SEED` runs one, or says which is the first of so many.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

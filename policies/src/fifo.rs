@@ -55,6 +55,7 @@ fn verdict(books: &Books<Stamp>, slot: u32, now: Time) -> Verdict {
 impl Rules for Fifo {
     const NAME: &'static str = "fifo";
     const LISTS: u32 = 1;
+    const MOVES_ON_USE: bool = false;
     type Hot = Stamp;
     type Past = ();
 

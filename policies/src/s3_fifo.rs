@@ -104,6 +104,7 @@ impl Queues for S3Fifo {
     const NAME: &'static str = "s3-fifo";
     const QUEUES: u32 = 2;
     const GHOSTS: u32 = 1;
+    const MOVES_ON_USE: bool = false;
     type Ghost = ();
 
     fn enter(&mut self, shelf: &mut Shelf<'_, ()>, slot: u32, ghost: Option<(u32, ())>) {

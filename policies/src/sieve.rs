@@ -54,6 +54,7 @@ impl Queues for Sieve {
     const NAME: &'static str = "sieve";
     const QUEUES: u32 = 2;
     const GHOSTS: u32 = 0;
+    const MOVES_ON_USE: bool = false;
     type Ghost = ();
 
     fn enter(&mut self, shelf: &mut Shelf<'_, ()>, slot: u32, _ghost: Option<(u32, ())>) {

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use aether::config::SearchMode;
 use aether::{Memory, Parts, SearchRequest};
-use aether_testkit::env::variable;
+use aether_testkit::env::{every, seeds, variable};
 use aether_testkit::run::{Run, World};
 use aether_testkit::simfs::{Call, SECTOR, Verdict};
 use aether_testkit::workload::{Op, every_kind};
 use fastrand::Rng;
 
 use crate::ground::{Ground, is_cold, meta_path};
-use crate::power::{drawn, seeds, simulate};
+use crate::power::{changes_of, drawn, simulate};
 
 /// Fails the changes from the `n`th of this life on, or that one alone, until an operation has failed of it; then looks after a
 /// reopening whether all is there, and goes on. Answers whether an operation failed.
@@ -67,6 +67,23 @@ fn changes_fail_once_and_for_good() {
     }
     println!("{failed} runs with an operation that failed");
     assert!(failed > 10 || variable("AETHER_SEED").is_some(), "{failed}");
+}
+
+/// Changes over the whole of the workload of every kind: one in so many, or each with `AETHER_EVERY=1`.
+#[test]
+fn changes_fail_from_the_first_to_the_last() {
+    let ops = every_kind();
+    let changes = simulate(changes_of(&ops, "uncut"));
+    let stride = if every() { 1 } else { changes / 60 };
+    let (mut runs, mut failed) = (0, 0);
+    for n in (1..=changes).step_by(stride as usize) {
+        let kind = [ErrorKind::StorageFull, ErrorKind::Other][(n / stride) as usize % 2];
+        let lasting = n / stride / 2 % 2 > 0;
+        failed += u64::from(simulate(fail(&ops, n, lasting, kind, 1)));
+        runs += 1;
+    }
+    println!("{runs} of {changes} changes failed, {failed} of them with an operation");
+    assert!(runs >= 60 && failed > 30, "{runs} {failed}");
 }
 
 /// A disk with little room, on which the memory is opened again and again.

@@ -1,18 +1,11 @@
 //! Power cuts and kills at calls of the file system: before and after each kind of change, in work, in opening and in recovery.
 
-use aether_testkit::env::variable;
+use aether_testkit::env::seeds;
 use aether_testkit::run::{Run, World};
 use aether_testkit::workload::{EVERY_DIM, Op, Profile, Workload, every_kind};
 use fastrand::Rng;
 
 use crate::ground::Ground;
-
-pub(crate) fn seeds(usually: u64) -> std::ops::Range<u64> {
-    match variable("AETHER_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 1..1 + variable("AETHER_SEEDS").unwrap_or(usually),
-    }
-}
 
 /// Runs one simulation: one thread, so that nothing happens at the same time, and time that passes only when all wait for it.
 pub(crate) fn simulate<T>(work: impl Future<Output = T>) -> T {
@@ -26,7 +19,7 @@ pub(crate) fn simulate<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// How many changes of the file system an operation sequence makes.
-async fn changes_of(ops: &[Op], at: &str) -> u64 {
+pub(crate) async fn changes_of(ops: &[Op], at: &str) -> u64 {
     let mut uncut = Run::new(Ground::new(0)).await;
     let before = uncut.world.fs.changes();
     uncut.work(ops, at).await;

@@ -13,6 +13,7 @@ use aether::role::{
 };
 use aether::{BlobKey, Error, Result, Retry};
 use aether_cold_simulated_s3::{SimulatedS3, SimulatedS3Config};
+use aether_testkit::env::seeds;
 use aether_testkit::run::{Run, World};
 use aether_testkit::simfs::{SimFs, Verdict};
 use aether_testkit::workload::{EVERY_DIM, Op, Profile, Workload};
@@ -23,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::ground::{Ground, Settings};
-use crate::power::{seeds, simulate};
+use crate::power::simulate;
 
 /// A store whose calls take their time, fail and lose their replies as a seed says, and whose calls are in the trace.
 #[derive(Debug)]
@@ -274,11 +275,11 @@ async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
     let mut workload = Workload::new(seed, profile);
     let mut rng = Rng::with_seed(seed);
     for n in 0..120 {
-        // Its own tasks get their turns in between.
-        sleep(Duration::from_millis(rng.u64(0..600))).await;
-        let op = workload.next_op();
+        // Its own tasks get their turns in between, and meet the same faults.
         run.faulty = true;
         faults.store(true, SeqCst);
+        sleep(Duration::from_millis(rng.u64(0..600))).await;
+        let op = workload.next_op();
         let mut text = format!("{op:?}");
         text.truncate(text.floor_char_boundary(200));
         let done = run.step_without_rising(op).await;
@@ -289,6 +290,12 @@ async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
         let failed = run.failed.replace(false);
         figures.failed += usize::from(failed);
         if run.memory.is_none() || failed || run.world.is_dead() {
+            // The first try to recover meets them as well.
+            if rng.bool() {
+                faults.store(true, SeqCst);
+                run.rise_among_faults().await;
+                faults.store(false, SeqCst);
+            }
             let risen = run.rise().await;
             risen.unwrap_or_else(|what| panic!("{at}: after operation {n} ({text}): {what}"));
         }

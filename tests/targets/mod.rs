@@ -143,7 +143,7 @@ pub(crate) fn hot_snapshots() -> Vec<Target> {
             loaded
         })
     };
-    ["flat", "hnsw"].map(target).into()
+    ["flat", "hnsw", "auto"].map(target).into()
 }
 
 pub(crate) fn configurations() -> Vec<Target> {

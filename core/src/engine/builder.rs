@@ -486,6 +486,8 @@ impl Inner {
         self.load_books().await?;
         let mut pinned = self.pinned_rows().await?;
         self.load_hot(&mut pinned).await?;
+        // Before any shadow hears of a row: it makes room by the size of its tier.
+        self.resize_shadows(self.fill());
         self.introduce();
         self.load_pins().await
     }
@@ -797,11 +799,28 @@ impl Inner {
     async fn load_books(&self) -> Result<()> {
         self.load_shadows().await?;
         self.load_aim().await?;
+        self.load_moves().await?;
         let Some(books) = self.saved_books().await? else {
             return Ok(());
         };
         if let Err(error) = self.desk.with(|policy| policy.load(&books)) {
             tracing::warn!(%error, "the policy begins with empty books");
+        }
+        Ok(())
+    }
+
+    /// Takes up the newest moves of the last run and the midpoint of its last turn, which `explain` tells.
+    async fn load_moves(&self) -> Result<()> {
+        let Some(saved) = state(&*self.meta, key::MOVES).await? else {
+            return Ok(());
+        };
+        let loaded = self.moves.lock().load(&saved);
+        match loaded {
+            Ok(midpoint) => {
+                self.flux.lock().await.midpoint = midpoint;
+                self.gauge.lock().midpoint = midpoint;
+            }
+            Err(error) => tracing::warn!(%error, "former moves are not told"),
         }
         Ok(())
     }

@@ -127,13 +127,14 @@ impl Inner {
             ))
         })?;
         explained.next = Outlook::still(format!(
-            "nothing by {policy}, which is a shadow: it would have it {}.",
+            "nothing by {policy}, which is a shadow: it {}.",
             match tier {
-                Tier::Hot => "hot",
-                Tier::Cold => "cold",
+                Some(Tier::Hot) => "would have it hot",
+                Some(Tier::Cold) => "would have it cold",
+                None => "does not look at this point",
             }
         ));
-        explained.shadow_tier = Some(tier);
+        explained.shadow_tier = tier;
         explained.policy = policy.to_owned();
         explained.standing = standing;
         explained.threshold = None;

@@ -70,7 +70,7 @@ pub struct Explained {
     pub temperature: f64,
     /// Hot bytes over the budget now.
     pub pressure: f64,
-    /// Where a shadow would have it, if one speaks.
+    /// Where a shadow would have it, if one speaks that looks at this row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow_tier: Option<Tier>,
     /// How the hot tier's size was derived, where `[flux] objective` states what is wanted of it.

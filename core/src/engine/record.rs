@@ -266,6 +266,8 @@ pub(crate) mod key {
     pub(crate) const CLOCK: &[u8] = b"clock";
     pub(crate) const LEDGER: &[u8] = b"ledger";
     pub(crate) const AIM: &[u8] = b"aim";
+    /// The newest moves, which may be missing.
+    pub(crate) const MOVES: &[u8] = b"moves";
     pub(crate) const PARTITION: &[u8] = b"partition/";
     /// Centroids as the first versions kept them.
     pub(crate) const GENERATION: &[u8] = b"generation/";

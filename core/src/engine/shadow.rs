@@ -4,7 +4,8 @@
 //! its own, as large as the sample's share of the live one, and the books of its policy; nothing moves. The figures are estimates by the
 //! sample; the live policy is counted on the same rows, so that they can be compared with each other.
 //!
-//! An update makes a new row, which is in the sample or not by its own number: as many enter so as leave.
+//! An update makes a new row, which is in the sample or not by its own number: as many enter so as leave. Where both versions are in it,
+//! the new one takes over what the shadow knew.
 
 use std::collections::BTreeSet;
 
@@ -166,11 +167,11 @@ impl Shadows {
             Event::Missed { item } if self.sampled(item.row) => self.access(item.row, false, now),
             Event::Inserted { item, .. } if self.sampled(item.row) => self.enter_new(item.row, now),
             Event::Replaced { old, item, .. } => {
-                if self.sampled(old) {
-                    self.remove(old, now);
-                }
-                if self.sampled(item.row) {
-                    self.enter_new(item.row, now);
+                match (self.sampled(old), self.sampled(item.row)) {
+                    (true, true) => self.replace(old, item.row, now),
+                    (true, false) => self.remove(old, now),
+                    (false, true) => self.enter_new(item.row, now),
+                    (false, false) => {}
                 }
             }
             Event::Removed { row } if self.sampled(row) => self.remove(row, now),
@@ -231,6 +232,25 @@ impl Shadows {
                 shadow.hot.insert(row);
             }
             shadow.policy.on_event(&Event::Inserted { item, tier }, now);
+        }
+    }
+
+    /// A new version takes over the former one's history. It is hot at first, and needs no room where the former one was.
+    fn replace(&mut self, old: Row, new: Row, now: Time) {
+        let item = self.item(new);
+        for at in 0..self.all.len() {
+            let hot = &mut self.all[at].hot;
+            let has_room = hot.remove(&old) || hot.contains(&new);
+            let tier = match has_room || self.make_room(at, None, now) {
+                true => Tier::Hot,
+                false => Tier::Cold,
+            };
+            let shadow = &mut self.all[at];
+            if tier == Tier::Hot {
+                shadow.hot.insert(new);
+            }
+            let replaced = Event::Replaced { old, item, tier };
+            shadow.policy.on_event(&replaced, now);
         }
     }
 
@@ -306,22 +326,28 @@ impl Shadows {
         self.all.iter().map(|s| s.name.as_str()).collect()
     }
 
-    /// Where a shadow has a row and why; `None` for a policy that is no shadow.
-    pub(crate) fn explain(&self, name: &str, row: Row, now: Time) -> Option<(Tier, Explanation)> {
+    /// Where a shadow has a row, no place for one outside its sample, and why; `None` for a policy that is no shadow.
+    pub(crate) fn explain(
+        &self,
+        name: &str,
+        row: Row,
+        now: Time,
+    ) -> Option<(Option<Tier>, Explanation)> {
         let at = self.all.iter().position(|s| s.name == name)?;
         let shadow = &self.all[at];
-        let tier = match shadow.hot.contains(&row) {
-            true => Tier::Hot,
-            false => Tier::Cold,
-        };
         let mut explanation = shadow.policy.explain(row, &self.context(at, now));
         if !self.sampled(row) {
             explanation.words = format!(
                 "not in the sample of {}% of the rows that this shadow looks at",
                 self.sample * 100.0
             );
+            return Some((None, explanation));
         }
-        Some((tier, explanation))
+        let tier = match shadow.hot.contains(&row) {
+            true => Tier::Hot,
+            false => Tier::Cold,
+        };
+        Some((Some(tier), explanation))
     }
 
     /// Every shadow's state, sealed, with its name.

@@ -542,7 +542,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes down the clock, renewed times to live, and, if asked, the policy's books, whose size it answers.
+    /// Writes down the clock, renewed times to live, and, if asked, the policy's books with the newest moves, whose size it answers.
     pub(super) async fn flush(self: &Arc<Self>, policy: bool) -> Result<u64> {
         // They stay until they are written down: a read meanwhile must find them, and a flush that fails must not lose them.
         let renewed = self.renewals.lock().clone();
@@ -584,6 +584,10 @@ impl Inner {
             }
             bytes += self.put_shadows(&mut batch).await?;
             self.flush_aim(&mut batch);
+            let midpoint = self.gauge.lock().midpoint;
+            let moves = (self.moves.lock()).save(midpoint, &self.config.policy.backend);
+            bytes += moves.len() as u64;
+            batch.put(Table::State, Bytes::from_static(key::MOVES), moves);
         }
         self.commit_durably(&writer, batch).await?;
         // What was renewed again since waits for the next flush.

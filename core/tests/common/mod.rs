@@ -242,7 +242,8 @@ impl Power {
         self.0.cut.lock().clone()
     }
 
-    fn note_cut(&self, call: &Call, after: bool) {
+    /// A call by what it is for.
+    fn step(&self, call: &Call) -> String {
         let (doing, committed) = (self.0.doing.lock(), *self.0.committed.lock());
         let step = match call {
             Call::Meta("commit") => committed.to_owned(),
@@ -254,7 +255,11 @@ impl Power {
             Call::Delete(_) => "delete".to_owned(),
             Call::List => "list".to_owned(),
         };
-        *self.0.cut.lock() = Some((format!("{doing}: {step}"), after));
+        format!("{doing}: {step}")
+    }
+
+    fn note_cut(&self, call: &Call, after: bool) {
+        *self.0.cut.lock() = Some((self.step(call), after));
     }
 
     /// Asks `script` before every call from now on, with the call and its number in this life, from 1.
@@ -385,8 +390,9 @@ fn step_of(batch: &Batch) -> &'static str {
     }
 }
 
+/// The last: the step whose syncs are none.
 #[derive(Debug)]
-struct PoweredMeta(StrictMeta, Power);
+struct PoweredMeta(StrictMeta, Power, Option<&'static str>);
 
 #[async_trait]
 impl MetaStore for PoweredMeta {
@@ -415,7 +421,11 @@ impl MetaStore for PoweredMeta {
     }
 
     async fn durable(&self, seq: Seq) -> Result<()> {
-        self.1.run(Call::Meta("durable"), self.0.durable(seq)).await
+        let call = Call::Meta("durable");
+        if self.2.is_some_and(|step| self.1.step(&call) == step) {
+            return self.1.run(call, async { Ok(()) }).await;
+        }
+        self.1.run(call, self.0.durable(seq)).await
     }
 
     fn capability(&self) -> MetaCapability {
@@ -480,6 +490,8 @@ pub struct Settings {
     pub limits: &'static str,
     pub insert_wait: &'static str,
     pub wrap: Option<Wrap>,
+    /// A step, as [`World::cuts`] names it, whose syncs of the metadata are none.
+    pub unsynced: Option<&'static str>,
 }
 
 impl Default for Settings {
@@ -497,6 +509,7 @@ impl Default for Settings {
             limits: "",
             insert_wait: "200ms",
             wrap: None,
+            unsynced: None,
         }
     }
 }
@@ -550,7 +563,9 @@ impl World {
     }
 
     fn stores_on(&self, power: &Power) -> Stores {
-        let meta: Arc<dyn MetaStore> = Arc::new(PoweredMeta(self.meta.handle(), power.clone()));
+        let unsynced = self.settings.unsynced;
+        let meta = PoweredMeta(self.meta.handle(), power.clone(), unsynced);
+        let meta: Arc<dyn MetaStore> = Arc::new(meta);
         let cold: Arc<dyn ColdStore> = Arc::new(PoweredCold(self.cold.clone(), power.clone()));
         match self.settings.wrap {
             Some(wrap) => wrap(meta, cold),
@@ -572,6 +587,7 @@ impl World {
             limits,
             insert_wait,
             wrap: _,
+            unsynced: _,
         } = &self.settings;
         let text = format!(
             "[memory]\ndim = {dim}\nmetric = \"{metric}\"\nhot_budget = \"{budget}\"\ninsert_wait = \"{insert_wait}\"\n{memory}\n\

@@ -551,16 +551,15 @@ fn one(
     alone(LocalSet::new().run_until(play(prepared, scenario, planted, seed, false))).0
 }
 
-/// How many schedules a scenario gets.
+/// The schedules that a scenario gets: the one of `AETHER_SEED`, or from there on as many as `AETHER_SCHEDULES` says.
 fn seeds(share: u64) -> std::ops::Range<u64> {
-    match variable("AETHER_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => {
-            0..variable("AETHER_SCHEDULES")
-                .unwrap_or(2_000)
-                .div_ceil(share)
-        }
-    }
+    let (first, many) = (variable("AETHER_SEED"), variable("AETHER_SCHEDULES"));
+    let many = match (first, many) {
+        (Some(_), None) => 1,
+        (_, many) => many.unwrap_or(2_000).div_ceil(share),
+    };
+    let first = first.unwrap_or(0);
+    first..first + many
 }
 
 pub(crate) fn ready(scenario: &Scenario) -> Prepared {

@@ -1,10 +1,13 @@
-//! A program that links the policy in, chooses it in TOML, and watches it decide.
+//! A program that links the policy in, chooses it in TOML, watches it decide, and replays a trace to see how it does beside others.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aether::ManualClock;
+use aether::Registry;
 use aether::prelude::*;
+use aether::replay::{BELADY, CacheSize, Choice, Plan, Request, Trace};
 // A crate that is never named is not linked, and what it registers is then missing without a word.
 use aether_example_policy as _;
 
@@ -41,7 +44,7 @@ fn main() -> aether::Result<()> {
     // Time comes from outside: this program lets two days pass in a moment.
     let clock = Arc::new(ManualClock::new());
     let registry = Arc::new(aether::registry()?);
-    let memory = MemoryBuilder::new(Config::from_toml(TOML)?, registry)
+    let memory = MemoryBuilder::new(Config::from_toml(TOML)?, registry.clone())
         .clock(clock.clone())
         .open_blocking()?;
 
@@ -69,5 +72,48 @@ fn main() -> aether::Result<()> {
             println!("\n{why}");
         }
     }
-    memory.close()
+    memory.close()?;
+    compare(&registry)
+}
+
+/// Ten days on which reports are read each morning and something else all day: what the policy is made for. Your own accesses are read
+/// by `Trace::read`, from what `[record]` wrote.
+fn compare(registry: &Arc<Registry>) -> aether::Result<()> {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut requests = Vec::new();
+    for hour in 0..240_u64 {
+        for n in 0..600 {
+            let key = match hour % 24 {
+                9 => n % 300,
+                // Now and then something of today, mostly something new.
+                _ if rng.u8(..4) == 0 => 1_000 + hour * 600 + rng.u64(..100),
+                _ => 1_000 + hour * 600 + n,
+            };
+            requests.push(Request {
+                time: hour * 3_600 + n * 6,
+                key,
+                size: 1,
+                write: false,
+                importance: None,
+            });
+        }
+    }
+    let trace = Trace::from_requests("mornings", requests)?;
+    let plan = Plan {
+        policies: Choice::list(&format!("rhythm:half_life=2h,flux,lru,{BELADY}"))?,
+        sizes: vec![CacheSize::Units(2_000)],
+        by_bytes: false,
+        unit_us: 1_000_000,
+        retrievals: false,
+        seed: 1,
+        threads: NonZeroUsize::MIN,
+    };
+    println!();
+    for cell in plan.run(registry, &trace, &|_| ())? {
+        println!(
+            "{:<22} misses {:.3} of the requests",
+            cell.policy, cell.object_miss_ratio
+        );
+    }
+    Ok(())
 }

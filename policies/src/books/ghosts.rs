@@ -49,7 +49,13 @@ impl<P: Packed> Ghosts<P> {
 
     /// Touches what is kept of these rows.
     pub(crate) fn prefetch(&self, rows: &[Row]) {
-        self.books.prefetch(rows);
+        self.books.prefetch(rows, true);
+    }
+
+    /// Touches what is kept of the ghosts that are forgotten next, so many of each queue.
+    pub(crate) fn prefetch_oldest(&self, ghosts: usize) {
+        let oldest = (0..self.queues).flat_map(|queue| self.books.list(queue).take(ghosts));
+        self.books.prefetch_slots(oldest);
     }
 
     /// The queue and the figures of a ghost.

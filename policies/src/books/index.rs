@@ -101,9 +101,9 @@ impl<X: Packed> Books<X> {
         None
     }
 
-    /// Touches what is kept of these rows, [`PREFETCH_MAX`] at most, and their neighbours in the lists: all buckets first, then all records, then
-    /// all links, so that none waits for another. Answers how many of the rows are not hot.
-    pub(crate) fn prefetch(&self, rows: &[Row]) -> usize {
+    /// Touches what is kept of these rows, [`PREFETCH_MAX`] at most, and if they will be `moved` their neighbours in the lists: all buckets first,
+    /// then all records, then all links, so that none waits for another. Answers which of the rows are not hot, and maybe a few that are.
+    pub(crate) fn prefetch(&self, rows: &[Row], moved: bool) -> Rows {
         let mut slots = [NONE; PREFETCH_MAX];
         let rows = &rows[..rows.len().min(PREFETCH_MAX)];
         for (slot, row) in slots.iter_mut().zip(rows) {
@@ -112,8 +112,10 @@ impl<X: Packed> Books<X> {
         }
         // Few chains are longer than two. Whether a row is found decides by arithmetic which slot comes next: a branch that waits for memory
         // would hold up the loads behind it.
+        let mut missing = Rows::default();
         let Some(last) = self.records.len().checked_sub(1) else {
-            return rows.len();
+            rows.iter().for_each(|row| missing.push(*row));
+            return missing;
         };
         let last = last as u32;
         for _ in 0..2 {
@@ -124,9 +126,17 @@ impl<X: Packed> Books<X> {
             }
         }
         let slots = &mut slots[..rows.len()];
-        let missing = slots.iter().filter(|slot| **slot == NONE).count();
-        slots.iter_mut().for_each(|slot| *slot = (*slot).min(last));
-        self.lists.prefetch(slots);
+        for (slot, row) in slots.iter().zip(rows) {
+            if *slot == NONE {
+                missing.push(*row);
+            }
+        }
+        if moved {
+            slots.iter_mut().for_each(|slot| *slot = (*slot).min(last));
+            self.lists.prefetch(slots);
+            self.queues.prefetch(slots);
+        }
+        std::hint::black_box(slots);
         missing
     }
 
@@ -136,7 +146,7 @@ impl<X: Packed> Books<X> {
         slots
             .take(PREFETCH_MAX)
             .for_each(|slot| rows.push(self.row(slot)));
-        self.prefetch(rows.as_slice());
+        self.prefetch(rows.as_slice(), true);
         rows
     }
 

@@ -10,12 +10,7 @@ use super::chunked::Chunked;
 pub(crate) struct Lists {
     lists: u32,
     links: Chunked<[u32; 2]>,
-    /// The list that each slot is in, where that is asked for; [`NONE`] for none.
-    owners: Option<Chunked<u8>>,
 }
-
-/// In no list.
-const NONE: u8 = u8::MAX;
 
 const BACK: usize = 0;
 const AHEAD: usize = 1;
@@ -26,31 +21,7 @@ impl Lists {
         for sentinel in 0..lists {
             links.push([sentinel, sentinel]);
         }
-        Self {
-            lists,
-            links,
-            owners: None,
-        }
-    }
-
-    /// Lists, fewer than 255, that know for each slot which of them it is in, at a byte a slot. They cannot be appended.
-    pub(crate) fn owned(lists: u32) -> Self {
-        Self {
-            owners: Some(Chunked::new()),
-            ..Self::new(lists)
-        }
-    }
-
-    /// The list that a slot is in; `None` for none, and where it is not kept.
-    pub(crate) fn owner(&self, slot: u32) -> Option<u32> {
-        let owner = self.owners.as_ref()?.get(slot);
-        (owner != NONE).then_some(u32::from(owner))
-    }
-
-    fn own(&mut self, slot: u32, owner: u8) {
-        if let Some(owners) = &mut self.owners {
-            owners.set(slot, owner);
-        }
+        Self { lists, links }
     }
 
     /// Touches the links of these slots, [`PREFETCH_MAX`] at most, then those of their neighbours.
@@ -63,12 +34,7 @@ impl Lists {
             *neighbour = self.links.get(self.lists + slot);
         }
         let touched = neighbours.iter().flatten().map(|n| self.links.at(*n)[BACK]);
-        let mut sum = touched.fold(0, u32::wrapping_add);
-        if let Some(owners) = &self.owners {
-            let owners = slots.iter().map(|slot| u32::from(owners.get(*slot)));
-            sum = owners.fold(sum, u32::wrapping_add);
-        }
-        std::hint::black_box(sum);
+        std::hint::black_box(touched.fold(0, u32::wrapping_add));
     }
 
     pub(crate) fn count(&self) -> u32 {
@@ -81,18 +47,12 @@ impl Lists {
             let own = self.links.len() as u32;
             self.links.push([own, own]);
         }
-        if let Some(owners) = &mut self.owners {
-            owners.push(NONE);
-        }
     }
 
     /// Drops the last slot, which must be in no list.
     pub(crate) fn pop(&mut self) {
         if self.lists > 0 {
             self.links.pop();
-        }
-        if let Some(owners) = &mut self.owners {
-            owners.pop();
         }
     }
 
@@ -115,7 +75,6 @@ impl Lists {
         let [back, ahead] = self.links.get(own);
         self.join(back, ahead);
         self.links.set(own, [own, own]);
-        self.own(slot, NONE);
     }
 
     /// Puts a slot at a list's end, out of any other list.
@@ -128,12 +87,10 @@ impl Lists {
         self.links.set(own, [last, list]);
         self.links.at_mut(last)[AHEAD] = own;
         self.links.at_mut(list)[BACK] = own;
-        self.own(slot, list as u8);
     }
 
     /// Appends all of `from` to the end of `to`, in order. O(1).
     pub(crate) fn append(&mut self, from: u32, to: u32) {
-        debug_assert!(self.owners.is_none(), "each slot's owner would change");
         let [last, first] = self.links.get(from);
         if from == to || first == from {
             return;
@@ -169,11 +126,6 @@ impl Lists {
         if self.lists == 0 || a == b {
             return;
         }
-        if let Some(owners) = &mut self.owners {
-            let (of_a, of_b) = (owners.get(a), owners.get(b));
-            owners.set(a, of_b);
-            owners.set(b, of_a);
-        }
         let (a, b) = (self.lists + a, self.lists + b);
         let trade = |n: u32| match n {
             n if n == a => b,
@@ -191,14 +143,11 @@ impl Lists {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = match self.owners {
-            Some(_) => Self::owned(self.lists),
-            None => Self::new(self.lists),
-        };
+        *self = Self::new(self.lists);
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.links.bytes() + self.owners.as_ref().map_or(0, Chunked::bytes)
+        self.links.bytes()
     }
 
     pub(crate) fn bytes_bound(&self, slots: u64) -> u64 {
@@ -206,8 +155,7 @@ impl Lists {
             0 => 0,
             lists => slots.saturating_add(u64::from(lists)),
         };
-        let owners = self.owners.as_ref().map_or(0, |o| o.bytes_bound(slots));
-        self.links.bytes_bound(links).saturating_add(owners)
+        self.links.bytes_bound(links)
     }
 }
 
@@ -238,19 +186,6 @@ mod tests {
                 assert_eq!(lists.linked(name(s)), s < 4, "{a} {b}");
             }
         }
-    }
-
-    #[test]
-    fn owned_lists_know_where_each_slot_is() {
-        let mut lists = Lists::owned(2);
-        (0..3).for_each(|_| lists.push());
-        lists.push_back(0, 0);
-        lists.push_back(1, 1);
-        lists.swap(0, 2);
-        assert_eq!([0, 1, 2].map(|s| lists.owner(s)), [None, Some(1), Some(0)]);
-        lists.push_back(1, 2);
-        lists.unlink(1);
-        assert_eq!([0, 1, 2].map(|s| lists.owner(s)), [None, None, Some(1)]);
     }
 
     #[test]

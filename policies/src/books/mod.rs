@@ -23,6 +23,7 @@ mod packed;
 pub(crate) mod play;
 mod policy;
 mod queues;
+mod rings;
 mod rules;
 mod sampled;
 mod saved;
@@ -47,6 +48,7 @@ pub(crate) use order::{Load, Shape};
 pub(crate) use packed::{Input, Packed, Stamp, words_of};
 pub(crate) use policy::Policy;
 pub(crate) use queues::Queued;
+use rings::Rings;
 pub(crate) use rules::{Rules, Standing};
 pub(crate) use sampled::worst_of_sample;
 pub(crate) use shelf::{Queues, Shelf, WORD_MAX};
@@ -108,6 +110,7 @@ pub(crate) struct Books<X> {
     buckets: Buckets,
     records: Chunked<Record<X>>,
     lists: Lists,
+    queues: Rings,
     loads: Vec<Load>,
     second: Lists,
     heap: Option<Heap>,
@@ -149,15 +152,17 @@ impl<X: Packed> Books<X> {
 
     /// Empty books.
     pub(crate) fn shaped(shape: Shape) -> Self {
-        let (lists, loads) = match shape.counted {
-            true => (Lists::owned(shape.lists), shape.lists as usize),
-            false => (Lists::new(shape.lists), 0),
+        // Counted ones are queues.
+        let (lists, queues) = match shape.counted {
+            true => (0, shape.lists),
+            false => (shape.lists, 0),
         };
         Self {
             buckets: Buckets::default(),
             records: Chunked::new(),
-            lists,
-            loads: vec![Load::default(); loads],
+            lists: Lists::new(lists),
+            queues: Rings::new(queues),
+            loads: vec![Load::default(); queues as usize],
             second: Lists::new(shape.second),
             heap: shape.heap.then(Heap::new),
             free: 0,
@@ -191,7 +196,7 @@ impl<X: Packed> Books<X> {
         }
         self.unload(slot);
         self.records.at_mut(slot).weight = bytes.min(!PINNED);
-        if let Some(list) = self.lists.owner(slot) {
+        if let Some(list) = self.queues.owner(slot) {
             self.load_onto(list, slot);
         }
     }
@@ -245,6 +250,7 @@ impl<X: Packed> Books<X> {
         let slot = self.records.len() as u32;
         self.records.push(record);
         self.lists.push();
+        self.queues.push();
         self.second.push();
         if let Some(heap) = &mut self.heap {
             heap.push_slot();
@@ -321,6 +327,7 @@ impl<X: Packed> Books<X> {
     fn drop_last(&mut self) {
         self.records.pop();
         self.lists.pop();
+        self.queues.pop();
         self.second.pop();
         if let Some(heap) = &mut self.heap {
             heap.pop_slot();
@@ -408,6 +415,7 @@ impl<X: Packed> Books<X> {
         self.buckets = Buckets::default();
         self.records.clear();
         self.lists.clear();
+        self.queues.clear();
         self.loads.fill(Load::default());
         self.second.clear();
         self.heap = self.heap.as_ref().map(|_| Heap::new());
@@ -421,6 +429,7 @@ impl<X: Packed> Books<X> {
         self.buckets.bytes()
             + self.records.bytes()
             + self.lists.bytes()
+            + self.queues.bytes()
             + (self.loads.capacity() * size_of::<Load>()) as u64
             + self.second.bytes()
             + self.heap.as_ref().map_or(0, Heap::bytes)
@@ -433,6 +442,7 @@ impl<X: Packed> Books<X> {
             .bytes_bound(rows)
             .saturating_add(self.records.bytes_bound(rows))
             .saturating_add(self.lists.bytes_bound(rows))
+            .saturating_add(self.queues.bytes_bound(rows))
             .saturating_add((self.loads.capacity() * size_of::<Load>()) as u64)
             .saturating_add(self.second.bytes_bound(rows))
             .saturating_add(self.heap.as_ref().map_or(0, |h| h.bytes_bound(rows)))
@@ -443,6 +453,7 @@ impl<X: Packed> Books<X> {
     fn unorder(&mut self, slot: u32) {
         self.unload(slot);
         self.lists.unlink(slot);
+        self.queues.unlink(slot);
         self.second.unlink(slot);
         if let Some(heap) = &mut self.heap {
             heap.remove(slot);
@@ -465,6 +476,7 @@ impl<X: Packed> Books<X> {
 
     fn swap_order(&mut self, a: u32, b: u32) {
         self.lists.swap(a, b);
+        self.queues.swap(a, b);
         self.second.swap(a, b);
         if let Some(heap) = &mut self.heap {
             heap.swap(a, b);

@@ -260,15 +260,16 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
     }
 
     fn prefetch(&self, rows: &[Row]) {
-        let missing = self.books.prefetch(rows);
-        self.history.prefetch(rows);
-        self.rules.prefetch(rows);
+        let missing = self.books.prefetch(rows, R::MOVES_ON_USE);
+        let missing = missing.as_slice();
         // Where the tier is full, a row leaves for each that comes in.
-        if missing > 0 {
-            let leaving = self.rules.upcoming(&self.books, missing);
+        if !missing.is_empty() {
+            self.history.prefetch(missing);
+            self.rules.prefetch(missing);
+            let leaving = self.rules.upcoming(&self.books, missing.len());
             let leaving = self.books.prefetch_slots(leaving);
             self.history.prefetch(leaving.as_slice());
-            self.rules.prefetch(leaving.as_slice());
+            (self.rules).prefetch_leaving(leaving.as_slice(), missing.len());
         }
     }
 

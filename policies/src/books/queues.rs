@@ -113,6 +113,7 @@ impl<Q: Queues> Queued<Q> {
 impl<Q: Queues> Rules for Queued<Q> {
     const NAME: &'static str = Q::NAME;
     const LISTS: u32 = Q::QUEUES + 1;
+    const MOVES_ON_USE: bool = Q::MOVES_ON_USE;
     type Hot = Mark;
     type Past = (u32, Q::Ghost);
 
@@ -127,6 +128,11 @@ impl<Q: Queues> Rules for Queued<Q> {
 
     fn prefetch(&self, rows: &[Row]) {
         self.ghosts.prefetch(rows);
+    }
+
+    fn prefetch_leaving(&self, rows: &[Row], leaving: usize) {
+        self.ghosts.prefetch(rows);
+        self.ghosts.prefetch_oldest(leaving);
     }
 
     fn upcoming<'a>(

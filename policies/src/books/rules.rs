@@ -22,6 +22,8 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     const NAME: &'static str;
     /// Lists that it keeps. With any, every row that is not pinned must be in one.
     const LISTS: u32;
+    /// Whether a use gives a row another place in the lists: then its neighbours there are worth a look beforehand.
+    const MOVES_ON_USE: bool = true;
     /// Figures of a hot row.
     type Hot: Packed;
     /// What is remembered of a row that is not hot; `()` with a history of share 0.
@@ -41,8 +43,13 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     /// A row is gone for good.
     fn gone(&mut self, _row: Row) {}
 
-    /// Touches what is kept of rows beside the books.
+    /// Touches what is kept beside the books of rows that are not hot.
     fn prefetch(&self, _rows: &[Row]) {}
+
+    /// The same of rows of which so many will probably leave, and of what is forgotten for them.
+    fn prefetch_leaving(&self, rows: &[Row], _leaving: usize) {
+        self.prefetch(rows);
+    }
 
     /// Slots that will probably be looked at for the next so many rows to leave. Only a hint where to look in time.
     fn upcoming<'a>(

@@ -22,7 +22,7 @@ impl<X: Packed> Books<X> {
             out.extend_from_slice(&(self.weight(slot) | pin).to_le_bytes());
             self.figures(slot).put(out);
         }
-        for list in 0..self.lists.count() {
+        for list in 0..self.count() {
             save_list(self.list(list), out);
         }
         for list in 0..self.second.count() {
@@ -101,7 +101,7 @@ impl<X: Packed> Books<X> {
 
     fn load_lists(&mut self, input: &mut Input<'_>) -> Result<()> {
         let mut linked = 0;
-        for list in 0..self.lists.count() {
+        for list in 0..self.count() {
             for _ in 0..input.count(4)? {
                 let slot = input.u32()?;
                 if !self.is_free(slot) || self.linked(slot) {
@@ -113,7 +113,7 @@ impl<X: Packed> Books<X> {
                 linked += 1;
             }
         }
-        if self.lists.count() > 0 && linked != self.free() {
+        if self.count() > 0 && linked != self.free() {
             let free = self.free();
             return Err(wrong(format!("{linked} of {free} rows are listed")));
         }

@@ -124,6 +124,8 @@ pub(crate) trait Queues: std::fmt::Debug + Send + 'static {
     const QUEUES: u32;
     /// Queues of ghosts.
     const GHOSTS: u32;
+    /// Whether a use gives a row another place in the queues.
+    const MOVES_ON_USE: bool = true;
     /// Lists of a second order, in which rows may be beside their queues until they are doomed.
     const SECOND: u32 = 0;
     /// What is remembered of a ghost.

@@ -113,7 +113,7 @@ impl FluxConfig {
             ("importance_rate", self.importance_rate, 1.0),
             ("move_cost", self.move_cost, 1e6),
             ("probe", self.probe, 1.0),
-            ("neighbours", self.neighbours, 1.0),
+            ("neighbours", self.neighbours, 0.1),
             ("history", self.history, 64.0),
             ("lead", self.lead, 100.0),
         ];

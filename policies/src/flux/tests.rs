@@ -125,10 +125,13 @@ proptest! {
         }
         insert(&mut policy, item(worse, 100.0), now);
         insert(&mut policy, item(better, if merit == 3 { 900.0 } else { 100.0 }), now);
+        // Where no share stays by recency, importance and cost must win against a use that came a moment later.
+        let by_worth = matches!(merit, 1 | 3) && policy.rules.steer.recent_share() == 0.0;
         for _ in 0..rounds {
             noise.iter().for_each(|row| touch(&mut policy, *row, now));
-            touch(&mut policy, worse, now);
-            touch(&mut policy, better, now);
+            let (first, last) = if by_worth { (better, worse) } else { (worse, better) };
+            touch(&mut policy, first, now);
+            touch(&mut policy, last, now);
         }
         match merit {
             0 => touch(&mut policy, better, now),

@@ -60,6 +60,10 @@ fn next(flux: &Flux, of: Of, terms: &Terms, recent: bool, lowest: Option<f64>) -
     let lowest = lowest.unwrap_or(keep);
     match of {
         Of::Hot { pinned: true, .. } => "pinned, so it stays whatever its worth".to_owned(),
+        Of::Hot { .. } if recent && flux.steer.is_recency() => {
+            "rows leave in the order of their last use, which keeps most here: it leaves when it is the one used longest ago"
+                .to_owned()
+        }
         Of::Hot { .. } if recent => format!(
             "among the {:.0} % of rows used last, which stay; when newer uses have pushed it out of them its worth {keep:.2} counts",
             100.0 * flux.steer.recent_share()

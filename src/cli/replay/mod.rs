@@ -157,9 +157,16 @@ fn print(cells: &[Cell]) -> Done<()> {
         "ns",
         "gap",
     ];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    // Shown only where requests are judged or rows are wished for.
+    let judged = cells.iter().any(|c| c.importance_miss_ratio.is_some());
+    let wishing = cells.iter().any(|c| c.wishes_per_access.is_some());
+    let optional = |column: Option<f64>| column.map_or_else(String::new, |v| format!("{v:.4}"));
+    let mut head = head.map(str::to_owned).to_vec();
+    head.extend(judged.then(|| "importance miss".to_owned()));
+    head.extend(wishing.then(|| "wishes".to_owned()));
+    let mut rows = vec![head];
     rows.extend(cells.iter().map(|c| {
-        vec![
+        let mut row = vec![
             c.trace.clone(),
             format!("{:.4}%", c.cache_fraction * 100.0),
             c.cache_size.to_string(),
@@ -170,7 +177,10 @@ fn print(cells: &[Cell]) -> Done<()> {
             format!("{:.1}", c.metadata_bytes_per_item),
             format!("{:.0}", c.ns_per_access),
             c.gap_closed.map_or_else(String::new, |g| format!("{g:.3}")),
-        ]
+        ];
+        row.extend(judged.then(|| optional(c.importance_miss_ratio)));
+        row.extend(wishing.then(|| optional(c.wishes_per_access)));
+        row
     }));
     output::table(&rows)?;
     let means = means(cells);

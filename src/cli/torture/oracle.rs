@@ -23,6 +23,8 @@ pub(super) struct Oracle {
     open: BTreeMap<u64, Op>,
     /// What failed operations may have left in a place, beside what was there.
     unsure: BTreeMap<Place, Vec<Option<Version>>>,
+    /// Whether points are pinned, where that is certain.
+    pins: BTreeMap<Place, bool>,
     pub(super) found: Found,
 }
 
@@ -90,7 +92,9 @@ impl Oracle {
             }
             Line::Failed(worker, _) => {
                 self.found.failed += 1;
-                for (place, version) in self.open.remove(&worker).iter().flat_map(Op::effect) {
+                let op = self.open.remove(&worker);
+                op.iter().for_each(|op| self.doubt_pins(op));
+                for (place, version) in op.iter().flat_map(Op::effect) {
                     self.unsure.entry(place).or_default().push(version);
                 }
             }
@@ -101,6 +105,28 @@ impl Oracle {
         for (place, version) in op.effect() {
             self.settle(place, version);
         }
+        let (Op::Pin(places) | Op::Unpin(places)) = op else {
+            return;
+        };
+        let pinned = matches!(op, Op::Pin(_));
+        for place in places {
+            // Where there may be no point, there may be nothing to pin.
+            let lives = self.live.contains_key(place) && !self.unsure.contains_key(place);
+            if lives || !pinned {
+                self.pins.insert(*place, pinned);
+            } else {
+                self.pins.remove(place);
+            }
+        }
+    }
+
+    /// Nobody knows any more whether these are pinned.
+    fn doubt_pins(&mut self, op: &Op) {
+        if let Op::Pin(places) | Op::Unpin(places) | Op::Delete(places) = op {
+            places.iter().for_each(|place| {
+                self.pins.remove(place);
+            });
+        }
     }
 
     /// A place holds this, for certain.
@@ -108,7 +134,10 @@ impl Oracle {
         self.unsure.remove(&place);
         match version {
             Some(version) => self.live.insert(place, version),
-            None => self.live.remove(&place),
+            None => {
+                self.pins.remove(&place);
+                self.live.remove(&place)
+            }
         };
     }
 
@@ -144,6 +173,7 @@ impl Oracle {
                 id_of(place)
             ));
         }
+        self.compare_pins(&memory).await?;
         self.compare_searches(&memory).await?;
         let stats = memory.stats();
         self.found
@@ -172,6 +202,7 @@ impl Oracle {
     /// An operation without acknowledgement happened as a whole or not at all.
     fn resolve(&mut self, found: &BTreeMap<Place, Record>) {
         for op in std::mem::take(&mut self.open).into_values() {
+            self.doubt_pins(&op);
             let effect = op.effect();
             if effect.iter().any(|(p, _)| self.unsure.contains_key(p)) {
                 for (place, version) in effect {
@@ -210,6 +241,25 @@ impl Oracle {
                 self.settle(place, version);
             }
         }
+    }
+
+    /// A pin that was acknowledged holds, and one that was taken away is gone.
+    async fn compare_pins(&mut self, memory: &Memory) -> Done<()> {
+        for (place, pinned) in &self.pins {
+            let id = id_of(*place);
+            // A point that should be there and is not was told of already.
+            let Some(told) = memory.explain(&id).await? else {
+                continue;
+            };
+            if told.pinned != *pinned {
+                self.found.lost += 1;
+                self.found.problem(format!(
+                    "point {place} ({id}): expected pinned {pinned}, found {}",
+                    told.pinned
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Every live point is found exactly once, nothing else is, and the nearest are the nearest.
@@ -351,6 +401,34 @@ mod tests {
         let found = scene.judge().await;
         assert_eq!((found.lost, found.phantom), (1, 0));
         assert!(!found.is_clean());
+    }
+
+    #[tokio::test]
+    async fn planted_a_pin_that_was_acknowledged_and_is_not_there() {
+        let pins = |op: &Op| matches!(op, Op::Pin(_));
+        let (m, pin) = (0..)
+            .map(|n| (n, operation(SEED, 0, n)))
+            .find(|(_, op)| pins(op))
+            .unwrap();
+        let Op::Pin(places) = pin else { unreachable!() };
+        for kept in [true, false] {
+            let mut scene = Scene::new();
+            let writes: Vec<_> = places.iter().map(|p| (*p, Some(7))).collect();
+            scene.write(&writes).await;
+            scene.oracle.live = places.iter().map(|p| (*p, 7)).collect();
+            scene.oracle.hear(SEED, Line::Begun(0, m));
+            scene.oracle.hear(SEED, Line::Done(0, m));
+            if kept {
+                let memory = memory::open(scene.config.clone(), scene.registry.clone());
+                let memory = memory.await.unwrap();
+                let ids: Vec<_> = places.iter().map(|p| id_of(*p)).collect();
+                memory.pin(&ids).await.unwrap();
+                memory.close().await.unwrap();
+            }
+            let found = scene.judge().await;
+            let lost = if kept { 0 } else { places.len() as u64 };
+            assert_eq!(found.lost, lost, "{:?}", found.problems());
+        }
     }
 
     #[tokio::test]

@@ -302,6 +302,15 @@ impl<W: World> Run<W> {
         Ok(())
     }
 
+    /// After a power cut: opens again while stores fail, which may be refused, and is cut off again.
+    pub async fn rise_among_faults(&mut self) {
+        self.crashes += 1;
+        self.memory = None;
+        self.world.crash(self.keep);
+        self.model.crashed();
+        drop(self.world.open().await);
+    }
+
     /// After a power cut: opens again, perhaps with another cut in the middle, and finds out what became of the last operation.
     ///
     /// # Errors

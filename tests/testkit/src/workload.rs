@@ -192,7 +192,8 @@ impl Workload {
             88..94 => Op::Tick,
             94 => Op::Temperature(self.rng.f64() * 4.0),
             95 => Op::Compact,
-            96..99 => Op::Advance(Duration::from_millis(self.rng.u64(..20_000))),
+            96..98 => Op::Advance(Duration::from_millis(self.rng.u64(..20_000))),
+            98 => Op::Snapshot,
             _ => Op::Reopen,
         }
     }

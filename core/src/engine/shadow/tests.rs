@@ -20,6 +20,12 @@ impl EvictionPolicy for Queue {
                 to: Tier::Hot,
             } => self.0.push_back(item.row),
             Event::Moved { item, .. } => self.0.retain(|r| *r != item.row),
+            Event::Replaced { old, item, tier } => {
+                self.0.retain(|r| r != old);
+                if *tier == Tier::Hot {
+                    self.0.push_back(item.row);
+                }
+            }
             Event::Removed { row } => self.0.retain(|r| r != row),
             _ => {}
         }
@@ -110,8 +116,8 @@ fn a_shadow_keeps_a_tier_of_its_own_and_counts_by_its_own_hits() {
     assert_eq!(stats.hit_rate(), Some(0.2));
     // Four reads at half a dollar, half a segment at eight; 0.8 of the accesses wait a millisecond.
     assert_eq!((stats.usd, stats.read_us_per_access), (6.0, 800.0));
-    assert_eq!(all.explain("queue", Row(1), Time(4)).unwrap().0, Tier::Hot);
-    assert_eq!(all.explain("queue", Row(2), Time(4)).unwrap().0, Tier::Cold);
+    let tier = |row| all.explain("queue", Row(row), Time(4)).unwrap().0;
+    assert_eq!([1, 2].map(tier), [Some(Tier::Hot), Some(Tier::Cold)]);
     assert!(all.explain("lru", Row(1), Time(4)).is_none());
 }
 
@@ -135,10 +141,12 @@ fn new_rows_enter_replaced_and_removed_ones_leave() {
     };
     all.hear(&replaced, Time(2));
     let tier = |all: &Shadows, row| all.explain("queue", Row(row), Time(2)).unwrap().0;
-    assert_eq!(
-        [1, 2, 3, 9].map(|r| tier(&all, r)),
-        [Tier::Cold, Tier::Cold, Tier::Hot, Tier::Hot]
-    );
+    let tiers = [1, 2, 3, 9].map(|r| tier(&all, r).unwrap());
+    assert_eq!(tiers, [Tier::Cold, Tier::Cold, Tier::Hot, Tier::Hot]);
+    // The new version needed no room, and the policy heard that it is one.
+    assert_eq!(all.stats()[0].demoted, 1);
+    let known = |row| all.explain("queue", Row(row), Time(2)).unwrap().1.known;
+    assert_eq!([2, 3, 9].map(known), [false, true, true]);
     all.hear(&Event::Removed { row: Row(3) }, Time(3));
     assert_eq!(all.stats()[0].rows, 1);
     // Moves of the live tier say nothing about the shadow's.
@@ -147,7 +155,7 @@ fn new_rows_enter_replaced_and_removed_ones_leave() {
         to: Tier::Cold,
     };
     all.hear(&moved, Time(4));
-    assert_eq!(tier(&all, 9), Tier::Hot);
+    assert_eq!(tier(&all, 9), Some(Tier::Hot));
     assert_eq!(all.stats()[0].accesses, 0);
 }
 
@@ -167,7 +175,8 @@ fn a_sample_is_about_its_share_of_the_rows_and_always_the_same_rows() {
     (0..50_000).for_each(|row| all.hear(&missed(row), Time(50_000 + row)));
     assert_eq!(all.stats()[0].accesses, once * 2);
     let out = (0..).find(|r| !all.sampled(Row(*r))).unwrap();
-    let (_, explained) = all.explain("queue", Row(out), Time(0)).unwrap();
+    let (tier, explained) = all.explain("queue", Row(out), Time(0)).unwrap();
+    assert_eq!(tier, None);
     assert!(
         explained.words.contains("not in the sample of 10%"),
         "{}",

@@ -10,8 +10,15 @@ use super::super::folders;
 use super::{DONE_FILE, failed};
 use crate::error::{Error, Result};
 
-/// Makes a folder's names durable.
-type Sync<'a> = &'a (dyn Fn(&Path) -> io::Result<()> + Send + std::marker::Sync);
+/// Makes a file's bytes durable, or without a file the names in a folder.
+type Sync<'a> = &'a (dyn Fn(&Path, Option<&File>) -> io::Result<()> + Send + std::marker::Sync);
+
+fn sync(path: &Path, file: Option<&File>) -> io::Result<()> {
+    match file {
+        Some(file) => file.sync_all(),
+        None => folders::sync(path),
+    }
+}
 
 /// A snapshot's folder while it is written.
 pub(super) struct Place<'a> {
@@ -27,11 +34,11 @@ impl<'a> Place<'a> {
     /// # Errors
     /// `InvalidInput` when there are files in it, `Unavailable` when it cannot be made.
     pub(super) fn make(root: &'a Path) -> Result<Self> {
-        Self::make_with(root, &folders::sync)
+        Self::make_with(root, &sync)
     }
 
     fn make_with(root: &'a Path, sync: Sync<'a>) -> Result<Self> {
-        folders::make_with(root, &mut |folder| sync(folder)).map_err(failed(root))?;
+        folders::make_with(root, &mut |folder| sync(folder, None)).map_err(failed(root))?;
         let mut names = std::fs::read_dir(root).map_err(failed(root))?;
         if names.next().is_some() {
             return Err(Error::invalid_input(format!(
@@ -47,31 +54,32 @@ impl<'a> Place<'a> {
     }
 
     /// A new file, whose bytes are durable after [`NewFile::keep`].
-    pub(super) fn create(&mut self, name: &str) -> Result<NewFile> {
+    pub(super) fn create(&mut self, name: &str) -> Result<NewFile<'a>> {
         let path = self.root.join(name);
         if let Some(above) = path.parent().filter(|above| *above != self.root)
             && !self.below.contains(above)
         {
-            let mut sync = |folder: &Path| (self.sync)(folder);
+            let mut sync = |folder: &Path| (self.sync)(folder, None);
             folders::make_with(above, &mut sync).map_err(failed(above))?;
             self.below.insert(above.to_owned());
         }
         let file = File::create_new(&path).map_err(failed(&path))?;
-        Ok(NewFile { file, path })
+        let sync = self.sync;
+        Ok(NewFile { file, path, sync })
     }
 
     /// Says that the snapshot is whole. On an error it does not say so.
     pub(super) fn end(self, text: &str) -> Result<()> {
         for folder in &self.below {
-            (self.sync)(folder).map_err(failed(folder))?;
+            (self.sync)(folder, None).map_err(failed(folder))?;
         }
-        (self.sync)(self.root).map_err(failed(self.root))?;
+        (self.sync)(self.root, None).map_err(failed(self.root))?;
         let done = self.root.join(DONE_FILE);
         let say = || {
             let mut file = File::create_new(&done)?;
             file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            (self.sync)(self.root)
+            (self.sync)(&done, Some(&file))?;
+            (self.sync)(self.root, None)
         };
         say().map_err(|e| {
             let removed = std::fs::remove_file(&done);
@@ -87,12 +95,13 @@ impl<'a> Place<'a> {
 }
 
 /// A file of a snapshot while it is written.
-pub(super) struct NewFile {
+pub(super) struct NewFile<'a> {
     file: File,
     pub(super) path: PathBuf,
+    sync: Sync<'a>,
 }
 
-impl Write for NewFile {
+impl Write for NewFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
@@ -102,10 +111,10 @@ impl Write for NewFile {
     }
 }
 
-impl NewFile {
+impl NewFile<'_> {
     /// Makes the bytes durable.
     pub(super) fn keep(self) -> Result<()> {
-        self.file.sync_all().map_err(failed(&self.path))
+        (self.sync)(&self.path, Some(&self.file)).map_err(failed(&self.path))
     }
 }
 
@@ -125,12 +134,17 @@ mod tests {
         names
     }
 
-    /// Writes a snapshot of two segments; the syncs of folders with the names that stood in each, and how it ended.
+    /// Writes a snapshot of two segments; the syncs, of folders with the names that stood in each and of files with what they held, and
+    /// how it ended.
     fn write(root: &Path, fails: Option<usize>) -> (Vec<(PathBuf, Vec<String>)>, Result<()>) {
         let synced = Mutex::new(Vec::new());
-        let note = |folder: &Path| {
+        let note = |path: &Path, file: Option<&File>| {
             let mut synced = synced.lock().unwrap();
-            synced.push((folder.to_owned(), names(folder)));
+            let held = match file {
+                Some(_) => vec![std::fs::read_to_string(path).unwrap()],
+                None => names(path),
+            };
+            synced.push((path.to_owned(), held));
             match fails {
                 Some(n) if n == synced.len() => Err(io::Error::other("no")),
                 _ => Ok(()),
@@ -150,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_new_name_is_synced_before_the_last_file_and_that_one_after() {
+    fn each_file_and_each_new_name_is_synced_before_the_last_file_and_that_one_after() {
         let above = tempfile::tempdir().unwrap();
         let (above, root) = (above.path(), above.path().join("s"));
         let (mut synced, ended) = write(&root, None);
@@ -160,10 +174,14 @@ mod tests {
         let segments = root.join("segments");
         let expected = [
             (above.to_owned(), vec!["s"]),
+            (root.join("meta.aether"), vec!["bytes"]),
             (above.to_owned(), vec!["s"]),
             (root.clone(), vec!["meta.aether", "segments"]),
+            (segments.join("a"), vec!["bytes"]),
+            (segments.join("b"), vec!["bytes"]),
             (segments, vec!["a", "b"]),
             (root.clone(), vec!["meta.aether", "segments"]),
+            (root.join("DONE"), vec!["done"]),
             (root, vec!["DONE", "meta.aether", "segments"]),
         ];
         let expected = expected.map(|(folder, names)| {

@@ -149,6 +149,7 @@ macro_rules! policy_conformance {
             victims_are_at_most_as_many_as_asked
             victims_free_enough_bytes
             victims_of_a_large_tier_free_enough_bytes
+            a_full_tier_always_makes_room
             victims_are_proposals_only
             pinned_rows_stay_until_unpinned
             pins_survive_a_stay_in_the_cold_and_a_new_version

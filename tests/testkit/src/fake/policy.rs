@@ -316,6 +316,7 @@ impl EvictionPolicy for Fake {
         let rows = match self.fault {
             Fault::ProposesTooMany if want.bytes > 0 => usize::MAX,
             Fault::ProposesTooFew => want.rows.min(3),
+            Fault::KeepsTheLast if order.len() == 1 => 0,
             _ => want.rows,
         };
         let (mut verdicts, mut bytes) = (Vec::new(), 0);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use aether_core::Row;
-use aether_core::role::{Event, Item, Tier, Verdict, Want};
+use aether_core::role::{Context, Event, Item, Tier, Verdict, Want};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -150,6 +150,71 @@ pub fn victims_of_a_large_tier_free_enough_bytes(harness: &PolicyHarness) {
                 assert_eq!(fine, Ok(()), "asked for {want:?}");
                 assert!(verdicts.len() <= limit, "asked for {want:?}");
             }
+        }
+    }
+}
+
+/// A tier that holds one row, or two, or 64, of sizes that differ: room is found for whatever must come in, so that the capacity is never
+/// exceeded, and for whatever else the policy itself lets in.
+pub fn a_full_tier_always_makes_room(harness: &PolicyHarness) {
+    const LARGEST: u32 = 1_000;
+    for rows in [1, 2, 64] {
+        let capacity = rows * u64::from(LARGEST);
+        let mut sim = Sim::new(harness.build(7));
+        let mut rng = fastrand::Rng::with_seed(rows);
+        let mut known: Vec<Row> = Vec::new();
+        let mut hot_bytes = 0;
+        for n in 0..3_000 {
+            sim.now.0 += 1_000_000;
+            let old = rng.f64().powi(2) * known.len() as f64;
+            let row = match known.get(old as usize) {
+                Some(row) if rng.u8(..4) > 0 => *row,
+                _ => sim.insert(rng.u32(LARGEST / 2..=LARGEST), 100.0, false),
+            };
+            let truth = sim.rows[&row];
+            sim.retrieve(&[row]);
+            if known.last() < Some(&row) {
+                known.push(row);
+            }
+            if truth.hot {
+                continue;
+            }
+            let context = |hot_bytes, now| Context {
+                now,
+                temperature: 1.0,
+                hot_bytes,
+                budget_bytes: capacity,
+            };
+            let candidate = sim.policy.admit(&truth.item, &context(hot_bytes, sim.now));
+            // Every fifth comes in whatever the policy says, as a written row does.
+            let must = n % 5 == 0;
+            let wanted = u64::from(truth.item.bytes);
+            let lacking = |hot_bytes: u64| (hot_bytes + wanted).saturating_sub(capacity);
+            let mut fits = true;
+            while lacking(hot_bytes) > 0 {
+                let lack = lacking(hot_bytes);
+                let now = context(hot_bytes, sim.now);
+                let (movable, of) = sim.movable();
+                let Some(victim) = sim.policy.victim(lack, &now) else {
+                    panic!(
+                        "{lack} bytes are lacking of {capacity}, and none of {of} rows of {movable} bytes was proposed"
+                    );
+                };
+                assert_eq!(sound(&sim, std::slice::from_ref(&victim)), Ok(()));
+                if !(must || victim.yields_to(&candidate)) {
+                    fits = false;
+                    break;
+                }
+                hot_bytes -= u64::from(sim.rows[&victim.row].item.bytes);
+                sim.shift(victim.row, false);
+            }
+            if fits {
+                sim.shift(row, true);
+                hot_bytes += wanted;
+            }
+            assert!(hot_bytes <= capacity, "{hot_bytes} bytes of {capacity}");
+            let hot = sim.hot().count();
+            assert_eq!(sim.policy.len(), hot, "rows in the books, and hot rows");
         }
     }
 }

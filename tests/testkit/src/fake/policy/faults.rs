@@ -59,6 +59,8 @@ broken! {
     ProposesTooFew => "victims_free_enough_bytes";
     /// Chooses from one sample of a thousand rows.
     LooksOnce => "victims_of_a_large_tier_free_enough_bytes";
+    /// Does not part with the last row.
+    KeepsTheLast => "a_full_tier_always_makes_room";
     /// Takes its own proposals for moves.
     TakesProposalsForMoves => "victims_are_proposals_only";
     /// Answers about another row than the candidate.

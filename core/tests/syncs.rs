@@ -1,0 +1,101 @@
+//! Each wait for a sync of the metadata is left out in turn, by what it is for: then some power cut must lose something. A wait that can be
+//! left out without a loss stands here with the reason why it can.
+//!
+//! Syncs of files and folders below the stores are left out in turn by `tests/simulated/barriers.rs`. `AETHER_EVERY=1` tries each
+//! cut for those that are said to be needless, where some are tried else.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use aether_testkit::env::every;
+use aether_testkit::workload::{Op, every_kind};
+use futures::FutureExt;
+
+use common::script::settings;
+use common::{Run, Settings, World};
+
+const LISTED: &str =
+    "a segment that nothing names is found by listing; its note is for stores whose lists are late";
+const MOVED: &str =
+    "where a row lies is lost with it, and its former home is there as long as it is not";
+const CLEARED: &str = "before an input is deleted its marks of dead rows are, which is synced";
+
+/// A step, and why nothing is lost without its sync, if that is so.
+const STEPS: &[(&str, Option<&str>)] = &[
+    ("upsert: durable after write", None),
+    ("upsert: durable after intent", Some(LISTED)),
+    ("upsert: durable after cold write", None),
+    ("delete: durable after write", None),
+    ("pin: durable after flush", None),
+    ("demote: durable after intent", Some(LISTED)),
+    ("demote: durable after demotion", Some(MOVED)),
+    ("promote: durable after promotion", Some(MOVED)),
+    ("compact: durable after intent", Some(LISTED)),
+    ("compact: durable after compaction", Some(CLEARED)),
+    ("compact: durable after split or merge", Some(CLEARED)),
+    (
+        "tick: durable after flush",
+        Some("clock and books may be as old as the flush before"),
+    ),
+    (
+        "close: durable after flush",
+        Some("the store syncs when it is closed"),
+    ),
+    (
+        "open: durable after intent's end",
+        Some("a recovery can be done again"),
+    ),
+];
+
+/// What a power cut at one of these calls loses without that sync: the first that was found.
+async fn lost_without(step: &'static str, stride: usize) -> Option<String> {
+    let mut ops = every_kind();
+    // What the last compactions took the place of is deleted, with no write in between.
+    ops.extend([Op::Advance(Duration::from_secs(5)), Op::Tick]);
+    for n in (1..).step_by(stride) {
+        let without = Settings {
+            unsynced: Some(step),
+            ..settings()
+        };
+        let mut run = Run::new(World::with(without)).await;
+        // Of what was not synced nothing survives.
+        run.keep = 0;
+        run.world.power.die_at(n, n % 2 == 0);
+        let at = format!("cut at call {n}");
+        let whole = async {
+            run.work(&ops, &at).await;
+            run.crashes
+        };
+        match AssertUnwindSafe(whole).catch_unwind().await {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(_) => return Some(at),
+        }
+    }
+    unreachable!("a workload has an end")
+}
+
+#[tokio::test]
+async fn a_sync_that_is_left_out_is_found_out() {
+    aether_core::engine::compute_in_place(true);
+    // What is lost is told by a panic, and is what is looked for.
+    std::panic::set_hook(Box::new(|_| ()));
+    let mut wrong = Vec::new();
+    for (step, needless) in STEPS {
+        let stride = match needless {
+            Some(_) if !every() => 7,
+            _ => 1,
+        };
+        let lost = lost_without(step, stride).await;
+        println!("{step}: {lost:?}, needless: {needless:?}");
+        if lost.is_some() == needless.is_some() {
+            wrong.push(*step);
+        }
+    }
+    drop(std::panic::take_hook());
+    assert!(wrong.is_empty(), "not as said: {wrong:?}");
+}

@@ -1,0 +1,354 @@
+//! Queues over the slots of the books: any number of them, each slot in at most one.
+//!
+//! A queue is a ring of slots in their order, not a linked list: what leaves at the front and what comes next there is read in the order of
+//! memory, and a slot put at an end touches no neighbour. A slot that is taken out of the midst leaves a hole; holes are closed when
+//! they are more than a quarter of the slots.
+
+use std::collections::VecDeque;
+
+use super::chunked::Chunked;
+
+/// Slots of one piece of a ring.
+const PIECE: usize = 128;
+/// Holes that a ring may have however few slots it holds.
+const HOLES_MIN: usize = 64;
+/// No slot.
+const HOLE: u32 = u32::MAX;
+/// In no queue.
+const NONE: u32 = u32::MAX;
+
+/// Where a slot is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    queue: u32,
+    /// Its number in the queue's ring.
+    at: u32,
+}
+
+const NOWHERE: Place = Place { queue: NONE, at: 0 };
+
+/// Slots in their order, in pieces of fixed size: it never copies what it holds.
+#[derive(Debug, Default)]
+struct Ring {
+    pieces: VecDeque<Box<[u32; PIECE]>>,
+    /// A piece for the next one that is wanted.
+    spare: Option<Box<[u32; PIECE]>>,
+    /// Places before the first slot, in the first piece.
+    skip: usize,
+    /// Slots and holes. Neither the first nor the last is a hole.
+    len: usize,
+    holes: usize,
+    /// The number of the first slot; numbers wrap around.
+    first: u32,
+}
+
+impl Ring {
+    fn get(&self, index: usize) -> u32 {
+        let at = self.skip + index;
+        self.pieces[at / PIECE][at % PIECE]
+    }
+
+    fn set(&mut self, index: usize, slot: u32) {
+        let at = self.skip + index;
+        self.pieces[at / PIECE][at % PIECE] = slot;
+    }
+
+    fn index(&self, at: u32) -> usize {
+        at.wrapping_sub(self.first) as usize
+    }
+
+    /// Answers the slot's number.
+    fn push_back(&mut self, slot: u32) -> u32 {
+        if (self.skip + self.len) / PIECE == self.pieces.len() {
+            let piece = self.spare.take();
+            self.pieces
+                .push_back(piece.unwrap_or_else(|| Box::new([HOLE; PIECE])));
+        }
+        self.len += 1;
+        self.set(self.len - 1, slot);
+        self.first.wrapping_add(self.len as u32 - 1)
+    }
+
+    fn pop_front(&mut self) {
+        self.skip += 1;
+        self.len -= 1;
+        self.first = self.first.wrapping_add(1);
+        if self.skip == PIECE || self.len == 0 {
+            self.spare = self.pieces.pop_front().or(self.spare.take());
+            self.skip = 0;
+        }
+    }
+
+    fn pop_back(&mut self) {
+        self.len -= 1;
+        self.give_back();
+    }
+
+    /// Gives back the pieces behind the last slot.
+    fn give_back(&mut self) {
+        while self.pieces.len() > (self.skip + self.len).div_ceil(PIECE) {
+            self.spare = self.pieces.pop_back();
+        }
+        if self.len == 0 {
+            self.skip = 0;
+        }
+    }
+
+    /// Takes a slot out; whether holes should be closed.
+    fn remove(&mut self, at: u32) -> bool {
+        let index = self.index(at);
+        if index == 0 {
+            self.pop_front();
+            while self.len > 0 && self.get(0) == HOLE {
+                self.pop_front();
+                self.holes -= 1;
+            }
+        } else if index == self.len - 1 {
+            self.pop_back();
+            while self.get(self.len - 1) == HOLE {
+                self.pop_back();
+                self.holes -= 1;
+            }
+        } else {
+            self.set(index, HOLE);
+            self.holes += 1;
+        }
+        self.holes > HOLES_MIN.max((self.len - self.holes) / 4)
+    }
+
+    fn bytes(&self) -> u64 {
+        let pieces = self.pieces.len() + usize::from(self.spare.is_some());
+        (pieces * size_of::<[u32; PIECE]>() + self.pieces.capacity() * size_of::<Box<u32>>()) as u64
+    }
+}
+
+/// The queues, and where each slot is.
+#[derive(Debug)]
+pub(crate) struct Rings {
+    rings: Vec<Ring>,
+    places: Chunked<Place>,
+}
+
+impl Rings {
+    /// Empty queues; none, and nothing is kept of slots.
+    pub(crate) fn new(queues: u32) -> Self {
+        Self {
+            rings: (0..queues).map(|_| Ring::default()).collect(),
+            places: Chunked::new(),
+        }
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.rings.len() as u32
+    }
+
+    /// The queue that a slot is in.
+    pub(crate) fn owner(&self, slot: u32) -> Option<u32> {
+        if self.rings.is_empty() {
+            return None;
+        }
+        let queue = self.places.at(slot).queue;
+        (queue != NONE).then_some(queue)
+    }
+
+    /// Touches what is kept of these slots.
+    pub(super) fn prefetch(&self, slots: &[u32]) {
+        if self.rings.is_empty() {
+            return;
+        }
+        let ats = slots.iter().map(|slot| self.places.at(*slot).at);
+        std::hint::black_box(ats.fold(0, u32::wrapping_add));
+    }
+
+    /// Makes room for one more slot, in no queue.
+    pub(crate) fn push(&mut self) {
+        if !self.rings.is_empty() {
+            self.places.push(NOWHERE);
+        }
+    }
+
+    /// Drops the last slot, which must be in no queue.
+    pub(crate) fn pop(&mut self) {
+        self.places.pop();
+    }
+
+    /// Takes a slot out of its queue, if it is in one.
+    pub(crate) fn unlink(&mut self, slot: u32) {
+        if self.rings.is_empty() {
+            return;
+        }
+        let place = self.places.get(slot);
+        if let Some(ring) = self.rings.get_mut(place.queue as usize) {
+            self.places.set(slot, NOWHERE);
+            if ring.remove(place.at) {
+                self.close_holes(place.queue);
+            }
+        }
+    }
+
+    /// Moves a queue's slots together, in their order. As many steps as slots and holes, which were as many removals.
+    fn close_holes(&mut self, queue: u32) {
+        let ring = &mut self.rings[queue as usize];
+        let mut kept = 0;
+        for index in 0..ring.len {
+            let slot = ring.get(index);
+            if slot != HOLE {
+                ring.set(kept, slot);
+                let at = ring.first.wrapping_add(kept as u32);
+                self.places.set(slot, Place { queue, at });
+                kept += 1;
+            }
+        }
+        (ring.len, ring.holes) = (kept, 0);
+        ring.give_back();
+    }
+
+    /// Puts a slot at a queue's end, out of any other queue.
+    pub(crate) fn push_back(&mut self, queue: u32, slot: u32) {
+        self.unlink(slot);
+        let at = self.rings[queue as usize].push_back(slot);
+        self.places.set(slot, Place { queue, at });
+    }
+
+    /// First slot of a queue.
+    pub(crate) fn first(&self, queue: u32) -> Option<u32> {
+        let ring = self.rings.get(queue as usize)?;
+        (ring.len > 0).then(|| ring.get(0))
+    }
+
+    /// Slots of a queue from its front.
+    pub(crate) fn queue(&self, queue: u32) -> impl Iterator<Item = u32> {
+        let ring = self.rings.get(queue as usize);
+        let slots = ring.into_iter().flat_map(|ring| {
+            let all = (0..ring.len).map(|index| ring.get(index));
+            all.filter(|slot| *slot != HOLE)
+        });
+        slots.into_iter()
+    }
+
+    /// Lets two slots trade places, as the books trade their records.
+    pub(crate) fn swap(&mut self, a: u32, b: u32) {
+        if self.rings.is_empty() || a == b {
+            return;
+        }
+        let (of_a, of_b) = (self.places.get(a), self.places.get(b));
+        for (slot, place) in [(a, of_b), (b, of_a)] {
+            self.places.set(slot, place);
+            if let Some(ring) = self.rings.get_mut(place.queue as usize) {
+                let index = ring.index(place.at);
+                ring.set(index, slot);
+            }
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.count());
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn bytes(&self) -> u64 {
+        let rings: u64 = self.rings.iter().map(Ring::bytes).sum();
+        rings + (self.rings.capacity() * size_of::<Ring>()) as u64 + self.places.bytes()
+    }
+
+    /// Upper bound of [`Rings::bytes`] at any number of slots up to `slots`.
+    pub(crate) fn bytes_bound(&self, slots: u64) -> u64 {
+        let rings = self.rings.len() as u64;
+        if rings == 0 {
+            return 0;
+        }
+        let entries = slots
+            .saturating_add(slots / 4)
+            .saturating_add(rings * HOLES_MIN as u64);
+        // A piece that is begun at either end, and the spare one.
+        let pieces = (entries / PIECE as u64).saturating_add(rings * 3);
+        let tables: usize = self.rings.iter().map(|ring| ring.pieces.capacity()).sum();
+        let tables = (tables as u64).saturating_add(pieces.saturating_mul(2) + rings * 4);
+        pieces
+            .saturating_mul(size_of::<[u32; PIECE]>() as u64)
+            .saturating_add(tables.saturating_mul(size_of::<Box<u32>>() as u64))
+            .saturating_add((self.rings.capacity() * size_of::<Ring>()) as u64)
+            .saturating_add(self.places.bytes_bound(slots))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(rings: &Rings, queue: u32) -> Vec<u32> {
+        rings.queue(queue).collect()
+    }
+
+    /// Random moves beside plain vectors.
+    #[test]
+    fn queues_are_as_vectors_are() {
+        for seed in 0..20 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let slots = rng.u32(1..900);
+            let mut rings = Rings::new(3);
+            (0..slots).for_each(|_| rings.push());
+            let mut model = vec![Vec::new(); 3];
+            for _ in 0..8_000 {
+                let (slot, other, queue) = (rng.u32(..slots), rng.u32(..slots), rng.u32(..3));
+                match rng.u8(..8) {
+                    0..4 => {
+                        rings.push_back(queue, slot);
+                        model.iter_mut().for_each(|q| q.retain(|s| *s != slot));
+                        model[queue as usize].push(slot);
+                    }
+                    4 => {
+                        rings.unlink(slot);
+                        model.iter_mut().for_each(|q| q.retain(|s| *s != slot));
+                    }
+                    5 => {
+                        rings.swap(slot, other);
+                        for s in model.iter_mut().flatten() {
+                            *s = match *s {
+                                s if s == slot => other,
+                                s if s == other => slot,
+                                s => s,
+                            };
+                        }
+                    }
+                    _ => {
+                        if let Some(first) = rings.first(queue) {
+                            assert_eq!(model[queue as usize].remove(0), first);
+                            rings.unlink(first);
+                        }
+                    }
+                }
+                let first = model[queue as usize].first().copied();
+                assert_eq!(rings.first(queue), first);
+                let owner = model.iter().position(|q| q.contains(&slot));
+                assert_eq!(rings.owner(slot), owner.map(|q| q as u32));
+                assert!(rings.bytes() <= rings.bytes_bound(u64::from(slots)));
+            }
+            for queue in 0..3 {
+                assert_eq!(of(&rings, queue), model[queue as usize]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_gone_through_for_ever_takes_no_more_room() {
+        let mut rings = Rings::new(2);
+        (0..1_000).for_each(|_| rings.push());
+        (0..1_000).for_each(|slot| rings.push_back(0, slot));
+        let bytes = rings.bytes();
+        for n in 0..100_000 {
+            let first = rings.first(0).unwrap();
+            assert_eq!(first, n % 1_000);
+            rings.push_back(0, first);
+        }
+        // One is always taken from the midst.
+        for n in 0..100_000 {
+            rings.push_back(0, n * 7 % 1_000);
+        }
+        assert!(rings.bytes() <= bytes * 2, "{} {bytes}", rings.bytes());
+        assert_eq!(of(&rings, 0).len(), 1_000);
+        (0..1_000).for_each(|slot| rings.unlink(slot));
+        assert!(rings.bytes() < bytes);
+        assert_eq!(rings.first(0), None);
+    }
+}
