@@ -180,7 +180,7 @@ pub(super) struct Setup {
 /// Time to read a row back that policies are told: a local disk's.
 const RESTORE_US: f32 = 100.0;
 
-/// A hot tier that keeps one bit a row.
+/// A hot tier that keeps a byte a row.
 struct Replay<'a, S> {
     subject: &'a mut S,
     name: &'a str,

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use aether::config::SearchMode;
-use aether::{Memory, Parts, SearchRequest};
+use aether::{Error, Memory, Parts, SearchRequest};
 use aether_testkit::env::{every, seeds, variable};
 use aether_testkit::run::{Run, World};
 use aether_testkit::simfs::{Call, SECTOR, Verdict};
@@ -143,7 +143,10 @@ async fn answers(run: &mut Run<Ground>, memory: &Memory, at: &str) -> usize {
                 let judged = run.model.check_get(&id, record.as_ref(), now);
                 judged.unwrap_or_else(|what| panic!("{at}: {what}"));
             }
-            Err(_) => errors += 1,
+            Err(error) => {
+                assert!(is_honest(&error), "{at}: get {id}: {error}");
+                errors += 1;
+            }
         }
     }
     let query = vec![0.5; run.world.dim()];
@@ -154,9 +157,18 @@ async fn answers(run: &mut Run<Ground>, memory: &Memory, at: &str) -> usize {
             judged.unwrap_or_else(|what| panic!("{at}: {what}"));
             errors += usize::from(!answer.coverage.is_whole());
         }
-        Err(_) => errors += 1,
+        Err(error) => {
+            assert!(is_honest(&error), "{at}: search: {error}");
+            errors += 1;
+        }
     }
     errors
+}
+
+/// Whether an error says that something is wrong with what is stored, or that it cannot be had.
+fn is_honest(error: &Error) -> bool {
+    use aether::ErrorKind::{Corrupt, Poisoned, Unavailable, Unsupported};
+    matches!(error.kind(), Corrupt | Unavailable | Unsupported | Poisoned)
 }
 
 /// A run that has rows in both tiers and is closed.
@@ -266,15 +278,17 @@ fn damage_at_rest_is_found_or_does_no_harm() {
             let at = format!("AETHER_SEED={seed}, {damage:?} in {}", path.display());
             let report = run.world.check().await;
             match run.world.open().await {
-                Err(_) => refused += 1,
-                Ok(memory) => match answers(&mut run, &memory, &at).await {
-                    0 => harmless += 1,
-                    n => {
-                        errors += n;
-                        let told = report.is_err() || report.is_ok_and(|r| !r.is_clean());
-                        assert!(told, "{at}: check found nothing");
-                    }
-                },
+                Err(error) => {
+                    assert!(is_honest(&error), "{at}: open: {error}");
+                    refused += 1;
+                }
+                Ok(memory) => {
+                    let n = answers(&mut run, &memory, &at).await;
+                    errors += n;
+                    harmless += usize::from(n == 0);
+                    let is_told = report.is_err() || report.is_ok_and(|r| !r.is_clean());
+                    assert!(n == 0 || is_told, "{at}: check found nothing");
+                }
             }
         }
         println!(

@@ -464,6 +464,9 @@ mod tests {
         feed("counters", Counters::default().encode(), &|v| {
             Counters::decode(v).is_ok()
         });
+        feed("clock", encode_clock(5, 6), &|v| decode_clock(v).is_ok());
+        let key = dead_key(SegmentId(7), 9);
+        feed("mark of a dead row", key, &|k| decode_dead_key(k).is_ok());
     }
 
     #[test]

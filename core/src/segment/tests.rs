@@ -298,3 +298,36 @@ fn contents_that_are_wrong_under_a_right_checksum_are_refused_or_harmless() {
         |sealed| parse_payloads(SEGMENT, b, sealed, 1 << 16).is_ok(),
     );
 }
+
+/// The same of codes, which are estimated from as they are: any bounds will do, but no panic, and a length that is wrong is refused.
+#[test]
+fn codes_that_are_wrong_under_a_right_checksum_are_refused_or_harmless() {
+    let w = written();
+    let (d, b) = (&w.directory, &w.directory.blocks[1]);
+    let page = d.page_of(1);
+    let range = d.page_range(page).unwrap();
+    let good = w.data.slice(range.start as usize..range.end as usize);
+    let place = |at: u64| (at - range.start) as usize;
+    let codes = place(b.codes_range().start)..place(b.codes_range().end);
+    let (coder, centroids) = (coder(DIM, 4, Metric::L2).unwrap(), fixed());
+    let prepared = aether_codes::Query::new(&coder, &[3.0, 1.0, -2.0]);
+    let spot = prepared.spot(coder.measure(), centroids.centroid(b.partition).unwrap());
+    let prepared = std::cell::RefCell::new(prepared);
+    let seed = format::place_seed(SEGMENT, b.codes_range().start);
+    feed_sealed("codes", &good[codes.clone()], seed, |sealed| {
+        let mut bytes = good.to_vec();
+        bytes.splice(codes.clone(), sealed.iter().copied());
+        let read = || -> Result<bool> {
+            let page_of = CodePage::check(SEGMENT, d, page, bytes.into())?;
+            page_of.layered(d, page, &coder, &centroids)?;
+            let BlockCodes::Plain(codes) = page_of.codes(b)? else {
+                panic!("sorted before anybody asked for it");
+            };
+            let rows = page_of.rows(d, b)?.get(0).is_some();
+            let mut bounds = Vec::new();
+            let mut prepared = prepared.borrow_mut();
+            Ok(rows && prepared.estimate(&coder, spot, codes, b.rows as usize, 5.0, &mut bounds))
+        };
+        sealed.len() == codes.len() && read().unwrap_or(false)
+    });
+}
