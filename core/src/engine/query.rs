@@ -610,7 +610,10 @@ impl Inner {
         let began = self.now();
         for repeats in 0.. {
             let still = self.hold_still(repeats).await;
-            if let Some(records) = self.get_once(ids, parts).await? {
+            if let Some((records, unsettled)) = self.get_once(ids, parts).await? {
+                if unsettled && still.is_none() {
+                    self.settle_absent().await?;
+                }
                 let now = self.now();
                 let cold = records
                     .iter()
@@ -643,11 +646,19 @@ impl Inner {
         ))
     }
 
+    /// Waits until the write that is under way can no longer be undone. A point that was not found may have gone by it a moment ago: nobody
+    /// is told so while a power cut could bring it back. No ticket is held meanwhile, since a writer may wait for readers.
+    async fn settle_absent(&self) -> Result<()> {
+        drop(self.writer.lock().await);
+        self.leave_unsure(&mut ReadLimit::default()).map(drop)
+    }
+
+    /// `None` when the read was overtaken. With the records: whether one that is not there may have gone by a write that is under way.
     async fn get_once(
         self: &Arc<Self>,
         ids: &[PointId],
         parts: Parts,
-    ) -> Result<Option<Vec<Option<Record>>>> {
+    ) -> Result<Option<(Vec<Option<Record>>, bool)>> {
         let _ticket = self.readers.enter();
         let now = self.now();
         let mut named: Vec<Option<(Row, Named)>> = vec![None; ids.len()];
@@ -663,29 +674,35 @@ impl Inner {
                 }
             }
         }
+        let mut limit = ReadLimit::default();
+        let mut absent = false;
         if !missing.is_empty() {
             let keys: Vec<Bytes> = missing.iter().map(|i| Bytes::from(ids[*i].key())).collect();
             let mut cold = Vec::new();
-            for (i, value) in missing
-                .into_iter()
-                .zip(self.get_chunked(Table::Points, &keys).await?)
-            {
-                if let Some(value) = value {
-                    cold.push((i, Row::decode(&value)?));
+            let stored = self.get_chunked(Table::Points, &keys).await?;
+            let visible = self.visible.load(Ordering::Acquire);
+            for (i, value) in missing.into_iter().zip(stored) {
+                let Some(value) = value else {
+                    absent = true;
+                    continue;
+                };
+                let row = Row::decode(&value)?;
+                // Written, and not yet for good.
+                if row.0 >= visible {
+                    self.leave_unsure(&mut limit)?;
+                    return Ok(None);
                 }
+                cold.push((i, row));
             }
-            if !self
-                .name_cold(cold, None, &mut named, &mut ReadLimit::default())
-                .await?
-            {
+            if !self.name_cold(cold, None, &mut named, &mut limit).await? {
                 return Ok(None);
             }
         }
+        let unsettled = absent && self.writer.try_lock().is_err();
         named
             .iter_mut()
             .for_each(|slot| drop(slot.take_if(|(_, n)| !n.lives(now))));
         let wants: Vec<(Row, Named)> = named.iter().flatten().cloned().collect();
-        let mut limit = ReadLimit::default();
         let Some(read) = self.read_parts(&wants, parts, &mut limit).await? else {
             return Ok(None);
         };
@@ -705,7 +722,8 @@ impl Inner {
                 expires_in,
             })
         };
-        Ok(Some(named.into_iter().map(record).collect()))
+        let records = named.into_iter().map(record).collect();
+        Ok(Some((records, unsettled)))
     }
 
     /// Starts the times to live of rows anew, where their points ask for it. In RAM; written down with the next flush.
