@@ -6,8 +6,8 @@ mod common;
 
 use std::time::Duration;
 
-use aether_core::Metric;
 use aether_core::role::{Table, Tier};
+use aether_core::{Metric, PointId};
 use aether_testkit::run::FLUSH;
 use aether_testkit::workload::{Profile, Workload};
 
@@ -215,4 +215,55 @@ fn cold_keeps_every_promise_under_power_cuts() {
             );
         }
     });
+}
+
+/// A cold point is deleted, or replaced by a version that lands cold, and the sync does not come: nobody is told of it until it does, since
+/// a power cut would bring the former one back.
+#[tokio::test]
+async fn what_a_power_cut_would_undo_is_not_told() {
+    for replaced in [false, true] {
+        let world = world("durability = \"cold\"");
+        let memory = world.open().await;
+        memory.upsert(points(0..4)).await.unwrap();
+        memory.demote(&ids(0..2)).await.unwrap();
+        let read = async || memory.get(&PointId::Int(0)).await;
+        let before = read().await.unwrap().unwrap();
+        world.power.script(|call, _| match call {
+            Call::Meta("durable") => Verdict::Hold,
+            _ => Verdict::Pass,
+        });
+        let writing = tokio::spawn({
+            let memory = memory.clone();
+            async move {
+                match replaced {
+                    true => memory.upsert(points(0..1)).await.map(drop),
+                    false => memory.delete(&ids(0..1)).await.map(drop),
+                }
+            }
+        });
+        world.power.wait_for_held(1).await;
+        if replaced {
+            // The note of the segment comes first.
+            world.power.release();
+            world.power.wait_for_held(1).await;
+        }
+        let mut asking = std::pin::pin!(read());
+        let waited = tokio::time::timeout(Duration::from_millis(50), &mut asking).await;
+        match waited {
+            Ok(told) => assert_eq!(told.unwrap().unwrap().row, before.row),
+            Err(_) => {
+                world.power.unscript();
+                world.power.release();
+                let told = asking.await.unwrap();
+                assert_eq!(told.is_some(), replaced);
+                assert!(told.is_none_or(|r| r.row > before.row));
+            }
+        }
+        world.power.unscript();
+        world.power.release();
+        writing.await.unwrap().unwrap();
+        // Another point is answered whatever is under way.
+        assert!(memory.get(&PointId::Int(1)).await.unwrap().is_some());
+        memory.close().await.unwrap();
+    }
 }
