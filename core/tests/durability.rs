@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use aether_core::role::{Table, Tier};
@@ -228,9 +229,15 @@ async fn what_a_power_cut_would_undo_is_not_told() {
         memory.demote(&ids(0..2)).await.unwrap();
         let read = async || memory.get(&PointId::Int(0)).await;
         let before = read().await.unwrap().unwrap();
-        world.power.script(|call, _| match call {
-            Call::Meta("durable") => Verdict::Hold,
-            _ => Verdict::Pass,
+        // The note of the segment comes before the version that lands in it.
+        let notes = AtomicUsize::new(usize::from(replaced));
+        world.power.script(move |call, _| {
+            let syncs = *call == Call::Meta("durable");
+            let is_note = |n: usize| n.checked_sub(1);
+            match syncs && notes.fetch_update(SeqCst, SeqCst, is_note).is_err() {
+                true => Verdict::Hold,
+                false => Verdict::Pass,
+            }
         });
         let writing = tokio::spawn({
             let memory = memory.clone();
@@ -242,11 +249,6 @@ async fn what_a_power_cut_would_undo_is_not_told() {
             }
         });
         world.power.wait_for_held(1).await;
-        if replaced {
-            // The note of the segment comes first.
-            world.power.release();
-            world.power.wait_for_held(1).await;
-        }
         let mut asking = std::pin::pin!(read());
         let waited = tokio::time::timeout(Duration::from_millis(50), &mut asking).await;
         match waited {

@@ -680,19 +680,11 @@ impl Inner {
             let keys: Vec<Bytes> = missing.iter().map(|i| Bytes::from(ids[*i].key())).collect();
             let mut cold = Vec::new();
             let stored = self.get_chunked(Table::Points, &keys).await?;
-            let visible = self.visible.load(Ordering::Acquire);
             for (i, value) in missing.into_iter().zip(stored) {
-                let Some(value) = value else {
-                    absent = true;
-                    continue;
-                };
-                let row = Row::decode(&value)?;
-                // Written, and not yet for good.
-                if row.0 >= visible {
-                    self.leave_unsure(&mut limit)?;
-                    return Ok(None);
+                match value {
+                    Some(value) => cold.push((i, Row::decode(&value)?)),
+                    None => absent = true,
                 }
-                cold.push((i, row));
             }
             if !self.name_cold(cold, None, &mut named, &mut limit).await? {
                 return Ok(None);
