@@ -128,6 +128,7 @@ async fn at_every_call_of_a_store_and_work_goes_on() {
 
 #[tokio::test]
 async fn again_at_every_call_of_the_recovery() {
+    aether_core::engine::compute_in_place(true);
     let ops = every_kind();
     let mut steps = Steps::new();
     let mut cuts = 0;
@@ -189,6 +190,8 @@ const OPS: usize = 30;
 
 #[tokio::test]
 async fn at_drawn_calls_of_drawn_workloads() {
+    // The calls of the uncut run are those of each other, so that a cut falls where it was drawn and not behind the work.
+    aether_core::engine::compute_in_place(true);
     let seeds = seeds(200);
     let profile = Profile {
         dim: settings().dim,
