@@ -310,7 +310,8 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         deviations: aether_codes::deviations(config.codes.confidence),
         probing: Probing::default(),
         readers: Readers::default(),
-        visible: AtomicU64::new(counters.next_row),
+        // The last number that was given out, not the next one: that is the mark of the next write, which a search of now must not see.
+        visible: AtomicU64::new(counters.next_row.saturating_sub(1)),
         directory: RwLock::new(Directory::default()),
         kills: RwLock::new(Kills::default()),
         cold: RwLock::new(Arc::new(ColdView::new(no_partitions))),
