@@ -1,8 +1,8 @@
 //! ARC: two LRU lists, of rows used once and of rows used again, whose sizes follow the ghosts that are missed. O(1) an event.
 //!
 //! N. Megiddo, D. S. Modha, "ARC: A Self-Tuning, Low Overhead Replacement Cache", FAST 2003, figure 4. Sizes are in bytes instead of
-//! pages, and the target size moves in fractions. 29 bytes of record, links and list a row, 7.2 to 10.4 of hash table, and as much
-//! again for each of up to as many ghosts as hot rows.
+//! pages, and the target size moves in fractions. 29 bytes of record, links and list a row, 7.2 to 10.4 of hash table, and 23 to 34
+//! for each of up to as many ghosts as hot rows.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;

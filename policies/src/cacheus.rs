@@ -3,7 +3,7 @@
 //! L. V. Rodriguez, F. Yusuf, S. Lyons, E. Paz, R. Rangaswami, J. Liu, M. Zhao, G. Narasimhan, "Learning Cache Replacement with CACHEUS", FAST
 //! 2021: sections 4.1 (rate), 4.2.1 (SR-LRU), 4.2.2 (CR-LFU). One history of the size of the tier serves SR-LRU; each expert's,
 //! half as long, goes on where that ends. Counts stop at 255. 29 bytes of record, links and list a row, 8 of the order by count, 7.2 to
-//! 10.4 of hash table, and 35 to 39 for each of up to twice as many ghosts as hot rows.
+//! 10.4 of hash table, and 29 to 43 for each of up to twice as many ghosts as hot rows.
 //!
 //! The defaults are those of libCacheSim 0.3.5, with whose miss ratios this policy is compared. It departs from the paper twice. The
 //! border between SR and R makes room for SR and never gives it back, by steps that its counts make one row nearly always. And its hit

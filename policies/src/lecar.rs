@@ -3,7 +3,7 @@
 //! G. Vietri, L. V. Rodriguez, W. A. Martinez, S. Lyons, J. Liu, R. Rangaswami, M. Zhao, G. Narasimhan, "Driving Cache Replacement with
 //! ML-based LeCaR", HotStorage 2018, algorithms 1 and 2. One history of the size of the tier serves both experts, and the discount is
 //! counted in uses. Counts are lost when a row leaves; from 255 on they are equal. 29 bytes of record, links and list a row, 8 of
-//! the order by count, 7.2 to 10.4 of hash table, and 29 to 33 for each of as many ghosts as hot rows.
+//! the order by count, 7.2 to 10.4 of hash table, and 29 to 43 for each of as many ghosts as hot rows.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;

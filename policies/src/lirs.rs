@@ -4,7 +4,7 @@
 //! SIGMETRICS 2002, section 3. The stack S is not kept as a list: each row carries the number of its last use, and a row is in the
 //! stack when that is later than the last use of the oldest LIR row, which is what pruning amounts to. Rows that left are remembered
 //! up to the bytes of the hot tier, which bounds the stack at about twice the tier. Sizes are in bytes. 29 bytes of record, links and
-//! list a row, 7.2 to 10.4 of hash table, and 29 to 33 for each of up to as many ghosts as hot rows.
+//! list a row, 7.2 to 10.4 of hash table, and 29 to 43 for each of up to as many ghosts as hot rows.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;

@@ -2,7 +2,7 @@
 //!
 //! Y. Zhou, J. F. Philbin, K. Li, "The Multi-Queue Replacement Algorithm for Second Level Buffer Caches", USENIX ATC 2001, figure 7.
 //! Sizes are in bytes instead of blocks; counts stop at 4,095. 29 bytes of record, links and list a row, 7.2 to 10.4 of hash table,
-//! and nearly as much again for each of four ghosts: the paper's history is four times the tier.
+//! and 25 to 37 for each of four ghosts: the paper's history is four times the tier.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;

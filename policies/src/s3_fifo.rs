@@ -3,7 +3,8 @@
 //!
 //! J. Yang, Y. Zhang, Z. Qiu, Y. Yue, K. V. Rashmi, "FIFO Queues are All You Need for Cache Eviction", SOSP 2023, algorithm 1. As in the
 //! authors' later simulator, a row that enters while the tier still fills and the small queue is full goes to the main queue.
-//! Sizes are in bytes. 29 bytes of record, links and list a row, 7.2 to 10.4 of hash table, and as much again for 0.9 ghosts.
+//! Sizes are in bytes. 29 bytes of record, links and list a row, 7.2 to 10.4 of hash table, and
+//! 23 to 34 for each of 0.9 ghosts.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;

@@ -1,8 +1,8 @@
 //! 2Q: a first queue for new rows, the names of those that left it, and an LRU list for rows that came back. O(1) an event.
 //!
 //! T. Johnson, D. Shasha, "2Q: A Low Overhead High Performance Buffer Management Replacement Algorithm", VLDB 1994, the full version
-//! (section 3.2). Sizes are in bytes instead of pages. 29 bytes of record, links and list a row, 7.2 to 10.4 of hash table, and as
-//! much again for half a ghost.
+//! (section 3.2). Sizes are in bytes instead of pages. 29 bytes of record, links and list a row, 7.2 to 10.4 of hash table, and
+//! 23 to 34 for half a ghost.
 
 use aether_core::config::RawConfig;
 use aether_core::role::EvictionPolicy;

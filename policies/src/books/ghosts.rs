@@ -2,21 +2,83 @@
 
 use aether_core::{Result, Row};
 
+use super::ring::{Item, Ring};
 use super::saved::wrong;
-use super::{Books, Input, Load, Packed, Shape};
+use super::table::Table;
+use super::{Input, Load, Packed};
 
 /// Queues of rows that are not hot, each row with its weight and figures `P` and in one queue, and never more rows than a
-/// share of the hot ones. 21 bytes, the figures, and 5.7 to 12.2 of hash table a ghost.
+/// share of the hot ones. 12 to 18 bytes, once to one and a half times the figures, and 10.7 to 16 of table a ghost.
 ///
 /// A ghost that is missed is held apart, so that room made for its return cannot push it out; if it does not return before the
 /// next ghost is missed, it goes back to the end of its queue.
 #[derive(Debug)]
 pub(crate) struct Ghosts<P> {
-    books: Books<P>,
-    queues: u32,
+    queues: Vec<Ring<Ghost<P>>>,
+    loads: Vec<Load>,
+    table: Table,
     held: Option<Held<P>>,
+    /// The row that was looked for last, if it was no ghost: a miss asks for the same row several times.
+    absent: Option<Row>,
     share: f64,
     rows_max: u64,
+}
+
+/// Bits of a ghost's number in its queue; queues take what is left of 32.
+const NUMBER_BITS: u32 = 30;
+const NUMBER_MASK: u32 = (1 << NUMBER_BITS) - 1;
+/// Queues that can be told apart.
+const QUEUES_MAX: u32 = 1 << (32 - NUMBER_BITS);
+/// Ghosts that can be told apart by their numbers, with half as many holes among them.
+const GHOSTS_MAX: u64 = 1 << (NUMBER_BITS - 1);
+
+/// A queue, and a number in it modulo 2^30.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Spot(u32);
+
+impl Spot {
+    fn new(queue: u32, number: u32) -> Self {
+        Self(queue << NUMBER_BITS | number & NUMBER_MASK)
+    }
+
+    fn queue(self) -> usize {
+        (self.0 >> NUMBER_BITS) as usize
+    }
+
+    /// Distance from a number that is less than 2^30 before this one.
+    fn after(self, first: u32) -> usize {
+        (self.0.wrapping_sub(first) & NUMBER_MASK) as usize
+    }
+}
+
+/// A ghost in its queue. Packed, as a million of them are held.
+#[derive(Clone, Copy)]
+#[repr(C, packed(2))]
+struct Ghost<P> {
+    row: u64,
+    /// The largest number of all marks a hole.
+    weight: u32,
+    figures: P,
+}
+
+impl<P: Packed> Ghost<P> {
+    fn row(self) -> Row {
+        Row(self.row)
+    }
+}
+
+impl<P: Packed> Item for Ghost<P> {
+    fn hole() -> Self {
+        Self {
+            row: 0,
+            weight: u32::MAX,
+            figures: P::default(),
+        }
+    }
+
+    fn is_hole(self) -> bool {
+        self.weight == u32::MAX
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,19 +91,19 @@ struct Held<P> {
 
 /// Ghosts that are kept whatever the number of hot rows.
 const ROWS_MIN: u64 = 64;
+/// Holes that a queue may have however few ghosts it holds.
+const HOLES_MIN: usize = 64;
 
 impl<P: Packed> Ghosts<P> {
-    /// Empty queues; `share` is the most ghosts for each hot row.
+    /// Empty queues, at most four; `share` is the most ghosts for each hot row.
     pub(crate) fn new(queues: u32, share: f64) -> Self {
-        let shape = Shape {
-            lists: queues,
-            counted: true,
-            ..Shape::default()
-        };
+        debug_assert!(queues <= QUEUES_MAX);
         Self {
-            books: Books::shaped(shape),
-            queues,
+            queues: (0..queues).map(|_| Ring::default()).collect(),
+            loads: vec![Load::default(); queues as usize],
+            table: Table::default(),
             held: None,
+            absent: None,
             share,
             rows_max: if share > 0.0 { ROWS_MIN } else { 0 },
         }
@@ -49,13 +111,42 @@ impl<P: Packed> Ghosts<P> {
 
     /// Touches what is kept of these rows.
     pub(crate) fn prefetch(&self, rows: &[Row]) {
-        self.books.prefetch(rows, true);
+        self.table.prefetch(rows.iter().copied());
     }
 
     /// Touches what is kept of the ghosts that are forgotten next, so many of each queue.
     pub(crate) fn prefetch_oldest(&self, ghosts: usize) {
-        let oldest = (0..self.queues).flat_map(|queue| self.books.list(queue).take(ghosts));
-        self.books.prefetch_slots(oldest);
+        for queue in &self.queues {
+            self.table
+                .prefetch(queue.items().take(ghosts).map(Ghost::row));
+        }
+    }
+
+    /// Ghosts that are not held apart.
+    fn rows(&self) -> u64 {
+        self.loads.iter().map(|load| load.rows).sum()
+    }
+
+    fn find(&self, row: Row) -> Option<Spot> {
+        if self.absent == Some(row) {
+            return None;
+        }
+        let spot = self
+            .table
+            .find(row, |spot| self.at(Spot(spot)).row() == row);
+        spot.map(Spot)
+    }
+
+    fn index(&self, spot: Spot) -> usize {
+        spot.after(self.queues[spot.queue()].first())
+    }
+
+    fn at(&self, spot: Spot) -> Ghost<P> {
+        self.queues[spot.queue()].get(self.index(spot))
+    }
+
+    fn is_held(&self, row: Row) -> bool {
+        self.held.is_some_and(|held| held.row == row)
     }
 
     /// The queue and the figures of a ghost.
@@ -63,66 +154,109 @@ impl<P: Packed> Ghosts<P> {
         if let Some(held) = self.held.filter(|held| held.row == row) {
             return Some((held.queue, held.figures));
         }
-        let slot = self.books.find(row)?;
-        let queue = self.books.list_of(slot)?;
-        Some((queue, self.books.figures(slot)))
+        let spot = self.find(row)?;
+        Some((spot.queue() as u32, self.at(spot).figures))
     }
 
     /// Takes a ghost out and tells what was known.
     pub(crate) fn remove(&mut self, row: Row) -> Option<(u32, P)> {
-        let found = self.get(row)?;
-        match self.books.find(row) {
-            Some(slot) => {
-                self.books.remove(slot);
-            }
-            None => self.held = None,
+        if self.is_held(row) {
+            return self.held.take().map(|held| (held.queue, held.figures));
         }
-        Some(found)
+        let spot = self.find(row)?;
+        let ghost = self.take(spot);
+        Some((spot.queue() as u32, ghost.figures))
+    }
+
+    /// Takes the ghost at a spot out.
+    fn take(&mut self, spot: Spot) -> Ghost<P> {
+        let (queue, index) = (spot.queue(), self.index(spot));
+        let ghost = self.queues[queue].get(index);
+        self.table.remove(ghost.row(), spot.0);
+        let load = &mut self.loads[queue];
+        load.rows -= 1;
+        load.bytes -= u64::from(ghost.weight.max(1));
+        let ring = &mut self.queues[queue];
+        ring.remove(index);
+        if ring.holes() > HOLES_MIN.max(ring.filled() / 2) {
+            self.close_holes(queue as u32);
+        }
+        let queues = &self.queues;
+        self.table.shrink(|take| each(queues, take));
+        ghost
+    }
+
+    /// As many steps as ghosts and holes, which were at least as many removals as half the ghosts.
+    fn close_holes(&mut self, queue: u32) {
+        let table = &mut self.table;
+        self.queues[queue as usize].close_holes(|ghost, from, to| {
+            let [from, to] = [from, to].map(|number| Spot::new(queue, number).0);
+            table.renumber(ghost.row(), from, to);
+        });
     }
 
     /// A ghost was missed: holds it apart and tells what was known.
     pub(crate) fn missed(&mut self, row: Row) -> Option<(u32, P)> {
-        let slot = match self.books.find(row) {
-            Some(slot) => slot,
-            None => return self.get(row),
+        if let Some(held) = self.held.filter(|held| held.row == row) {
+            return Some((held.queue, held.figures));
+        }
+        let Some(spot) = self.find(row) else {
+            self.absent = Some(row);
+            return None;
         };
-        let queue = self.books.list_of(slot)?;
-        let weight = self.books.weight(slot);
-        let figures = self.books.remove(slot);
+        let queue = spot.queue() as u32;
+        let ghost = self.take(spot);
         if let Some(waited) = self.held.take() {
             self.put(waited.queue, waited.row, waited.weight, waited.figures);
         }
         self.held = Some(Held {
             row,
             queue,
-            weight,
-            figures,
+            weight: ghost.weight,
+            figures: ghost.figures,
         });
-        Some((queue, figures))
+        Some((queue, ghost.figures))
     }
 
     /// Remembers a row as the last of a queue.
     pub(crate) fn put(&mut self, queue: u32, row: Row, weight: u32, figures: P) {
-        if self.rows_max == 0 {
-            return;
-        }
-        self.remove(row);
-        if let Some(slot) = self.books.insert(row, weight, figures) {
-            self.books.push_back(queue, slot);
+        if self.rows_max > 0 {
+            self.remove(row);
+            self.push(queue, row, weight, figures);
             self.shed();
         }
     }
 
+    /// Adds a row that is no ghost.
+    fn push(&mut self, queue: u32, row: Row, weight: u32, figures: P) {
+        let ghost = Ghost {
+            row: row.0,
+            weight: weight.min(u32::MAX - 1),
+            figures,
+        };
+        // Before it is in its queue: a table that is made anew takes up what is there.
+        let number = self.queues[queue as usize].next_number();
+        let spot = Spot::new(queue, number);
+        let queues = &self.queues;
+        self.table.insert(row, spot.0, |take| each(queues, take));
+        self.queues[queue as usize].push_back(ghost);
+        self.absent = self.absent.filter(|absent| *absent != row);
+        let load = &mut self.loads[queue as usize];
+        load.rows += 1;
+        load.bytes += u64::from(weight.max(1));
+    }
+
     /// Drops the first of a queue; whether there was one.
     pub(crate) fn pop(&mut self, queue: u32) -> bool {
-        let first = self.books.front(queue);
-        first.map(|slot| self.books.remove(slot)).is_some()
+        let ring = &self.queues[queue as usize];
+        let first = ring.front().map(|_| Spot::new(queue, ring.first()));
+        first.map(|spot| self.take(spot)).is_some()
     }
 
     /// The first of a queue, which has been there for longest.
     pub(crate) fn first(&self, queue: u32) -> Option<(Row, P)> {
-        let slot = self.books.front(queue)?;
-        Some((self.books.row(slot), self.books.figures(slot)))
+        let ghost = self.queues[queue as usize].front()?;
+        Some((ghost.row(), ghost.figures))
     }
 
     /// Drops the first ghosts of a queue until so many bytes are left.
@@ -131,7 +265,7 @@ impl<P: Packed> Ghosts<P> {
     }
 
     pub(crate) fn load(&self, queue: u32) -> Load {
-        self.books.load(queue)
+        self.loads.get(queue as usize).copied().unwrap_or_default()
     }
 
     /// Follows the number of hot rows.
@@ -142,15 +276,17 @@ impl<P: Packed> Ghosts<P> {
         }
     }
 
-    /// One more than the share, so that a row that leaves before another enters costs nothing.
+    /// One more than the share, so that a row that leaves before another enters costs nothing; and no more than can be told apart.
     fn most(share: f64, hot: u64) -> u64 {
-        let most = (hot.saturating_add(1) as f64 * share).ceil();
-        (most as u64).max(ROWS_MIN)
+        let most = hot.saturating_add(1) as f64 * share;
+        let whole = most as u64;
+        let part = u64::from(most > whole as f64);
+        whole.saturating_add(part).clamp(ROWS_MIN, GHOSTS_MAX)
     }
 
     fn shed(&mut self) {
-        while self.books.len() as u64 > self.rows_max {
-            let fullest = (0..self.queues).max_by_key(|q| self.load(*q).rows);
+        while self.rows() > self.rows_max {
+            let fullest = (0..self.queues.len() as u32).max_by_key(|q| self.load(*q).rows);
             if !fullest.is_some_and(|q| self.pop(q)) {
                 return;
             }
@@ -161,21 +297,39 @@ impl<P: Packed> Ghosts<P> {
     pub(crate) fn rename(&mut self, old: Row, new: Row) {
         if let Some(held) = self.held.as_mut().filter(|held| held.row == old) {
             held.row = new;
-        } else if self.books.find(old).is_some() {
+            self.absent = None;
+        } else if self.find(old).is_some() {
             self.remove(new);
-            if let Some(slot) = self.books.find(old) {
-                self.books.rename(slot, new);
-            }
+            let Some(spot) = self.find(old) else { return };
+            let index = self.index(spot);
+            self.table.remove(old, spot.0);
+            self.table.insert(new, spot.0, |_| {});
+            self.absent = None;
+            let ring = &mut self.queues[spot.queue()];
+            let ghost = ring.get(index);
+            ring.set(
+                index,
+                Ghost {
+                    row: new.0,
+                    ..ghost
+                },
+            );
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.queues, self.share);
+        *self = Self::new(self.queues.len() as u32, self.share);
     }
 
     /// Bytes allocated beyond the struct itself. O(1).
     pub(crate) fn bytes(&self) -> u64 {
-        self.books.bytes()
+        let rings: u64 = self.queues.iter().map(Ring::bytes).sum();
+        rings + self.table.bytes() + self.tables()
+    }
+
+    fn tables(&self) -> u64 {
+        (self.queues.capacity() * size_of::<Ring<Ghost<P>>>()
+            + self.loads.capacity() * size_of::<Load>()) as u64
     }
 
     /// Upper bound of [`Ghosts::bytes`] at any number of hot rows up to `hot`.
@@ -184,39 +338,73 @@ impl<P: Packed> Ghosts<P> {
             share if share > 0.0 => Self::most(share, hot).max(self.rows_max),
             _ => 0,
         };
-        self.books.bytes_bound(most.saturating_add(1))
+        let ghosts = most.saturating_add(1);
+        let holes = (ghosts / 2).saturating_add((self.queues.len() * HOLES_MIN) as u64);
+        Ring::bytes_bound(&self.queues, ghosts.saturating_add(holes))
+            .saturating_add(self.table.bytes_bound(ghosts))
+            .saturating_add(self.tables())
     }
 
     pub(crate) fn save(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.rows_max.to_le_bytes());
-        self.books.save(out);
+        for queue in &self.queues {
+            out.extend_from_slice(&(queue.filled() as u32).to_le_bytes());
+            for ghost in queue.items() {
+                save_ghost(ghost.row(), ghost.weight, ghost.figures, out);
+            }
+        }
         out.push(u8::from(self.held.is_some()));
         if let Some(held) = self.held {
-            out.extend_from_slice(&held.row.0.to_le_bytes());
             out.extend_from_slice(&held.queue.to_le_bytes());
-            out.extend_from_slice(&held.weight.to_le_bytes());
-            held.figures.put(out);
+            save_ghost(held.row, held.weight, held.figures, out);
         }
     }
 
     pub(crate) fn load_saved(&mut self, input: &mut Input<'_>) -> Result<()> {
         self.clear();
-        self.rows_max = input.u64()?;
-        self.books.load_saved(input)?;
+        self.rows_max = input.u64()?.min(GHOSTS_MAX);
+        for queue in 0..self.queues.len() as u32 {
+            for _ in 0..input.count(12 + P::BYTES)? {
+                let (row, weight, figures) = (Row(input.u64()?), input.u32()?, P::take(input)?);
+                if self.find(row).is_some() {
+                    return Err(wrong(format!("ghost {row} stands twice")));
+                }
+                self.push(queue, row, weight, figures);
+            }
+        }
         if input.u8()? > 0 {
+            let queue = input.u32()?;
             let held = Held {
+                queue,
                 row: Row(input.u64()?),
-                queue: input.u32()?,
                 weight: input.u32()?,
                 figures: P::take(input)?,
             };
-            if held.queue >= self.queues {
-                return Err(wrong(format!("there is no queue {}", held.queue)));
+            if queue as usize >= self.queues.len() || self.find(held.row).is_some() {
+                return Err(wrong(format!(
+                    "ghost {} of queue {queue} stands twice, or there is no such queue",
+                    held.row
+                )));
             }
             self.held = Some(held);
         }
         Ok(())
     }
+}
+
+/// Tells of all ghosts that are not held apart.
+fn each<P: Packed>(queues: &[Ring<Ghost<P>>], take: &mut dyn FnMut(Row, u32)) {
+    for (queue, ring) in (0..).zip(queues) {
+        for (number, ghost) in ring.numbered() {
+            take(ghost.row(), Spot::new(queue, number).0);
+        }
+    }
+}
+
+fn save_ghost<P: Packed>(row: Row, weight: u32, figures: P, out: &mut Vec<u8>) {
+    out.extend_from_slice(&row.0.to_le_bytes());
+    out.extend_from_slice(&weight.to_le_bytes());
+    figures.put(out);
 }
 
 #[cfg(test)]
@@ -225,6 +413,96 @@ mod tests {
 
     fn ghosts(share: f64) -> Ghosts<()> {
         Ghosts::new(2, share)
+    }
+
+    #[test]
+    fn spots_are_told_apart_where_numbers_wrap() {
+        for first in [0, 5, NUMBER_MASK - 2, u32::MAX - 2] {
+            for index in [0, 1, 4, 1_000] {
+                let spot = Spot::new(2, first.wrapping_add(index));
+                assert_eq!((spot.queue(), spot.after(first)), (2, index as usize));
+            }
+        }
+    }
+
+    /// Random changes beside vectors: order, weights, what is held, and the bound on RAM.
+    #[test]
+    fn ghosts_are_as_vectors_are() {
+        for seed in 0..20 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let keys = rng.u64(1..3_000);
+            let mut ghosts = Ghosts::<u16>::new(2, 1.0);
+            ghosts.fit(2_000);
+            let mut model = vec![Vec::<(u64, u32, u16)>::new(); 2];
+            let mut held: Option<(usize, (u64, u32, u16))> = None;
+            for step in 0..10_000_u32 {
+                let (row, queue) = (rng.u64(..keys), rng.u32(..2));
+                let known = |model: &[Vec<(u64, u32, u16)>], row: u64| {
+                    let found = |q: usize| model[q].iter().position(|g| g.0 == row);
+                    (0..2).find_map(|q| Some((q, found(q)?)))
+                };
+                let drop_row = |model: &mut [Vec<(u64, u32, u16)>], row: u64| {
+                    model.iter_mut().for_each(|q| q.retain(|g| g.0 != row));
+                };
+                match rng.u8(..6) {
+                    0..3 => {
+                        let (weight, figures) = (rng.u32(..50), step as u16);
+                        ghosts.put(queue, Row(row), weight, figures);
+                        held = held.filter(|(_, (r, ..))| *r != row);
+                        drop_row(&mut model, row);
+                        model[queue as usize].push((row, weight, figures));
+                        if model[0].len() + model[1].len() > 2_001 {
+                            let fullest = usize::from(model[1].len() >= model[0].len());
+                            model[fullest].remove(0);
+                        }
+                    }
+                    3 => {
+                        let told = ghosts.missed(Row(row));
+                        if let Some((q, at)) = known(&model, row) {
+                            let ghost = model[q].remove(at);
+                            assert_eq!(told, Some((q as u32, ghost.2)));
+                            if let Some((q, ghost)) = held.replace((q, ghost)) {
+                                model[q].push(ghost);
+                            }
+                        } else {
+                            let kept = held.filter(|(_, (r, ..))| *r == row);
+                            assert_eq!(told, kept.map(|(q, (.., f))| (q as u32, f)));
+                        }
+                    }
+                    4 => {
+                        let told = ghosts.remove(Row(row));
+                        let kept = held.filter(|(_, (r, ..))| *r == row);
+                        if kept.is_some() {
+                            held = None;
+                        }
+                        let found = known(&model, row).map(|(q, at)| (q, model[q].remove(at)));
+                        let wanted = kept.or(found);
+                        assert_eq!(told, wanted.map(|(q, (.., f))| (q as u32, f)));
+                    }
+                    _ => {
+                        let popped = ghosts.pop(queue);
+                        let wanted = !model[queue as usize].is_empty();
+                        assert_eq!(popped, wanted);
+                        if wanted {
+                            model[queue as usize].remove(0);
+                        }
+                    }
+                }
+                for queue in 0..2 {
+                    let of = &model[queue as usize];
+                    let bytes = of.iter().map(|g| u64::from(g.1.max(1))).sum();
+                    let rows = of.len() as u64;
+                    assert_eq!(ghosts.load(queue), Load { rows, bytes });
+                    let first = of.first().map(|g| (Row(g.0), g.2));
+                    assert_eq!(ghosts.first(queue), first);
+                }
+                let kept = held.filter(|(_, (r, ..))| *r == row);
+                let found = known(&model, row).map(|(q, at)| (q, model[q][at]));
+                let wanted = kept.or(found).map(|(q, (.., f))| (q as u32, f));
+                assert_eq!(ghosts.get(Row(row)), wanted);
+                assert!(ghosts.bytes() <= ghosts.bytes_bound(2_000));
+            }
+        }
     }
 
     #[test]

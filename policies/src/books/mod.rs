@@ -23,6 +23,7 @@ mod packed;
 pub(crate) mod play;
 mod policy;
 mod queues;
+mod ring;
 mod rings;
 mod rules;
 mod sampled;
@@ -30,6 +31,7 @@ mod saved;
 mod shelf;
 mod shuffle;
 mod sketch;
+mod table;
 
 use std::fmt;
 

@@ -10,7 +10,7 @@ use super::saved::wrong;
 use super::{Books, History};
 
 /// Begins every saved state.
-const MAGIC: [u8; 8] = *b"AETHPOL2";
+const MAGIC: [u8; 8] = *b"AETHPOL3";
 
 /// A policy: [`Rules`] over shared books.
 #[derive(Debug)]
@@ -393,7 +393,7 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         let read = sealed.and_then(|inner| {
             let mut input = Input(inner);
             if input.take(MAGIC.len())? != MAGIC {
-                return Err(wrong("they do not begin with AETHPOL2".to_owned()));
+                return Err(wrong("they do not begin with AETHPOL3".to_owned()));
             }
             self.read(&mut input)
         });

@@ -1,20 +1,13 @@
 //! Queues over the slots of the books: any number of them, each slot in at most one.
 //!
-//! A queue is a ring of slots in their order, not a linked list: what leaves at the front and what comes next there is read in the order of
-//! memory, and a slot put at an end touches no neighbour. A slot that is taken out of the midst leaves a hole; holes are closed when
-//! they are more than a quarter of the slots.
-
-use std::collections::VecDeque;
+//! A queue is a [`Ring`]. A slot that is taken out of the midst leaves a hole; holes are closed when they are more than a quarter of the slots.
 
 use super::chunked::Chunked;
+use super::ring::{Item, Ring};
 
-/// Slots of one piece of a ring.
-const PIECE: usize = 128;
 /// Holes that a ring may have however few slots it holds.
 const HOLES_MIN: usize = 64;
-/// No slot.
-const HOLE: u32 = u32::MAX;
-/// In no queue.
+/// No slot, and no queue.
 const NONE: u32 = u32::MAX;
 
 /// Where a slot is.
@@ -27,105 +20,20 @@ struct Place {
 
 const NOWHERE: Place = Place { queue: NONE, at: 0 };
 
-/// Slots in their order, in pieces of fixed size: it never copies what it holds.
-#[derive(Debug, Default)]
-struct Ring {
-    pieces: VecDeque<Box<[u32; PIECE]>>,
-    /// A piece for the next one that is wanted.
-    spare: Option<Box<[u32; PIECE]>>,
-    /// Places before the first slot, in the first piece.
-    skip: usize,
-    /// Slots and holes. Neither the first nor the last is a hole.
-    len: usize,
-    holes: usize,
-    /// The number of the first slot; numbers wrap around.
-    first: u32,
-}
-
-impl Ring {
-    fn get(&self, index: usize) -> u32 {
-        let at = self.skip + index;
-        self.pieces[at / PIECE][at % PIECE]
+impl Item for u32 {
+    fn hole() -> Self {
+        NONE
     }
 
-    fn set(&mut self, index: usize, slot: u32) {
-        let at = self.skip + index;
-        self.pieces[at / PIECE][at % PIECE] = slot;
-    }
-
-    fn index(&self, at: u32) -> usize {
-        at.wrapping_sub(self.first) as usize
-    }
-
-    /// Answers the slot's number.
-    fn push_back(&mut self, slot: u32) -> u32 {
-        if (self.skip + self.len) / PIECE == self.pieces.len() {
-            let piece = self.spare.take();
-            self.pieces
-                .push_back(piece.unwrap_or_else(|| Box::new([HOLE; PIECE])));
-        }
-        self.len += 1;
-        self.set(self.len - 1, slot);
-        self.first.wrapping_add(self.len as u32 - 1)
-    }
-
-    fn pop_front(&mut self) {
-        self.skip += 1;
-        self.len -= 1;
-        self.first = self.first.wrapping_add(1);
-        if self.skip == PIECE || self.len == 0 {
-            self.spare = self.pieces.pop_front().or(self.spare.take());
-            self.skip = 0;
-        }
-    }
-
-    fn pop_back(&mut self) {
-        self.len -= 1;
-        self.give_back();
-    }
-
-    /// Gives back the pieces behind the last slot.
-    fn give_back(&mut self) {
-        while self.pieces.len() > (self.skip + self.len).div_ceil(PIECE) {
-            self.spare = self.pieces.pop_back();
-        }
-        if self.len == 0 {
-            self.skip = 0;
-        }
-    }
-
-    /// Takes a slot out; whether holes should be closed.
-    fn remove(&mut self, at: u32) -> bool {
-        let index = self.index(at);
-        if index == 0 {
-            self.pop_front();
-            while self.len > 0 && self.get(0) == HOLE {
-                self.pop_front();
-                self.holes -= 1;
-            }
-        } else if index == self.len - 1 {
-            self.pop_back();
-            while self.get(self.len - 1) == HOLE {
-                self.pop_back();
-                self.holes -= 1;
-            }
-        } else {
-            self.set(index, HOLE);
-            self.holes += 1;
-        }
-        self.holes > HOLES_MIN.max((self.len - self.holes) / 4)
-    }
-
-    fn bytes(&self) -> u64 {
-        let pieces = self.pieces.len() + usize::from(self.spare.is_some());
-        (pieces * size_of::<[u32; PIECE]>() + self.pieces.capacity() * size_of::<Box<u32>>()) as u64
+    fn is_hole(self) -> bool {
+        self == NONE
     }
 }
 
 /// The queues, and where each slot is.
 #[derive(Debug)]
 pub(crate) struct Rings {
-    rings: Vec<Ring>,
+    rings: Vec<Ring<u32>>,
     places: Chunked<Place>,
 }
 
@@ -180,7 +88,8 @@ impl Rings {
         let place = self.places.get(slot);
         if let Some(ring) = self.rings.get_mut(place.queue as usize) {
             self.places.set(slot, NOWHERE);
-            if ring.remove(place.at) {
+            ring.remove(ring.index(place.at));
+            if ring.holes() > HOLES_MIN.max(ring.filled() / 4) {
                 self.close_holes(place.queue);
             }
         }
@@ -188,19 +97,8 @@ impl Rings {
 
     /// Moves a queue's slots together, in their order. As many steps as slots and holes, which were as many removals.
     fn close_holes(&mut self, queue: u32) {
-        let ring = &mut self.rings[queue as usize];
-        let mut kept = 0;
-        for index in 0..ring.len {
-            let slot = ring.get(index);
-            if slot != HOLE {
-                ring.set(kept, slot);
-                let at = ring.first.wrapping_add(kept as u32);
-                self.places.set(slot, Place { queue, at });
-                kept += 1;
-            }
-        }
-        (ring.len, ring.holes) = (kept, 0);
-        ring.give_back();
+        let places = &mut self.places;
+        self.rings[queue as usize].close_holes(|slot, _, at| places.set(slot, Place { queue, at }));
     }
 
     /// Puts a slot at a queue's end, out of any other queue.
@@ -212,18 +110,13 @@ impl Rings {
 
     /// First slot of a queue.
     pub(crate) fn first(&self, queue: u32) -> Option<u32> {
-        let ring = self.rings.get(queue as usize)?;
-        (ring.len > 0).then(|| ring.get(0))
+        self.rings.get(queue as usize)?.front()
     }
 
     /// Slots of a queue from its front.
     pub(crate) fn queue(&self, queue: u32) -> impl Iterator<Item = u32> {
         let ring = self.rings.get(queue as usize);
-        let slots = ring.into_iter().flat_map(|ring| {
-            let all = (0..ring.len).map(|index| ring.get(index));
-            all.filter(|slot| *slot != HOLE)
-        });
-        slots.into_iter()
+        ring.into_iter().flat_map(Ring::items)
     }
 
     /// Lets two slots trade places, as the books trade their records.
@@ -248,7 +141,7 @@ impl Rings {
     /// Bytes allocated.
     pub(crate) fn bytes(&self) -> u64 {
         let rings: u64 = self.rings.iter().map(Ring::bytes).sum();
-        rings + (self.rings.capacity() * size_of::<Ring>()) as u64 + self.places.bytes()
+        rings + (self.rings.capacity() * size_of::<Ring<u32>>()) as u64 + self.places.bytes()
     }
 
     /// Upper bound of [`Rings::bytes`] at any number of slots up to `slots`.
@@ -260,14 +153,8 @@ impl Rings {
         let entries = slots
             .saturating_add(slots / 4)
             .saturating_add(rings * HOLES_MIN as u64);
-        // A piece that is begun at either end, and the spare one.
-        let pieces = (entries / PIECE as u64).saturating_add(rings * 3);
-        let tables: usize = self.rings.iter().map(|ring| ring.pieces.capacity()).sum();
-        let tables = (tables as u64).saturating_add(pieces.saturating_mul(2) + rings * 4);
-        pieces
-            .saturating_mul(size_of::<[u32; PIECE]>() as u64)
-            .saturating_add(tables.saturating_mul(size_of::<Box<u32>>() as u64))
-            .saturating_add((self.rings.capacity() * size_of::<Ring>()) as u64)
+        Ring::bytes_bound(&self.rings, entries)
+            .saturating_add((self.rings.capacity() * size_of::<Ring<u32>>()) as u64)
             .saturating_add(self.places.bytes_bound(slots))
     }
 }
