@@ -690,6 +690,75 @@ fn a_tiered_bench_on_made_up_vectors_tells_ram_and_price() {
     refused(folder.path(), &["bench", "tiered"], 2, "--base");
 }
 
+/// What one measurement wrote is measured again through another store around the same files; and what replacing all rows costs is told.
+#[test]
+fn a_tiered_bench_measures_what_is_there_and_what_turnovers_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let common = [
+        "bench",
+        "tiered",
+        "--generate",
+        "clustered:3000x16",
+        "--limit-queries",
+        "20",
+        "--seconds",
+        "0",
+        "--hot",
+        "64KiB",
+        "--mode",
+        "bounded",
+        "--sweep",
+        "probe=1",
+        "--dir",
+        "m",
+    ];
+    let run = |more: &[&str]| json(here, &[&common, more].concat());
+    let written = run(&["--turnovers", "2", "--set", "flux.tick=\"10ms\""]);
+    let amplification = written["write_amplification"].as_f64().unwrap();
+    assert!(amplification >= 1.0, "{written}");
+    assert_eq!(written["turnovers"], 2);
+    let again = run(&[
+        "--existing",
+        "--no-warm-up",
+        "--set",
+        "cold.backend=\"simulated-s3\"",
+        "--set",
+        "cold.inner={ backend = \"file\" }",
+        "--set",
+        "cold.scale=0.01",
+        "--set",
+        "search.cache=\"1B\"",
+    ]);
+    assert_eq!(
+        (&again["rows"], &again["turnovers"]),
+        (&3000.into(), &0.into())
+    );
+    assert!(again["requests_p50"].as_u64().unwrap() >= 1, "{again}");
+    assert!(
+        again["requests_max"].as_u64() >= again["requests_p50"].as_u64(),
+        "{again}"
+    );
+    let rounds = again["rounds_max"].as_u64().unwrap();
+    assert!((1..=2).contains(&rounds), "{again}");
+    assert!(again["reopen_s"].as_f64().unwrap() > 0.0, "{again}");
+    let other = ["--generate", "clustered:500x16", "--existing", "--dir", "m"];
+    let other = [
+        &["bench", "tiered", "--seconds", "0", "--hot", "64KiB"],
+        &other[..],
+    ]
+    .concat();
+    refused(here, &other, 2, "3000 points");
+    let nowhere = [
+        "bench",
+        "tiered",
+        "--generate",
+        "clustered:50x4",
+        "--existing",
+    ];
+    refused(here, &nowhere, 2, "--dir");
+}
+
 /// What the store was asked is counted over the memory's whole life, and priced by the table of the settings.
 #[test]
 fn requests_and_their_price_outlive_the_process() {

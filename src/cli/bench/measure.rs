@@ -93,7 +93,22 @@ pub(crate) struct Summary {
 }
 
 /// Runs all `queries` on `threads` threads, again and again for at least `seconds`; `recall` scores the first answer of each.
+/// A pass over some of them comes before, to warm caches.
 pub(crate) fn run_queries(
+    queries: usize,
+    threads: usize,
+    seconds: f64,
+    query: &impl Query,
+    recall: impl Fn(usize, &[u64]) -> f64 + Sync,
+) -> Done<Summary> {
+    for q in 0..queries.min(100) {
+        query.run(q)?;
+    }
+    run_queries_unwarmed(queries, threads, seconds, query, recall)
+}
+
+/// The same without the pass before.
+pub(crate) fn run_queries_unwarmed(
     queries: usize,
     threads: usize,
     seconds: f64,
@@ -103,10 +118,6 @@ pub(crate) fn run_queries(
     let next = AtomicUsize::new(0);
     let shared = Mutex::new((0.0, Latencies::default()));
     let least = Duration::from_secs_f64(seconds.clamp(0.0, 3600.0));
-    // One pass to warm caches; not measured.
-    for q in 0..queries.min(100) {
-        query.run(q)?;
-    }
     let started = Instant::now();
     let work = || -> aether::Result<()> {
         let (mut found, mut took) = (Vec::new(), Latencies::default());

@@ -19,7 +19,7 @@ use aether::{
     BuildContext, Config, Error, Memory, Metric, Point, PointId, Registry, Role, SystemClock,
 };
 
-pub(crate) use measure::{Latencies, Summary, run_queries};
+pub(crate) use measure::{Latencies, Summary, run_queries, run_queries_unwarmed};
 pub(crate) use tiered::measured_budget;
 
 pub(crate) use base::Base;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::base::Base;
 use super::sweep::{Setting, combinations};
-use super::{Data, Loaded, Summary, run_queries};
+use super::{Data, Loaded, Summary, run_queries, run_queries_unwarmed};
 use crate::cli::{Done, Outcome, output};
 
 /// Options of `aether bench search`.
@@ -134,7 +134,7 @@ async fn whole(data: &Data, loaded: Loaded, json: bool) -> Done {
         };
         let before = memory.stats();
         let summary =
-            tokio::task::block_in_place(|| measure(data, &loaded, setting.threads, &query))?;
+            tokio::task::block_in_place(|| measure(data, &loaded, setting.threads, true, &query))?;
         let after = memory.stats();
         printer.print(&Line {
             bench: "search",
@@ -176,16 +176,16 @@ pub(super) fn measure(
     data: &Data,
     loaded: &Loaded,
     threads: Option<usize>,
+    warm_up: bool,
     query: &(impl Fn(usize) -> aether::Result<Vec<u64>> + Sync),
 ) -> Done<Summary> {
     let recall = |q: usize, found: &[u64]| loaded.truth.recall(q, data.k, found);
-    run_queries(
-        loaded.queries.rows(),
-        threads.unwrap_or(data.threads),
-        data.seconds,
-        query,
-        recall,
-    )
+    let (queries, seconds) = (loaded.queries.rows(), data.seconds);
+    let threads = threads.unwrap_or(data.threads);
+    match warm_up {
+        true => run_queries(queries, threads, seconds, query, recall),
+        false => run_queries_unwarmed(queries, threads, seconds, query, recall),
+    }
 }
 
 async fn bare(data: &Data, loaded: &Loaded, json: bool) -> Done {
@@ -205,7 +205,7 @@ async fn bare(data: &Data, loaded: &Loaded, json: bool) -> Done {
             Ok(found.iter().map(|n| n.row.0).collect())
         };
         let summary =
-            tokio::task::block_in_place(|| measure(data, loaded, setting.threads, &query))?;
+            tokio::task::block_in_place(|| measure(data, loaded, setting.threads, true, &query))?;
         printer.print(&Line {
             bench: "search",
             index: &loaded.config.hot.backend,

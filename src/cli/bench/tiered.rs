@@ -1,11 +1,12 @@
 //! `aether bench tiered`: a share in RAM, the rest in the cold store.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use aether::config::{ByteSize, SearchMode, Span};
 use aether::layer::{Dollars, Ledger};
-use aether::{Memory, Point, PointId, SearchRequest};
+use aether::{Config, Memory, Point, PointId, SearchRequest};
 use serde::Serialize;
 
 use super::resident::Resident;
@@ -34,7 +35,20 @@ pub(crate) struct Args {
     /// Close the memory before the measurement and open it again, and tell how long that takes to the first answer
     #[arg(long)]
     reopen: bool,
+    /// Replace every row so often before the measurement, with the scheduler at work beside, and wait until it has nothing left to do
+    #[arg(long, value_name = "TIMES", default_value_t = 0)]
+    turnovers: u32,
+    /// Measure the memory that is in --dir, which holds the rows of these data, and write nothing. Other settings may lead to the same
+    /// store, as cold.backend="simulated-s3" around the "file" that it was written to
+    #[arg(long, requires = "dir", conflicts_with_all = ["turnovers", "reopen"])]
+    existing: bool,
+    /// Measure without a pass before that warms caches
+    #[arg(long)]
+    no_warm_up: bool,
 }
+
+/// Turns in a row without anything to do after which the scheduler is at rest.
+const QUIET_TURNS: u32 = 20;
 
 /// How much may be in RAM.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +95,8 @@ struct Line<'a> {
     build_s: f64,
     /// Time of merging the segments after that; 0 where they were left as they were.
     compact_s: f64,
-    /// Time from opening what was written to its first answer, with `--reopen`.
+    turnovers: u32,
+    /// Time from opening what was written to its first answer, with `--reopen` and `--existing`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reopen_s: Option<f64>,
     budget_bytes: u64,
@@ -93,6 +108,10 @@ struct Line<'a> {
     /// Requests to the cold store during the measurement.
     cold_requests: u64,
     cold_read_bytes: u64,
+    /// Requests of a query, and rounds of them that depend on one another, as the answers tell them.
+    requests_p50: u64,
+    requests_max: u64,
+    rounds_max: u32,
     cache_hits: u64,
     cache_misses: u64,
     partitions: u64,
@@ -158,24 +177,37 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     config.validate()?;
     config.memory.insert_wait = args.wait;
     let before = Resident::read().filter(|_| Resident::reset_peak());
-    let mut memory = super::open(config.clone(), &loaded.registry).await?;
-    let build_s = loaded.fill(&memory).await?;
-    calm(&memory).await?;
-    let peak_build = Resident::take_peak();
-    let started = Instant::now();
-    if !args.unmerged {
-        memory.compact().await?;
+    let (mut build_s, mut compact_s, mut reopen_s) = (0.0, 0.0, None);
+    let (mut peak_build, mut peak_compact, mut amplification) = (None, None, None);
+    if args.turnovers > 0 {
+        (build_s, amplification) = turn_over(&config, &loaded, args.turnovers).await?;
+        peak_build = Resident::take_peak();
     }
-    let compact_s = started.elapsed().as_secs_f64();
-    let peak_compact = Resident::take_peak();
-    let mut reopen_s = None;
+    let opened = Instant::now();
+    let mut memory = super::open(config.clone(), &loaded.registry).await?;
+    if args.existing {
+        first_answer(&memory, &loaded, data.k).await?;
+        reopen_s = Some(opened.elapsed().as_secs_f64());
+        expect_rows(&memory, loaded.base.rows())?;
+    } else {
+        if args.turnovers == 0 {
+            build_s = loaded.fill(&memory).await?;
+            calm(&memory).await?;
+            peak_build = Resident::take_peak();
+        }
+        let started = Instant::now();
+        if !args.unmerged {
+            memory.compact().await?;
+        }
+        compact_s = started.elapsed().as_secs_f64();
+        peak_compact = Resident::take_peak();
+    }
     if args.reopen {
         memory.close().await?;
         drop(memory);
         let started = Instant::now();
         memory = super::open(config, &loaded.registry).await?;
-        let request = SearchRequest::new(loaded.queries.row(0).to_vec(), data.k);
-        memory.search(request.untouched()).await?;
+        first_answer(&memory, &loaded, data.k).await?;
         reopen_s = Some(started.elapsed().as_secs_f64());
     }
     let modes = if args.mode.is_empty() {
@@ -191,6 +223,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
             if mode != SearchMode::Bounded && setting.probe != combinations(&data.sweep)[0].probe {
                 continue;
             }
+            let asked = Mutex::new(Vec::new());
             let query = |q: usize| {
                 let mut request = SearchRequest::new(loaded.queries.row(q).to_vec(), data.k)
                     .mode(mode)
@@ -204,11 +237,23 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                         "query {q}: an answer was cut short: {cuts}"
                     )));
                 }
+                let coverage = &answer.coverage;
+                let mut asked = asked
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                asked.push((coverage.requests, coverage.rounds));
                 Ok(answer.hits.iter().map(|h| id_number(&h.id)).collect())
             };
             let start = memory.stats();
-            let summary =
-                tokio::task::block_in_place(|| measure(data, &loaded, setting.threads, &query))?;
+            let warm_up = !args.no_warm_up;
+            let summary = tokio::task::block_in_place(|| {
+                measure(data, &loaded, setting.threads, warm_up, &query)
+            })?;
+            let asked = asked
+                .into_inner()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut requests: Vec<u64> = asked.iter().map(|(requests, _)| *requests).collect();
+            requests.sort_unstable();
             let after = memory.stats();
             let peak_search = Resident::read().map(|r| r.peak_bytes);
             let (then, now) = (&start.counted, &after.counted);
@@ -236,6 +281,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 summary,
                 build_s,
                 compact_s,
+                turnovers: args.turnovers,
                 reopen_s,
                 budget_bytes: after.budget_bytes,
                 hot_rows: after.hot_rows,
@@ -248,11 +294,14 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                 cold_bytes: after.cold_bytes,
                 cold_requests: now.cold_requests - then.cold_requests,
                 cold_read_bytes: now.cold_read_bytes - then.cold_read_bytes,
+                requests_p50: requests.get(requests.len() / 2).copied().unwrap_or(0),
+                requests_max: requests.last().copied().unwrap_or(0),
+                rounds_max: asked.iter().map(|(_, rounds)| *rounds).max().unwrap_or(0),
                 cache_hits: now.cache_hits - then.cache_hits,
                 cache_misses: now.cache_misses - then.cache_misses,
                 partitions: after.partitions,
                 segments: after.segments,
-                write_amplification: after.write_amplification(),
+                write_amplification: amplification.or(after.write_amplification()),
                 store_requests: used.gets + used.heads,
                 dollars_per_thousand: priced.per_thousand_queries.unwrap_or_default(),
                 ram: Ram {
@@ -279,6 +328,46 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     Ok(Outcome::Fine)
 }
 
+async fn first_answer(memory: &Memory, loaded: &Loaded, k: usize) -> Done<()> {
+    let request = SearchRequest::new(loaded.queries.row(0).to_vec(), k);
+    memory.search(request.untouched()).await?;
+    Ok(())
+}
+
+fn expect_rows(memory: &Memory, rows: usize) -> Done<()> {
+    let points = memory.stats().points;
+    if points == rows as u64 {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--existing: expected a memory of the {rows} rows of these data, as `aether bench tiered --dir DIR` leaves it, got one of {points} points"
+    )))
+}
+
+/// Writes all rows and then replaces all of them, so many times, while the scheduler moves and merges at its own pace; comes back when it
+/// is at rest. Answers the seconds, and the write amplification.
+async fn turn_over(config: &Config, loaded: &Loaded, times: u32) -> Done<(f64, Option<f64>)> {
+    let mut config = config.clone();
+    config.flux.tick = Config::default().flux.tick;
+    let started = Instant::now();
+    let memory = super::open(config, &loaded.registry).await?;
+    for _ in 0..=times {
+        loaded.fill(&memory).await?;
+    }
+    let mut quiet = 0;
+    while quiet < QUIET_TURNS {
+        let turn = memory.tick().await?;
+        let rests = turn.demoted + turn.promoted + turn.compacted == 0;
+        quiet = if rests { quiet + 1 } else { 0 };
+        if rests {
+            tokio::time::sleep(memory.config().flux.tick.0).await;
+        }
+    }
+    let amplification = memory.stats().write_amplification();
+    memory.close().await?;
+    Ok((started.elapsed().as_secs_f64(), amplification))
+}
+
 /// RAM by part, the cold tier's share included.
 fn parts(stats: &aether::Stats) -> BTreeMap<String, u64> {
     let mut parts = stats.hot_parts.clone();
@@ -299,7 +388,7 @@ where
 
 /// Bytes that points take in the hot tier, found by putting them into one: the answer for any index, since the index is asked.
 pub(crate) async fn measured_budget<S>(
-    config: aether::Config,
+    config: Config,
     registry: &std::sync::Arc<aether::Registry>,
     points: S,
 ) -> Done<u64>
