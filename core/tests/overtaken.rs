@@ -6,10 +6,11 @@ mod common;
 
 use std::time::Duration;
 
+use aether_core::config::SearchMode;
 use aether_core::engine::Parts;
-use aether_core::{Config, Memory, Point, PointId, Registry};
+use aether_core::{Config, Memory, Point, PointId, Registry, SearchRequest};
 
-use common::{Call, Verdict, World, complete, found, ids, vector};
+use common::{Call, Settings, Verdict, World, complete, exact, found, ids, points, vector};
 
 /// The time to live of a cold row is read after the row itself. When it had gone with the row in between, the row seemed to live for
 /// ever, and a get answered a point that had ended long ago. Found by `orders`, `pins_feedback_and_expiry`.
@@ -48,6 +49,55 @@ async fn a_row_that_ends_while_its_time_to_live_is_read_is_not_answered() {
             complete(&memory, vector(1), 5).await.hits.len(),
             usize::from(!expire)
         );
+        memory.close().await.unwrap();
+        world.check_clean().await;
+    }
+}
+
+/// A search that began between an opening and the first write after it took the mark of that write for its own moment. It had asked the
+/// hot tier before a batch deleted two points, and looked at the cold rows after it: it answered the hot one of them and not the cold one.
+/// Found by `orders`, schedule 128889 of `anything_drawn`.
+#[tokio::test]
+async fn a_search_sees_all_of_the_first_write_after_an_opening_or_nothing() {
+    for mode in [SearchMode::Complete, SearchMode::Bounded] {
+        // Vectors that are in a cache are not read, and nothing would be held.
+        let world = World::with(Settings {
+            search: "cache = \"1B\"",
+            ..Settings::default()
+        });
+        let memory = world.open().await;
+        memory.upsert(points(0..4)).await.unwrap();
+        assert_eq!(memory.demote(&ids(0..2)).await.unwrap(), 2);
+        memory.close().await.unwrap();
+
+        let memory = world.open().await;
+        assert_eq!((memory.stats().hot_rows, memory.stats().points), (2, 4));
+        world.power.script(|call, _| match call {
+            Call::Read(_) => Verdict::Hold,
+            _ => Verdict::Pass,
+        });
+        let request = SearchRequest::new(vector(0), 4).mode(mode).probe(1.0);
+        let searching = tokio::spawn({
+            let memory = memory.clone();
+            let request = request.deadline(Duration::from_secs(3_600));
+            async move { memory.search(request).await }
+        });
+        world.power.wait_for_held(1).await;
+        // A cold point and a hot one, at once.
+        let pair = [PointId::Int(1), PointId::Int(2)];
+        assert_eq!(memory.delete(&pair).await.unwrap(), 2);
+        world.power.unscript();
+        world.power.release();
+        let answer = searching.await.unwrap().unwrap();
+        assert!(answer.coverage.is_whole(), "{:?}", answer.coverage);
+        let mut seen = found(&answer);
+        seen.sort_unstable();
+        assert!(
+            seen == [0, 1, 2, 3] || seen == [0, 3],
+            "{mode:?}: a part of the deletion was seen: {seen:?}"
+        );
+        let after = complete(&memory, vector(0), 4).await;
+        assert_eq!(found(&after), exact([0, 3].into_iter(), &vector(0), 4));
         memory.close().await.unwrap();
         world.check_clean().await;
     }
