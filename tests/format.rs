@@ -12,10 +12,10 @@ use std::sync::Arc;
 use aether::config::SearchMode;
 use aether::role::{Fidelity, Tier};
 use aether::seal::checksum;
-use aether::{BlockingMemory, Memory, Metric, Parts, Point, SearchRequest};
+use aether::{BlockingMemory, Memory, Metric, Parts, SearchRequest};
 use written::{
-    DELETED, DIM, POINTS, REPLACED, check, config_of, copy, files, golden, id_of, live, payload_of,
-    point_of, vector_of, version_of,
+    DELETED, DIM, POINTS, check, config_of, copy, files, golden, id_of, live, payload_of, point_of,
+    vector_of, version_of,
 };
 
 /// All that may lie in the folder.
@@ -275,26 +275,7 @@ fn bless() {
     let path = folder.path().join("memory");
     let config = config_of(&path);
     let memory = aether::open_blocking(config).unwrap();
-    let old = (0..POINTS).map(|i| {
-        let mut point = Point::new(id_of(i), vector_of(i));
-        point.payload = payload_of(i);
-        if i == 81 {
-            point = point.with_ttl(std::time::Duration::from_secs(3_000_000_000), true);
-        }
-        point
-    });
-    memory.upsert(old.collect()).unwrap();
-    for cold in [0..30, 30..60] {
-        memory.demote(&cold.map(id_of).collect::<Vec<_>>()).unwrap();
-    }
-    memory.upsert(REPLACED.map(point_of).collect()).unwrap();
-    memory
-        .delete(&DELETED.map(id_of).collect::<Vec<_>>())
-        .unwrap();
-    memory
-        .promote(&(40..50).map(id_of).collect::<Vec<_>>())
-        .unwrap();
-    memory.pin(&[id_of(80)]).unwrap();
+    written::write(&memory, vector_of);
     let (whole, snapshot) = (format!("memory-v{VERSION}"), format!("snapshot-v{VERSION}"));
     for name in [&whole, &snapshot] {
         let old = golden(name);

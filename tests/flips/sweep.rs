@@ -1,6 +1,14 @@
 //! Flips the bits of one file, one after the other, and counts what became of them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::any::Any;
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+
+/// What becomes of a file with a bit turned over, or what is wrong.
+pub(crate) type Probed = Result<Found, String>;
 
 /// How a flipped bit came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,74 +24,155 @@ pub(crate) enum Found {
 }
 
 /// What became of the bits of one kind of file.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Swept {
+    pub(crate) bytes: u64,
     pub(crate) flipped: u64,
     pub(crate) refused: u64,
     pub(crate) marked: u64,
     pub(crate) by_check: u64,
     pub(crate) harmless: u64,
+    wrong: Vec<String>,
 }
 
-/// About how many bits of each kind, where that is asked for.
-fn asked() -> Option<usize> {
-    match std::env::var("AETHER_FLIPS").ok()?.as_str() {
-        "all" => Some(usize::MAX),
-        text => Some(
-            text.parse()
-                .unwrap_or_else(|e| panic!("AETHER_FLIPS={text}: {e}")),
-        ),
-    }
-}
-
-/// Flips about `most` bits of the bytes that are wanted, evenly spread over the file and over the places in a byte.
-///
-/// # Panics
-/// When the unharmed bytes are not harmless, or any flip gave a wrong answer or a panic: the message has the first of them.
-pub(crate) fn sweep(
-    kind: &str,
-    most: usize,
-    good: &[u8],
-    wanted: impl Fn(usize) -> bool,
-    probe: impl Fn(&[u8]) -> Result<Found, String>,
-) -> Swept {
-    assert_eq!(probe(good), Ok(Found::Harmless), "{kind}: the good bytes");
-    let bytes: Vec<usize> = (0..good.len()).filter(|at| wanted(*at)).collect();
-    let bits = bytes.len() * 8;
-    // An odd step meets every place in a byte.
-    let step = bits.div_ceil(asked().unwrap_or(most)) | 1;
-    let mut swept = Swept::default();
-    let mut wrong: Vec<String> = Vec::new();
-    let mut bad = good.to_vec();
-    for bit in (0..bits).step_by(step) {
-        let (at, mask) = (bytes[bit / 8], 1 << (bit % 8));
-        bad[at] ^= mask;
-        swept.flipped += 1;
-        let probed = catch_unwind(AssertUnwindSafe(|| probe(&bad)));
-        bad[at] ^= mask;
-        match probed.unwrap_or_else(|_| Err("a panic".to_owned())) {
-            Ok(Found::Refused) => swept.refused += 1,
-            Ok(Found::Marked) => swept.marked += 1,
-            Ok(Found::ByCheck) => swept.by_check += 1,
-            Ok(Found::Harmless) => swept.harmless += 1,
-            Err(what) => wrong.push(format!("bit {} of byte {at}: {what}", bit % 8)),
+impl Swept {
+    fn note(&mut self, at: usize, bit: usize, probed: Probed) {
+        self.flipped += 1;
+        match probed {
+            Ok(Found::Refused) => self.refused += 1,
+            Ok(Found::Marked) => self.marked += 1,
+            Ok(Found::ByCheck) => self.by_check += 1,
+            Ok(Found::Harmless) => self.harmless += 1,
+            Err(what) => self.wrong.push(format!("bit {bit} of byte {at}: {what}")),
         }
     }
-    println!(
-        "{kind}: {} of {bits} bits in {} bytes flipped: {} refused, {} marked, {} found by check alone, {} harmless, {} wrong",
-        swept.flipped,
-        bytes.len(),
-        swept.refused,
-        swept.marked,
-        swept.by_check,
-        swept.harmless,
-        wrong.len()
-    );
-    let first: Vec<_> = wrong.iter().take(10).collect();
-    assert!(
-        wrong.is_empty(),
-        "{kind}: {} wrong: {first:#?}",
-        wrong.len()
-    );
-    swept
+
+    /// Adds what became of another part of the same kind.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.flipped += other.flipped;
+        self.refused += other.refused;
+        self.marked += other.marked;
+        self.by_check += other.by_check;
+        self.harmless += other.harmless;
+        self.wrong.extend(other.wrong);
+    }
+
+    /// Says what became of the bits.
+    ///
+    /// # Panics
+    /// When any flip gave a wrong answer or a panic: the message has the first of them.
+    pub(crate) fn judge(&self, kind: &str) {
+        let wrong = self.wrong.len();
+        println!(
+            "{kind}: {} of {} bits in {} bytes flipped: {} refused, {} marked, {} found by check alone, {} harmless, {wrong} wrong",
+            self.flipped,
+            self.bytes * 8,
+            self.bytes,
+            self.refused,
+            self.marked,
+            self.by_check,
+            self.harmless,
+        );
+        let first: Vec<_> = self.wrong.iter().take(10).collect();
+        assert!(wrong == 0, "{kind}: {wrong} wrong: {first:#?}");
+    }
+}
+
+fn number(name: &str) -> Option<usize> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|e| panic!("{name}={text}: {e}")),
+    )
+}
+
+/// Bytes that a kind's sample has, where its files have so many.
+pub(crate) fn sample_bytes() -> usize {
+    number("AETHER_FLIPS_KIB").unwrap_or(4) << 10
+}
+
+/// So many places of a file, or all, evenly spread.
+pub(crate) fn spread(places: &[usize], most: usize) -> Vec<usize> {
+    let n = places.len().min(most);
+    (0..n).map(|i| places[i * places.len() / n]).collect()
+}
+
+const WORKER: &str = "flips";
+
+/// What a probe's panic says is in the report; that of each of thousands, which stores contain, would fill the screen.
+fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = take_hook();
+        set_hook(Box::new(move |info| {
+            let own = |name: &str| {
+                [WORKER, "meta-redb", "tokio"]
+                    .iter()
+                    .any(|n| name.starts_with(n))
+            };
+            if !thread::current().name().is_some_and(own) {
+                usual(info);
+            }
+        }));
+    });
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("a panic: {}", text.unwrap_or("of another kind"))
+}
+
+/// Flips about `most` bits of the given bytes, evenly spread over them and over the places in a byte; `AETHER_FLIPS` says another number. As many
+/// workers as there are processors share them, each with a probe of its own.
+///
+/// # Panics
+/// When the unharmed bytes are not harmless.
+pub(crate) fn sweep<P: Fn(&[u8]) -> Probed>(
+    good: &[u8],
+    bytes: &[usize],
+    most: usize,
+    begin: impl Fn() -> P + Sync,
+) -> Swept {
+    quiet();
+    let bits = bytes.len() * 8;
+    // An odd step meets every place in a byte.
+    let step = match bits.div_ceil(number("AETHER_FLIPS").unwrap_or(most).max(1)) {
+        0 | 1 => 1,
+        more => more | 1,
+    };
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let probe = begin();
+        assert_eq!(probe(good), Ok(Found::Harmless), "the good bytes");
+        let (mut swept, mut bad) = (Swept::default(), good.to_vec());
+        loop {
+            let bit = next.fetch_add(step, Relaxed);
+            let Some(at) = bytes.get(bit / 8).copied() else {
+                return swept;
+            };
+            bad[at] ^= 1 << (bit % 8);
+            let probed = catch_unwind(AssertUnwindSafe(|| probe(&bad)));
+            bad[at] ^= 1 << (bit % 8);
+            swept.note(at, bit % 8, probed.unwrap_or_else(|p| Err(said(&*p))));
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut all = Swept {
+        bytes: bytes.len() as u64,
+        ..Swept::default()
+    };
+    thread::scope(|scope| {
+        let start = |_| {
+            let named = thread::Builder::new().name(WORKER.to_owned());
+            named.spawn_scoped(scope, work).unwrap()
+        };
+        let workers: Vec<_> = (0..workers).map(start).collect();
+        for worker in workers {
+            let swept = worker.join();
+            all.add(swept.unwrap_or_else(|panic| panic!("{}", said(&*panic))));
+        }
+    });
+    all
 }

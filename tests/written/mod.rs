@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aether::{CheckReport, Config, Point, PointId};
+use aether::{BlockingMemory, CheckReport, Config, Point, PointId};
 use serde_json::{Value, json};
 
 pub(crate) const DIM: usize = 4;
@@ -58,6 +58,33 @@ pub(crate) fn point_of(i: u64) -> Point {
     let mut point = Point::new(id_of(i), vector_of(version_of(i)));
     point.payload = payload_of(i);
     point
+}
+
+/// Writes all that the golden memories hold, with the vectors of an id's version.
+pub(crate) fn write(memory: &BlockingMemory, vector: impl Fn(u64) -> Vec<f32>) {
+    let point_of = |i: u64, version: u64| {
+        let mut point = Point::new(id_of(i), vector(version));
+        point.payload = payload_of(i);
+        if i == 81 {
+            point = point.with_ttl(std::time::Duration::from_secs(3_000_000_000), true);
+        }
+        point
+    };
+    memory
+        .upsert((0..POINTS).map(|i| point_of(i, i)).collect())
+        .unwrap();
+    for cold in [0..30, 30..60] {
+        memory.demote(&cold.map(id_of).collect::<Vec<_>>()).unwrap();
+    }
+    let replaced = REPLACED.map(|i| point_of(i, version_of(i)));
+    memory.upsert(replaced.collect()).unwrap();
+    memory
+        .delete(&DELETED.map(id_of).collect::<Vec<_>>())
+        .unwrap();
+    memory
+        .promote(&(40..50).map(id_of).collect::<Vec<_>>())
+        .unwrap();
+    memory.pin(&[id_of(80)]).unwrap();
 }
 
 pub(crate) fn live() -> impl Iterator<Item = u64> {

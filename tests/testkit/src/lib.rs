@@ -3,6 +3,7 @@
 //! One dev-dependency and one macro call prove a plug-in; see [`conformance`].
 
 pub mod alloc;
+pub mod boxed;
 pub mod conformance;
 pub mod damage;
 pub mod env;
