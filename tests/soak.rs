@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use aether::config::SearchMode;
 use aether::{Config, Error, Memory, Parts, Point, PointId, SearchRequest};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 const DIM: usize = 64;
@@ -232,13 +234,82 @@ async fn watch(memory: Memory, stop: Arc<AtomicBool>, peak: Arc<AtomicU64>) -> u
     most
 }
 
-/// Waits for something that other threads do in their own time.
-fn soon(what: &str, reached: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(5);
-    while !reached() {
-        assert!(Instant::now() < until, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
+/// How long what other threads do in their own time may take.
+const SOON: Duration = Duration::from_secs(5);
+
+/// What a runtime and a process have of what must not be left behind.
+#[derive(Debug)]
+struct Left {
+    tasks: usize,
+    files: usize,
+    threads: usize,
+}
+
+impl Left {
+    fn of(runtime: &Runtime) -> Self {
+        Self {
+            tasks: runtime.metrics().num_alive_tasks(),
+            files: handles(),
+            threads: threads(),
+        }
     }
+
+    /// Waits until there is no more of it than there was.
+    ///
+    /// # Panics
+    /// When something stays.
+    fn and_no_more(&self, runtime: Option<&Runtime>, soon: Duration) {
+        let until = Instant::now() + soon;
+        let wait = |what: &str, reached: &dyn Fn() -> bool| {
+            while !reached() {
+                assert!(Instant::now() < until, "{what} is left behind");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        match runtime {
+            Some(runtime) => {
+                wait("a task", &|| {
+                    runtime.metrics().num_alive_tasks() == self.tasks
+                });
+                wait("a file handle", &|| handles() == self.files);
+            }
+            // Its own threads went with the runtime.
+            None => wait("a thread", &|| threads() <= self.threads),
+        }
+    }
+}
+
+/// A task, a handle and a thread that are left behind, each for a moment.
+fn planted_leaks_are_found() {
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async { tokio::task::yield_now().await });
+    let moment = Duration::from_millis(50);
+    let found = |left: &Left, runtime: Option<&Runtime>, what: &str| {
+        let looked = catch_unwind(AssertUnwindSafe(|| left.and_no_more(runtime, moment)));
+        let panic = looked.expect_err("a planted leak is not found");
+        assert_eq!(
+            panic.downcast_ref::<String>().unwrap(),
+            &format!("{what} is left behind")
+        );
+    };
+    let left = Left::of(&runtime);
+    left.and_no_more(Some(&runtime), moment);
+    let task = runtime.spawn(std::future::pending::<()>());
+    found(&left, Some(&runtime), "a task");
+    task.abort();
+    left.and_no_more(Some(&runtime), SOON);
+
+    let file = std::fs::File::open("/proc/self/statm").unwrap();
+    found(&left, Some(&runtime), "a file handle");
+    drop(file);
+    left.and_no_more(Some(&runtime), SOON);
+
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || ended.recv());
+    found(&left, None, "a thread");
+    drop(end);
+    drop(thread.join());
+    left.and_no_more(None, SOON);
 }
 
 async fn compare(memory: &Memory, book: &Book) {
@@ -277,9 +348,11 @@ async fn compare(memory: &Memory, book: &Book) {
     assert_eq!(found.len() as u64, live.min(10_000));
 }
 
-/// Opens, works, closes in the midst of it; what the memory must hold then. A short run is too short to be judged by its times.
-async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool) -> Book {
+/// Opens, works, closes in the midst of it; what the memory must hold then. A short run is too short to be judged by its times. `hog` bytes are
+/// taken beside it, and not declared.
+async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool, hog: u64) -> Book {
     let before = resident();
+    let hog = vec![1_u8; hog as usize];
     let memory = aether::open(config(folder)).await.unwrap();
     memory.upsert(vec![point(0, 0)]).await.unwrap();
     let ids = memory.stats().hot_capacity_rows * 2;
@@ -315,6 +388,7 @@ async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool) -> Book {
     }
     let moved = mover.await.unwrap();
     let hot = watching.await.unwrap();
+    drop(std::hint::black_box(hog));
     let grown = peak.load(Relaxed).saturating_sub(before);
     println!(
         "{ids} ids, {} points: {} writes and {} searches done ({} cut short), {} and {} refused, {moved} rows moved by hand, \
@@ -344,7 +418,8 @@ async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool) -> Book {
         grown as f64 / MIB as f64,
         (DECLARED + BESIDE) / MIB
     );
-    assert!(hot <= stats.budget_bytes && grown <= DECLARED + BESIDE);
+    assert!(hot <= stats.budget_bytes, "hot bytes beyond the budget");
+    assert!(grown <= DECLARED + BESIDE, "RAM beyond what is declared");
     if !judged {
         return book;
     }
@@ -352,6 +427,11 @@ async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool) -> Book {
     assert!(writes.done > 50 && searches.done > 50 && moved > 0);
     assert!(!writes.refused.0.is_empty() && !searches.refused.0.is_empty());
     assert!(stats.counted.demoted > 0 && stats.cold_rows > 0);
+    judge_times(&mut writes, &mut searches);
+    book
+}
+
+fn judge_times(writes: &mut Report, searches: &mut Report) {
     let deadline = DEADLINE.as_secs_f64() * 1e3;
     assert!(searches.admitted.at(0.99) <= deadline, "searches are late");
     assert!(
@@ -362,7 +442,40 @@ async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool) -> Book {
         writes.refused.at(0.5) < 20.0 && writes.refused.at(0.99) <= deadline,
         "writes are not refused in time"
     );
-    book
+}
+
+/// Two late calls of a hundred, or refusals that take their time.
+fn planted_delays_are_found() {
+    let late = || {
+        Times(
+            (0..100)
+                .map(|i| if i < 98 { 10 } else { 700_000 })
+                .collect(),
+        )
+    };
+    let slow = || Times(vec![30_000; 100]);
+    let with = |times: Times, admitted: bool| match admitted {
+        true => Report {
+            admitted: times,
+            ..Report::default()
+        },
+        false => Report {
+            refused: times,
+            ..Report::default()
+        },
+    };
+    judge_times(&mut Report::default(), &mut Report::default());
+    let none = Report::default;
+    for (mut writes, mut searches) in [
+        (none(), with(late(), true)),
+        (none(), with(late(), false)),
+        (none(), with(slow(), false)),
+        (with(late(), false), none()),
+        (with(slow(), false), none()),
+    ] {
+        let judged = catch_unwind(AssertUnwindSafe(|| judge_times(&mut writes, &mut searches)));
+        assert!(judged.is_err(), "a planted delay is not found");
+    }
 }
 
 #[test]
@@ -372,7 +485,7 @@ fn twice_the_capacity_and_too_many_callers() {
     let seed = number("AETHER_SEED").map_or_else(|| fastrand::u64(..1 << 32), |s| s as u64);
     println!("AETHER_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
-    let run = |minutes: f64, name: &str, judged: bool| {
+    let run = |minutes: f64, name: &str, judged: bool, hog: u64| {
         let path = folder.path().join(name);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(4)
@@ -380,22 +493,26 @@ fn twice_the_capacity_and_too_many_callers() {
             .build()
             .unwrap();
         // What a runtime opens for itself, and threads that libraries keep, are there now.
-        let (tasks, files) = (runtime.metrics().num_alive_tasks(), handles());
-        let book = runtime.block_on(work(&path, minutes, seed, judged));
-        soon("a task is left behind", || {
-            runtime.metrics().num_alive_tasks() == tasks
-        });
-        soon("a file handle is left behind", || handles() == files);
+        let left = Left::of(&runtime);
+        let book = runtime.block_on(work(&path, minutes, seed, judged, hog));
+        left.and_no_more(Some(&runtime), SOON);
         drop(runtime);
         (path, book)
     };
     // What the process opens once and for all.
-    run(0.02, "first", false);
+    run(0.02, "first", false, 0);
     let before = threads();
-    let (path, book) = run(minutes, "memory", true);
-    soon("a thread is left behind", || threads() <= before);
+    let (path, book) = run(minutes, "memory", true, 0);
+    Left {
+        tasks: 0,
+        files: 0,
+        threads: before,
+    }
+    .and_no_more(None, SOON);
+    planted_leaks_are_found();
+    planted_delays_are_found();
 
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         let memory = aether::open(config(&path)).await.unwrap();
         compare(&memory, &book).await;
@@ -411,4 +528,10 @@ fn twice_the_capacity_and_too_many_callers() {
         assert!(report.is_clean(), "{report:#?}");
         assert_eq!((report.orphans, report.intents), (0, 0), "{report:#?}");
     });
+    let hog = AssertUnwindSafe(|| run(0.02, "hog", false, DECLARED + BESIDE + 16 * MIB));
+    let panic = catch_unwind(hog).expect_err("RAM that nobody declared is not found");
+    assert_eq!(
+        panic.downcast_ref::<&str>(),
+        Some(&"RAM beyond what is declared")
+    );
 }
