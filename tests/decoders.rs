@@ -80,6 +80,22 @@ fn a_planted_decoder_that_allocates_what_a_length_says_is_caught() {
     assert!(said.contains("bytes held at once"), "{said}");
 }
 
+/// The fuzzer's programs are listed by hand: `auto` was not among them for long.
+#[test]
+fn every_target_has_a_program_of_the_fuzzer() {
+    let manifest = include_str!("../fuzz/Cargo.toml");
+    let mut programs: Vec<String> = (manifest.split("[[bin]]").skip(1))
+        .filter_map(|bin| bin.split('"').nth(1))
+        .map(str::to_owned)
+        .collect();
+    let mut names: Vec<String> = (targets::all().into_iter())
+        .map(|target| target.name.replace('.', "-"))
+        .collect();
+    programs.sort();
+    names.sort();
+    assert_eq!(programs, names);
+}
+
 /// Writes each target's good inputs where the fuzzer begins from: `fuzz/corpus`.
 #[test]
 #[ignore = "writes fuzz/corpus; see fuzz/README.md"]
