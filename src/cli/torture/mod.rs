@@ -5,6 +5,8 @@
 //! The child is killed at random moments, in a third of the rounds also while it recovers from the kill before. Then the memory is
 //! opened here and compared with what the child was promised: point by point, by a complete search, and by `check`.
 
+#[cfg(test)]
+mod agreement;
 mod child;
 mod disk;
 mod life;

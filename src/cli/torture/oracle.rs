@@ -156,23 +156,7 @@ impl Oracle {
     ) -> Done<Stats> {
         let memory = memory::open(config.clone(), registry.clone()).await?;
         let found = read_all(&memory).await?;
-        self.resolve(&found);
-        self.settle_unsure(&found);
-        for place in 0..WORKERS * PLACES {
-            let (expected, record) = (self.expected(place), found.get(&place));
-            if matches(place, expected, record) {
-                continue;
-            }
-            if expected.is_some() {
-                self.found.lost += 1;
-            } else {
-                self.found.phantom += 1;
-            }
-            self.found.problem(format!(
-                "point {place} ({}): expected version {expected:?}, found {record:?}",
-                id_of(place)
-            ));
-        }
+        self.compare_points(&found);
         self.compare_pins(&memory).await?;
         self.compare_searches(&memory).await?;
         let stats = memory.stats();
@@ -197,6 +181,27 @@ impl Oracle {
                 )
             });
         Ok(stats)
+    }
+
+    /// Every place holds what it must, or what it may.
+    pub(super) fn compare_points(&mut self, found: &BTreeMap<Place, Record>) {
+        self.resolve(found);
+        self.settle_unsure(found);
+        for place in 0..WORKERS * PLACES {
+            let (expected, record) = (self.expected(place), found.get(&place));
+            if matches(place, expected, record) {
+                continue;
+            }
+            if expected.is_some() {
+                self.found.lost += 1;
+            } else {
+                self.found.phantom += 1;
+            }
+            self.found.problem(format!(
+                "point {place} ({}): expected version {expected:?}, found {record:?}",
+                id_of(place)
+            ));
+        }
     }
 
     /// An operation without acknowledgement happened as a whole or not at all.
