@@ -6,7 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -15,7 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use aether::config::SearchMode;
-use aether::{Config, Error, Memory, Parts, Point, PointId, SearchRequest};
+use aether::{Config, Error, Memory, Metric, Parts, Point, PointId, SearchRequest};
+use aether_testkit::model::Model;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -55,8 +55,43 @@ fn point(id: u64, version: u64) -> Point {
     Point::new(id, vector(id, version)).with_payload(serde_json::json!({ "v": version }))
 }
 
-/// What an id holds: versions that are right, `None` for a deleted one. More than one only where nobody knows what an operation did.
-type Book = BTreeMap<u64, Vec<Option<u64>>>;
+/// A write of these ids: their version, or none for a deletion.
+type Write = (Range<u64>, Option<u64>);
+
+/// The ids of one writer, and what it wrote, in order; what it holds then is the model's to say.
+#[derive(Clone, Debug, Default)]
+struct Book {
+    own: Range<u64>,
+    acknowledged: Vec<Write>,
+    /// It may have been on its way when the memory was closed.
+    doubtful: Option<Write>,
+}
+
+impl Book {
+    fn model(&self) -> Model {
+        let mut model = Model::new(Metric::L2, 0);
+        let points = |ids: &Range<u64>, version: u64| -> Vec<Point> {
+            ids.clone().map(|id| point(id, version)).collect()
+        };
+        for (ids, version) in &self.acknowledged {
+            match version {
+                // Their rows are learnt when they are read.
+                Some(version) => model.upserted(&points(ids, *version), &[], 0),
+                None => model.deleted(&names(ids)),
+            }
+        }
+        match &self.doubtful {
+            None => {}
+            Some((ids, Some(version))) => model.maybe_upserted(&points(ids, *version), 0),
+            Some((ids, None)) => model.maybe_deleted(&names(ids)),
+        }
+        model
+    }
+}
+
+fn names(ids: &Range<u64>) -> Vec<PointId> {
+    ids.clone().map(PointId::Int).collect()
+}
 
 /// Times of one kind of call, in microseconds.
 #[derive(Default)]
@@ -81,7 +116,7 @@ impl Times {
 
 #[derive(Default)]
 struct Report {
-    book: Book,
+    book: Option<Book>,
     done: u64,
     admitted: Times,
     refused: Times,
@@ -106,6 +141,14 @@ fn refused(report: &mut Report, error: &Error, since: Instant) -> Duration {
 async fn write(memory: Memory, own: Range<u64>, seed: u64) -> Report {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut report = Report::default();
+    let mut book = Book {
+        own: own.clone(),
+        ..Book::default()
+    };
+    if own.start == 0 {
+        // The point that was there before.
+        book.acknowledged.push((0..1, Some(0)));
+    }
     for version in 1.. {
         let first = rng.u64(own.clone());
         let ids = first..own.end.min(first + rng.u64(1..=BATCH));
@@ -115,22 +158,18 @@ async fn write(memory: Memory, own: Range<u64>, seed: u64) -> Report {
             let points = ids.clone().map(|id| point(id, version));
             memory.upsert(points.collect()).await.map(drop)
         } else {
-            let ids: Vec<_> = ids.clone().map(PointId::Int).collect();
-            memory.delete(&ids).await.map(drop)
+            memory.delete(&names(&ids)).await.map(drop)
         };
         let now = lives.then_some(version);
         match done {
             Ok(()) => {
                 report.admitted.add(begun);
                 report.done += 1;
-                report.book.extend(ids.map(|id| (id, vec![now])));
+                book.acknowledged.push((ids, now));
             }
             Err(error) if is_over(&error) => {
-                // It may have been on its way when the memory was closed.
-                for id in ids {
-                    report.book.entry(id).or_insert(vec![None]).push(now);
-                }
-                return report;
+                book.doubtful = Some((ids, now));
+                break;
             }
             Err(error) => {
                 let wait = refused(&mut report, &error, begun);
@@ -142,6 +181,7 @@ async fn write(memory: Memory, own: Range<u64>, seed: u64) -> Report {
             assert!(judged.as_ref().err().is_none_or(is_over), "{judged:?}");
         }
     }
+    report.book = Some(book);
     report
 }
 
@@ -312,45 +352,38 @@ fn planted_leaks_are_found() {
     left.and_no_more(None, SOON);
 }
 
-async fn compare(memory: &Memory, book: &Book) {
-    let ids: Vec<u64> = book.keys().copied().collect();
-    let mut live = 0;
-    for some in ids.chunks(2_000) {
-        let names: Vec<_> = some.iter().copied().map(PointId::Int).collect();
-        let records = memory.get_many(&names, Parts::default()).await.unwrap();
-        for (id, record) in some.iter().zip(records) {
-            let version = record.as_ref().map(|r| {
-                let payload = r.payload.as_ref().unwrap();
-                payload["v"].as_u64().unwrap()
-            });
-            assert!(
-                book[id].contains(&version),
-                "{id}: {version:?} is none of {:?}",
-                book[id]
-            );
-            if let (Some(record), Some(version)) = (record, version) {
-                live += 1;
-                assert_eq!(record.vector, Some(vector(*id, version)), "{id}");
+/// Compares all ids of the writers, written or not, and the nearest points to one, with the model.
+async fn compare(memory: &Memory, books: &[Book]) {
+    let mut all = Model::new(Metric::L2, 0);
+    for book in books {
+        let mut model = book.model();
+        let doubted = model.doubted();
+        let found = memory.get_many(&doubted, Parts::default()).await.unwrap();
+        model.resolve(&found, 0).unwrap();
+        let ids = names(&book.own);
+        for some in ids.chunks(2_000) {
+            let records = memory.get_many(some, Parts::default()).await.unwrap();
+            for (id, record) in some.iter().zip(&records) {
+                model.check_get(id, record.as_ref(), 0).unwrap();
             }
         }
+        all.join(model);
     }
-    assert_eq!(memory.stats().points, live);
-    let query = vector(1, 1);
-    let request = SearchRequest::new(query, 10_000).mode(SearchMode::Complete);
+    let live = memory.stats().points as usize;
+    assert_eq!((live, live), all.count(0));
+    let (query, k) = (vector(1, 1), 10_000);
+    let request = SearchRequest::new(query.clone(), k).mode(SearchMode::Complete);
     let answer = memory
         .search(request.deadline(Duration::from_secs(60)))
         .await
         .unwrap();
     assert!(answer.coverage.is_whole());
-    let mut found: Vec<_> = answer.hits.iter().map(|h| &h.id).collect();
-    found.sort();
-    found.dedup();
-    assert_eq!(found.len() as u64, live.min(10_000));
+    all.check_answer(&answer, &query, k, None, 0).unwrap();
 }
 
 /// Opens, works, closes in the midst of it; what the memory must hold then. A short run is too short to be judged by its times. `hog` bytes are
 /// taken beside it, and not declared.
-async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool, hog: u64) -> Book {
+async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool, hog: u64) -> Vec<Book> {
     let before = resident();
     let hog = vec![1_u8; hog as usize];
     let memory = aether::open(config(folder)).await.unwrap();
@@ -374,12 +407,12 @@ async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool, hog: u64) ->
     let stats = memory.stats();
     memory.close().await.unwrap();
     stop.store(true, Relaxed);
-    let mut book = Book::from([(0, vec![Some(0)])]);
+    let mut books = Vec::new();
     let (mut writes, mut searches) = (Report::default(), Report::default());
     for (all, tasks) in [(&mut writes, writers), (&mut searches, searchers)] {
         for task in tasks {
             let one = task.await.unwrap();
-            book.extend(one.book);
+            books.extend(one.book);
             all.done += one.done;
             all.partial += one.partial;
             all.admitted.0.extend(one.admitted.0);
@@ -421,14 +454,14 @@ async fn work(folder: &Path, minutes: f64, seed: u64, judged: bool, hog: u64) ->
     assert!(hot <= stats.budget_bytes, "hot bytes beyond the budget");
     assert!(grown <= DECLARED + BESIDE, "RAM beyond what is declared");
     if !judged {
-        return book;
+        return books;
     }
     // The run must have been about something.
     assert!(writes.done > 50 && searches.done > 50 && moved > 0);
     assert!(!writes.refused.0.is_empty() && !searches.refused.0.is_empty());
     assert!(stats.counted.demoted > 0 && stats.cold_rows > 0);
     judge_times(&mut writes, &mut searches);
-    book
+    books
 }
 
 fn judge_times(writes: &mut Report, searches: &mut Report) {
@@ -494,15 +527,15 @@ fn twice_the_capacity_and_too_many_callers() {
             .unwrap();
         // What a runtime opens for itself, and threads that libraries keep, are there now.
         let left = Left::of(&runtime);
-        let book = runtime.block_on(work(&path, minutes, seed, judged, hog));
+        let books = runtime.block_on(work(&path, minutes, seed, judged, hog));
         left.and_no_more(Some(&runtime), SOON);
         drop(runtime);
-        (path, book)
+        (path, books)
     };
     // What the process opens once and for all.
     run(0.02, "first", false, 0);
     let before = threads();
-    let (path, book) = run(minutes, "memory", true, 0);
+    let (path, books) = run(minutes, "memory", true, 0);
     Left {
         tasks: 0,
         files: 0,
@@ -515,10 +548,13 @@ fn twice_the_capacity_and_too_many_callers() {
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         let memory = aether::open(config(&path)).await.unwrap();
-        compare(&memory, &book).await;
+        compare(&memory, &books).await;
         // A comparison that cannot fail is worth nothing: one acknowledged write that is not there.
-        let (memory_again, mut planted) = (memory.clone(), book.clone());
-        planted.insert(1, vec![Some(u64::MAX)]);
+        let (memory_again, mut planted) = (memory.clone(), books.clone());
+        let doubt = planted[0].doubtful.clone().unwrap_or_default().0;
+        let settled = (1..).find(|id| !doubt.contains(id)).unwrap();
+        let lost = (settled..settled + 1, Some(u64::MAX));
+        planted[0].acknowledged.push(lost);
         let found = tokio::spawn(async move { compare(&memory_again, &planted).await });
         assert!(found.await.is_err(), "a lost write is not seen");
         memory.close().await.unwrap();

@@ -213,6 +213,13 @@ impl Model {
         }
     }
 
+    /// Takes over what another model knows of ids that this one has not heard of.
+    pub fn join(&mut self, other: Self) {
+        self.points.extend(other.points);
+        self.pins.extend(other.pins);
+        self.doubt.extend(other.doubt);
+    }
+
     /// Ids whose last operation has an unknown outcome.
     pub fn doubted(&self) -> Vec<PointId> {
         self.doubt.iter().map(|(id, _)| id.clone()).collect()
