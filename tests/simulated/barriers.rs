@@ -203,7 +203,7 @@ fn bytes(n: u8) -> Bytes {
 }
 
 /// What a panic says.
-fn caught(work: impl FnOnce()) -> Result<(), String> {
+pub(crate) fn caught(work: impl FnOnce()) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()))

@@ -11,14 +11,23 @@ use aether_testkit::simfs::{Call, SECTOR, Verdict};
 use aether_testkit::workload::{Op, every_kind};
 use fastrand::Rng;
 
+use crate::barriers::caught;
 use crate::ground::{Ground, is_cold, meta_path};
+use crate::planted::{self, Mistake};
 use crate::power::{changes_of, drawn, simulate};
 
 /// Fails the changes from the `n`th of this life on, or that one alone, until an operation has failed of it; then looks after a
 /// reopening whether all is there, and goes on. Answers whether an operation failed.
-async fn fail(ops: &[Op], n: u64, lasting: bool, kind: ErrorKind, seed: u64) -> bool {
+async fn fail(
+    ground: Ground,
+    ops: &[Op],
+    n: u64,
+    lasting: bool,
+    kind: ErrorKind,
+    seed: u64,
+) -> bool {
     let at = format!("AETHER_SEED={seed}, {kind:?} at change {n}, lasting: {lasting}");
-    let mut run = Run::new(Ground::new(seed)).await;
+    let mut run = Run::new(ground).await;
     let first = run.world.fs.changes() + n;
     run.faulty = true;
     run.world.fs.script(move |call, i| {
@@ -51,19 +60,31 @@ async fn fail(ops: &[Op], n: u64, lasting: bool, kind: ErrorKind, seed: u64) -> 
     failed
 }
 
+/// A disk of a seed, with a mistake above it where one is planted.
+fn ground(seed: u64, planted: Option<Mistake>) -> Ground {
+    let mut ground = Ground::new(seed);
+    ground.layer = planted.map(planted::layer);
+    ground
+}
+
+/// A failing change as a seed draws it.
+async fn fail_drawn(seed: u64, planted: Option<Mistake>) -> bool {
+    let mut rng = Rng::with_seed(seed);
+    let ops = if seed.is_multiple_of(2) {
+        every_kind()
+    } else {
+        drawn(seed, 30)
+    };
+    let kind = [ErrorKind::StorageFull, ErrorKind::Other][rng.usize(..2)];
+    let (n, lasting) = (rng.u64(1..1_000), rng.bool());
+    fail(ground(seed, planted), &ops, n, lasting, kind, seed).await
+}
+
 #[test]
 fn changes_fail_once_and_for_good() {
     let mut failed = 0;
     for seed in seeds(50) {
-        let mut rng = Rng::with_seed(seed);
-        let ops = if seed % 2 == 0 {
-            every_kind()
-        } else {
-            drawn(seed, 30)
-        };
-        let kind = [ErrorKind::StorageFull, ErrorKind::Other][rng.usize(..2)];
-        let met = simulate(fail(&ops, rng.u64(1..1_000), rng.bool(), kind, seed));
-        failed += u64::from(met);
+        failed += u64::from(simulate(fail_drawn(seed, None)));
     }
     println!("{failed} runs with an operation that failed");
     assert!(failed > 10 || variable("AETHER_SEED").is_some(), "{failed}");
@@ -79,59 +100,62 @@ fn changes_fail_from_the_first_to_the_last() {
     for n in (1..=changes).step_by(stride as usize) {
         let kind = [ErrorKind::StorageFull, ErrorKind::Other][(n / stride) as usize % 2];
         let lasting = n / stride / 2 % 2 > 0;
-        failed += u64::from(simulate(fail(&ops, n, lasting, kind, 1)));
+        failed += u64::from(simulate(fail(Ground::new(1), &ops, n, lasting, kind, 1)));
         runs += 1;
     }
     println!("{runs} of {changes} changes failed, {failed} of them with an operation");
     assert!(runs >= 60 && failed > 30, "{runs} {failed}");
 }
 
-/// A disk with little room, on which the memory is opened again and again.
+/// A disk with little room, on which the memory is opened again and again. Answers how many operations failed.
+async fn fill_up(seed: u64, planted: Option<Mistake>) -> usize {
+    let at = format!("AETHER_SEED={seed}, a disk that fills up");
+    let mut rng = Rng::with_seed(seed);
+    let mut run = Run::new(ground(seed, planted)).await;
+    let mut failed = 0;
+    run.faulty = true;
+    for op in drawn(seed, 80) {
+        let room = run.world.fs.bytes() + rng.u64(0..300);
+        run.world.fs.limit(rng.bool().then_some(room));
+        let done = run.step(op.clone()).await;
+        done.unwrap_or_else(|what| panic!("{at}: {op:?}: {what}"));
+        // Somebody makes room.
+        run.world.fs.limit(None);
+        if run.failed.replace(false) {
+            failed += 1;
+            let risen = run.rise().await;
+            risen.unwrap_or_else(|what| panic!("{at}: {what}"));
+        }
+    }
+    run.world.fs.limit(None);
+    run.rise()
+        .await
+        .unwrap_or_else(|what| panic!("{at}: {what}"));
+    run.end(&at).await;
+    failed
+}
+
 #[test]
 fn a_disk_that_fills_up_loses_nothing() {
-    let mut failed = 0;
-    for seed in seeds(12) {
-        simulate(async {
-            let at = format!("AETHER_SEED={seed}, a disk that fills up");
-            let mut rng = Rng::with_seed(seed);
-            let mut run = Run::new(Ground::new(seed)).await;
-            run.faulty = true;
-            for op in drawn(seed, 80) {
-                let room = run.world.fs.bytes() + rng.u64(0..300);
-                run.world.fs.limit(rng.bool().then_some(room));
-                let done = run.step(op.clone()).await;
-                done.unwrap_or_else(|what| panic!("{at}: {op:?}: {what}"));
-                // Somebody makes room.
-                run.world.fs.limit(None);
-                if run.failed.replace(false) {
-                    failed += 1;
-                    let risen = run.rise().await;
-                    risen.unwrap_or_else(|what| panic!("{at}: {what}"));
-                }
-            }
-            run.world.fs.limit(None);
-            run.rise()
-                .await
-                .unwrap_or_else(|what| panic!("{at}: {what}"));
-            run.end(&at).await;
-        });
-    }
+    let failed: usize = seeds(12).map(|seed| simulate(fill_up(seed, None))).sum();
     println!("{failed} operations failed for want of room");
     assert!(failed > 10 || variable("AETHER_SEED").is_some(), "{failed}");
 }
 
+async fn read_short(planted: Option<Mistake>) {
+    let mut ground = ground(1, planted);
+    ground.script_for_ever(|call, n| match call {
+        Call::Read { len, .. } if *len > 1 => Verdict::Short(1 + n as usize % (len - 1)),
+        _ => Verdict::Pass,
+    });
+    let mut run = Run::new(ground).await;
+    run.work(&every_kind(), "short reads").await;
+    run.end("short reads").await;
+}
+
 #[test]
 fn reads_that_give_less_than_was_asked_are_gone_on_with() {
-    simulate(async {
-        let mut ground = Ground::new(1);
-        ground.script_for_ever(|call, n| match call {
-            Call::Read { len, .. } if *len > 1 => Verdict::Short(1 + n as usize % (len - 1)),
-            _ => Verdict::Pass,
-        });
-        let mut run = Run::new(ground).await;
-        run.work(&every_kind(), "short reads").await;
-        run.end("short reads").await;
-    });
+    simulate(read_short(None));
 }
 
 /// What each answer of a memory on a disk that lies is: right, or an error. Answers how many were errors.
@@ -173,42 +197,43 @@ fn is_honest(error: &Error) -> bool {
 
 /// A run that has rows in both tiers and is closed.
 async fn closed(seed: u64) -> Run<Ground> {
-    let mut run = Run::new(Ground::new(seed)).await;
+    let mut run = Run::new(ground(seed, None)).await;
     run.work(&every_kind()[..21], "before").await;
     run.memory().close().await.unwrap();
     run.memory = None;
     run
 }
 
-/// A read of a segment errs, or comes back with a bit turned over or from another place: once, or always.
+/// Reads of segments that err, or come back with a bit turned over or from another place: once, or always. Answers how many answers were errors.
+async fn lie(seed: u64, planted: Option<Mistake>) -> usize {
+    let mut rng = Rng::with_seed(seed);
+    let mut run = closed(seed).await;
+    run.world.layer = planted.map(planted::layer);
+    let memory = run.world.open().await.unwrap();
+    let lie = match rng.u8(0..4) {
+        0 => Verdict::Fail(ErrorKind::Other),
+        1 => Verdict::Misdirect(rng.u64(1..8)),
+        _ => Verdict::Flip(rng.u64(..)),
+    };
+    let every = rng.u64(1..6);
+    run.world.fs.script(move |call, n| match call {
+        Call::Read { path, .. } if is_cold(path) && n % every == 0 => lie,
+        _ => Verdict::Pass,
+    });
+    let at = format!("AETHER_SEED={seed}, {lie:?} at each {every}th read");
+    let errors = answers(&mut run, &memory, &at).await;
+    run.world.unscript();
+    // Nothing of it stays: the disk tells the truth again.
+    let after = answers(&mut run, &memory, &at).await;
+    assert_eq!(after, 0, "{at}: errors stay");
+    errors
+}
+
 #[test]
 fn reads_of_segments_that_lie_are_found_out() {
-    simulate(async {
-        let mut errors = 0;
-        for seed in seeds(80) {
-            let mut rng = Rng::with_seed(seed);
-            let mut run = closed(seed).await;
-            let memory = run.world.open().await.unwrap();
-            let lie = match rng.u8(0..4) {
-                0 => Verdict::Fail(ErrorKind::Other),
-                1 => Verdict::Misdirect(rng.u64(1..8)),
-                _ => Verdict::Flip(rng.u64(..)),
-            };
-            let every = rng.u64(1..6);
-            run.world.fs.script(move |call, n| match call {
-                Call::Read { path, .. } if is_cold(path) && n % every == 0 => lie,
-                _ => Verdict::Pass,
-            });
-            let at = format!("AETHER_SEED={seed}, {lie:?} at each {every}th read");
-            errors += answers(&mut run, &memory, &at).await;
-            run.world.unscript();
-            // Nothing of it stays: the disk tells the truth again.
-            let after = answers(&mut run, &memory, &at).await;
-            assert_eq!(after, 0, "{at}");
-        }
-        println!("{errors} answers were errors");
-        assert!(errors > 50 || variable("AETHER_SEED").is_some(), "{errors}");
-    });
+    let errors: usize = seeds(80).map(|seed| simulate(lie(seed, None))).sum();
+    println!("{errors} answers were errors");
+    assert!(errors > 50 || variable("AETHER_SEED").is_some(), "{errors}");
 }
 
 /// Damage at rest: where it strikes and what it does.
@@ -248,53 +273,148 @@ fn strike(run: &Run<Ground>, before: &Run<Ground>, path: &Path, damage: Damage, 
     });
 }
 
-/// The metadata file or a segment is damaged while nobody has it open. Either opening refuses, or every answer is right or an error.
+/// Two moments of a memory that is closed at both.
+async fn before_and_whole() -> (Run<Ground>, Run<Ground>) {
+    let before = closed(1).await;
+    let mut whole = before.on(before.world.fork(1));
+    whole.memory = Some(whole.world.open().await.unwrap());
+    whole.work(&every_kind()[21..], "between").await;
+    whole.memory().close().await.unwrap();
+    (before, whole)
+}
+
+/// What came of damage.
+#[derive(Debug, Default)]
+struct Harm {
+    refused: usize,
+    errors: usize,
+    harmless: usize,
+}
+
+/// Damages a file while nobody has it open. Either opening refuses, or every answer is right or an error, and `check` tells of it; with `blind` it
+/// looks elsewhere.
+async fn damage(
+    before: &Run<Ground>,
+    whole: &Run<Ground>,
+    seed: u64,
+    blind: bool,
+    planted: Option<Mistake>,
+) -> Harm {
+    let mut rng = Rng::with_seed(seed);
+    let mut run = whole.on(whole.world.fork(seed));
+    run.world.layer = planted.map(planted::layer);
+    let damage = [
+        Damage::Flip,
+        Damage::Stale,
+        Damage::Misdirected,
+        Damage::Lost,
+    ][rng.usize(..4)];
+    let segments: Vec<PathBuf> = (run.world.fs.files().into_iter())
+        .filter(|path| is_cold(path) && !path.ends_with("LOCK"))
+        .collect();
+    let path = match rng.choice(&segments) {
+        Some(path) if rng.bool() => path.clone(),
+        _ => meta_path(),
+    };
+    strike(&run, before, &path, damage, &mut rng);
+    let at = format!("AETHER_SEED={seed}, {damage:?} in {}", path.display());
+    let report = match blind {
+        true => whole.world.check().await,
+        false => run.world.check().await,
+    };
+    let mut harm = Harm::default();
+    match run.world.open().await {
+        Err(error) => {
+            assert!(is_honest(&error), "{at}: open: {error}");
+            harm.refused += 1;
+        }
+        Ok(memory) => {
+            let n = answers(&mut run, &memory, &at).await;
+            harm.errors += n;
+            harm.harmless += usize::from(n == 0);
+            let is_told = report.is_err() || report.is_ok_and(|r| !r.is_clean());
+            assert!(n == 0 || is_told, "{at}: check found nothing");
+        }
+    }
+    harm
+}
+
 #[test]
 fn damage_at_rest_is_found_or_does_no_harm() {
     simulate(async {
-        let (mut refused, mut errors, mut harmless) = (0, 0, 0);
-        let before = closed(1).await;
-        let mut whole = before.on(before.world.fork(1));
-        whole.memory = Some(whole.world.open().await.unwrap());
-        whole.work(&every_kind()[21..], "between").await;
-        whole.memory().close().await.unwrap();
+        let mut all = Harm::default();
+        let (before, whole) = before_and_whole().await;
         for seed in seeds(150) {
-            let mut rng = Rng::with_seed(seed);
-            let mut run = whole.on(whole.world.fork(seed));
-            let damage = [
-                Damage::Flip,
-                Damage::Stale,
-                Damage::Misdirected,
-                Damage::Lost,
-            ][rng.usize(..4)];
-            let segments: Vec<PathBuf> = (run.world.fs.files().into_iter())
-                .filter(|path| is_cold(path) && !path.ends_with("LOCK"))
-                .collect();
-            let path = match rng.choice(&segments) {
-                Some(path) if rng.bool() => path.clone(),
-                _ => meta_path(),
-            };
-            strike(&run, &before, &path, damage, &mut rng);
-            let at = format!("AETHER_SEED={seed}, {damage:?} in {}", path.display());
-            let report = run.world.check().await;
-            match run.world.open().await {
-                Err(error) => {
-                    assert!(is_honest(&error), "{at}: open: {error}");
-                    refused += 1;
-                }
-                Ok(memory) => {
-                    let n = answers(&mut run, &memory, &at).await;
-                    errors += n;
-                    harmless += usize::from(n == 0);
-                    let is_told = report.is_err() || report.is_ok_and(|r| !r.is_clean());
-                    assert!(n == 0 || is_told, "{at}: check found nothing");
-                }
-            }
+            let harm = damage(&before, &whole, seed, false, None).await;
+            all.refused += harm.refused;
+            all.errors += harm.errors;
+            all.harmless += harm.harmless;
         }
+        let Harm {
+            refused,
+            errors,
+            harmless,
+        } = all;
         println!(
             "{refused} openings refused, {errors} answers were errors, {harmless} times no harm"
         );
         let one = variable("AETHER_SEED").is_some();
         assert!(one || (refused > 5 && errors > 2 && harmless > 20));
     });
+}
+
+/// The first seed at which a judge of the above finds a mistake, of so many; `said` is in what it says.
+fn finds<T>(mistake: impl std::fmt::Debug, seeds: u64, said: &str, judge: impl Fn(u64) -> T) {
+    let red = (0..seeds).find_map(|seed| {
+        let what = caught(|| drop(judge(seed))).err()?;
+        Some((seed, what))
+    });
+    let (seed, what) = red.unwrap_or_else(|| panic!("{mistake:?} is not found"));
+    println!("{mistake:?}: found with seed {seed}: {what:.150}");
+    assert!(what.contains(said), "{mistake:?}: {what}");
+}
+
+#[test]
+fn planted_stores_that_make_light_of_a_failing_disk_are_found() {
+    // Changes of the workload, in turn: few belong to a put.
+    let ops = every_kind();
+    for mistake in [Mistake::CommitsInWords, Mistake::PutsInWords] {
+        finds(mistake, 500, "Other at change", |n| {
+            let disk = ground(1, Some(mistake));
+            let failing = fail(disk, &ops, 1 + 2 * n, false, ErrorKind::Other, 1);
+            simulate(failing)
+        });
+    }
+    // A commit finds room in redb's file nearly always, a new segment finds none.
+    finds(Mistake::PutsInWords, 12, "fills up", |seed| {
+        simulate(fill_up(seed, Some(Mistake::PutsInWords)))
+    });
+    finds(Mistake::GivesHalf, 1, "short reads", |_| {
+        simulate(read_short(Some(Mistake::GivesHalf)))
+    });
+}
+
+#[test]
+fn planted_mistakes_on_a_disk_that_lies_are_found() {
+    finds(Mistake::Forgets, 3, "th read", |seed| {
+        simulate(lie(seed, Some(Mistake::Forgets)))
+    });
+    finds(Mistake::HoldsAGrudge, 40, "errors stay", |seed| {
+        simulate(lie(seed, Some(Mistake::HoldsAGrudge)))
+    });
+    let damaged = |seed, blind, planted| {
+        simulate(async {
+            let (before, whole) = before_and_whole().await;
+            damage(&before, &whole, seed, blind, planted).await
+        })
+    };
+    finds(Mistake::Forgets, 5, "AETHER_SEED", |seed| {
+        damaged(seed, false, Some(Mistake::Forgets))
+    });
+    finds(
+        "a check that is blind",
+        100,
+        "check found nothing",
+        |seed| damaged(seed, true, None),
+    );
 }

@@ -8,5 +8,6 @@
 mod barriers;
 mod faults;
 mod ground;
+mod planted;
 mod power;
 mod whole;
