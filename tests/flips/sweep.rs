@@ -32,7 +32,8 @@ pub(crate) struct Swept {
     pub(crate) marked: u64,
     pub(crate) by_check: u64,
     pub(crate) harmless: u64,
-    wrong: Vec<String>,
+    /// Byte, bit and what was wrong.
+    wrong: Vec<(usize, usize, String)>,
 }
 
 impl Swept {
@@ -43,7 +44,7 @@ impl Swept {
             Ok(Found::Marked) => self.marked += 1,
             Ok(Found::ByCheck) => self.by_check += 1,
             Ok(Found::Harmless) => self.harmless += 1,
-            Err(what) => self.wrong.push(format!("bit {bit} of byte {at}: {what}")),
+            Err(what) => self.wrong.push((at, bit, what)),
         }
     }
 
@@ -74,7 +75,12 @@ impl Swept {
             self.by_check,
             self.harmless,
         );
-        let first: Vec<_> = self.wrong.iter().take(10).collect();
+        // Workers come to them in any order.
+        let mut all: Vec<_> = self.wrong.iter().collect();
+        all.sort_unstable();
+        let first: Vec<_> = (all.iter().take(10))
+            .map(|(at, bit, what)| format!("bit {bit} of byte {at}: {what}"))
+            .collect();
         assert!(wrong == 0, "{kind}: {wrong} wrong: {first:#?}");
     }
 }
