@@ -45,7 +45,7 @@ fn larger(places: u64) -> u64 {
 impl Table {
     /// The first place that a hash may be at (D. Lemire, "Fast Random Integer Generation in an Interval", 2019, section 3).
     fn home(&self, hash: u32) -> usize {
-        (u64::from(hash) * self.places.len() as u64 >> 32) as usize
+        ((u64::from(hash) * self.places.len() as u64) >> 32) as usize
     }
 
     fn next(&self, at: usize) -> usize {
