@@ -38,7 +38,17 @@ fn vector(id: u64, version: u64) -> Vec<f32> {
     (0..DIM).map(|_| rng.f32()).collect()
 }
 
-async fn write(memory: Memory, book: Arc<Book>, writer: u64, seed: u64) {
+/// What a memory may do wrong to its writers, which the searches and gets beside them must find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Planted {
+    Nothing,
+    /// It acknowledges a write before it can be seen.
+    AcknowledgesTooEarly,
+    /// One deletion in so many is acknowledged and was none.
+    ForgetsDeletions,
+}
+
+async fn write(memory: Memory, book: Arc<Book>, writer: u64, seed: u64, planted: Planted) {
     let mut rng = fastrand::Rng::with_seed(seed ^ writer);
     for version in 1..=ROUNDS {
         let first = writer * 1000 + rng.u64(..IDS_EACH);
@@ -50,18 +60,29 @@ async fn write(memory: Memory, book: Arc<Book>, writer: u64, seed: u64) {
             ids.iter()
                 .for_each(|id| change(book.entry(*id).or_default()));
         };
+        let work = async {
+            if lives {
+                let points = ids.iter().map(|id| Point::new(*id, vector(*id, version)));
+                memory.upsert(points.collect()).await.unwrap();
+            } else if planted != Planted::ForgetsDeletions || version % 4 > 0 {
+                let ids: Vec<PointId> = ids.iter().copied().map(PointId::Int).collect();
+                memory.delete(&ids).await.unwrap();
+            }
+        };
+        let acknowledge = || {
+            mark(&|known| {
+                known.version = lives.then_some(version);
+                known.stamp += 1;
+            });
+        };
         mark(&|known| known.stamp += 1);
-        if lives {
-            let points = ids.iter().map(|id| Point::new(*id, vector(*id, version)));
-            memory.upsert(points.collect()).await.unwrap();
+        if planted == Planted::AcknowledgesTooEarly {
+            acknowledge();
+            work.await;
         } else {
-            let ids: Vec<PointId> = ids.iter().copied().map(PointId::Int).collect();
-            memory.delete(&ids).await.unwrap();
+            work.await;
+            acknowledge();
         }
-        mark(&|known| {
-            known.version = lives.then_some(version);
-            known.stamp += 1;
-        });
     }
 }
 
@@ -154,7 +175,7 @@ async fn get(memory: Memory, book: Arc<Book>, seed: u64, stop: Arc<AtomicBool>) 
     }
 }
 
-fn run(seed: u64) {
+fn run(seed: u64, planted: Planted) {
     let seed = match std::env::var("AETHER_SEED") {
         Ok(text) => text.parse().unwrap(),
         Err(_) => seed,
@@ -192,7 +213,7 @@ fn run(seed: u64) {
             })
             .collect();
         let writers: Vec<_> = (0..WRITERS)
-            .map(|w| tokio::spawn(write(memory.clone(), book.clone(), w, seed)))
+            .map(|w| tokio::spawn(write(memory.clone(), book.clone(), w, seed, planted)))
             .collect();
         for task in writers.into_iter().chain(movers) {
             task.await.unwrap();
@@ -225,6 +246,17 @@ fn run(seed: u64) {
 #[test]
 fn settled_points_are_seen_exactly_once_whatever_goes_on_beside() {
     for seed in 1..=2 {
-        run(seed);
+        run(seed, Planted::Nothing);
+    }
+}
+
+#[test]
+fn planted_mistakes_are_seen_beside_everything_else() {
+    for planted in [Planted::AcknowledgesTooEarly, Planted::ForgetsDeletions] {
+        let panic = std::panic::catch_unwind(|| run(1, planted));
+        let panic = panic.expect_err("a planted mistake is not found");
+        let said = panic.downcast_ref::<String>().unwrap();
+        // What a search or a get says of a point that is not as it should be.
+        assert!(said.contains("is Known {"), "{planted:?}: {said}");
     }
 }
