@@ -18,9 +18,10 @@ use aether_codes::{Coder, Kernel, Measure, Query, Workspace};
 use aether_core::Metric;
 
 use crate::arena::Arena;
+use crate::cells::Tag;
 use crate::centres::Centres;
 use crate::kernel::{Kernels, prefetch};
-use crate::node::{Link, NONE, slot_of};
+use crate::node::{Link, slot_of};
 use crate::product::{Layout, Products};
 use crate::scratch::{Line, Met};
 
@@ -32,7 +33,7 @@ const LINES_ASKED: usize = 8;
 #[repr(C)]
 struct Label {
     /// As the tag of the row's head.
-    tag: AtomicU32,
+    tag: Tag,
     centre: AtomicU32,
     add: AtomicU32,
     scale: AtomicU32,
@@ -108,7 +109,7 @@ impl Codes {
     /// Sets up a record of a slot that was never used.
     pub(crate) fn init(&self, record: *mut u8) {
         let label = Label {
-            tag: AtomicU32::new(NONE),
+            tag: Tag::none(),
             centre: AtomicU32::new(0),
             add: AtomicU32::new(0),
             scale: AtomicU32::new(0),
@@ -166,9 +167,7 @@ impl Codes {
     }
 
     pub(crate) fn set_tag(&self, slot: u32, tag: Link) {
-        self.label(self.arena.at(slot))
-            .tag
-            .store(tag, Ordering::Release);
+        self.label(self.arena.at(slot)).tag.set(tag);
     }
 
     /// Prepares for a query, `[dim]`; `padded` is the same for the kernels.
@@ -196,7 +195,7 @@ impl Codes {
         met.clear();
         for link in links {
             let record = self.arena.at(slot_of(*link));
-            if self.label(record).tag.load(Ordering::Acquire) == *link {
+            if self.label(record).tag.get() == *link {
                 met.links.push(*link);
                 met.records.push(record.cast_const());
             }

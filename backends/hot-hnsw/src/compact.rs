@@ -16,7 +16,6 @@ use aether_core::{Result, Row};
 
 use crate::arena::Arena;
 use crate::graph::Graph;
-use crate::link::{read_links, write_links};
 use crate::map::Heads;
 use crate::node::NONE;
 use crate::slots::Slots;
@@ -102,7 +101,7 @@ impl Graph {
             let _pin = self.pins.pin();
             let head = self.head(slot);
             let _head = head.lock.lock();
-            if head.tag.load(Ordering::Acquire) == NONE {
+            if head.tag.get() == NONE {
                 continue;
             }
             for level in 0..=head.level.load(Ordering::Relaxed) {
@@ -110,9 +109,9 @@ impl Graph {
                     break;
                 };
                 live.clear();
-                live.extend(read_links(links).filter(|l| self.is_live(*l)));
-                if live.len() < links.count.load(Ordering::Relaxed) as usize {
-                    write_links(links, live.iter().copied());
+                live.extend(links.read().filter(|l| self.is_live(*l)));
+                if live.len() < links.len() {
+                    links.write(live.iter().copied());
                 }
             }
         }

@@ -36,8 +36,8 @@ use aether_core::seal::{SEAL_BYTES, seal, unseal};
 use aether_core::{Error, Metric, Result, Row};
 
 use crate::graph::Graph;
-use crate::link::{read_links, write_links};
 use crate::map::Heads;
+use crate::node::Links;
 use crate::node::{NONE, SLOTS_MAX, link_of, slot_of};
 use crate::slots::{LEVELS, Slots};
 
@@ -145,7 +145,7 @@ impl Graph {
             let count_at = buffer.len();
             buffer.extend_from_slice(&[0; 4]);
             let mut count = 0u32;
-            for link in self.links(slot, level).into_iter().flat_map(read_links) {
+            for link in self.links(slot, level).into_iter().flat_map(Links::read) {
                 let to = slot_of(link);
                 let place = places.get(to as usize).copied().unwrap_or(NONE);
                 let generation = self.head(to).generation.load(Ordering::Relaxed);
@@ -321,7 +321,7 @@ impl Graph {
                 links.push(link_of(to, 0));
             }
             if linked && let Some(list) = self.links(place, level) {
-                write_links(list, links.into_iter());
+                list.write(links.into_iter());
             }
         }
         for (x, bytes) in vector
@@ -356,7 +356,7 @@ impl Graph {
             self.publish(slot);
             head.linked.store(1, Ordering::Release);
             self.map.insert(row(slot), slot, self);
-            for link in self.links(slot, 0).into_iter().flat_map(read_links) {
+            for link in self.links(slot, 0).into_iter().flat_map(Links::read) {
                 self.count_in(0, link);
             }
             let level = head.level.load(Ordering::Relaxed);

@@ -196,7 +196,7 @@ impl Graph {
     /// Whether a link leads to the row it was made for.
     #[inline(always)]
     pub(crate) fn is_live(&self, link: Link) -> bool {
-        self.head(slot_of(link)).tag.load(Ordering::Acquire) == link
+        self.head(slot_of(link)).tag.get() == link
     }
 
     /// Distance between a point and a row; some number beyond `bound` if it is beyond `bound`.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use aether_core::Metric;
 
 use crate::graph::Graph;
-use crate::link::{LINK_TRIES, read_links};
+use crate::link::LINK_TRIES;
 use crate::map::Heads;
 use crate::node::{Link, NONE, slot_of};
 use crate::scratch::{Candidate, Scratch};
@@ -103,7 +103,7 @@ impl Graph {
             && (self.keeps_last() && self.head(slot).incoming.load(Ordering::Relaxed) == 0
                 || self
                     .links(slot, 0)
-                    .is_none_or(|l| !read_links(l).any(|l| self.is_live(l))))
+                    .is_none_or(|l| !l.read().any(|l| self.is_live(l))))
     }
 
     /// Links a row anew that was cut off: every row that could have taken the removed one's place was removed meanwhile, or had no room.

@@ -5,6 +5,7 @@
 //! `incoming` (insertion and removal), `compact`, `format` (snapshots), `hot_index` (the contract).
 
 mod arena;
+mod cells;
 mod centres;
 mod codes;
 mod compact;

@@ -12,7 +12,7 @@ use aether_core::{Result, Row};
 use crate::graph::{Graph, Point};
 use crate::kernel::prefetch;
 use crate::map::Heads;
-use crate::node::{Link, Links, NONE, link_of, slot_of};
+use crate::node::{Link, NONE, link_of, slot_of};
 use crate::scratch::{Candidate, Scratch};
 use crate::sight::{Exact, Sight};
 
@@ -185,7 +185,7 @@ impl Graph {
         let Some(own) = self.links(slot, level) else {
             return false;
         };
-        if head.tag.load(Ordering::Acquire) != link {
+        if head.tag.get() != link {
             return false;
         }
         let list = &mut scratch.list;
@@ -194,7 +194,7 @@ impl Graph {
         for c in chosen {
             self.count_in(level, c.link);
         }
-        for present in read_links(own).filter(|l| self.is_live(*l)) {
+        for present in own.read().filter(|l| self.is_live(*l)) {
             let twice = chosen.iter().any(|c| c.link == present);
             if twice || list.len() == own.cells.len() {
                 self.count_out(level, present);
@@ -205,7 +205,7 @@ impl Graph {
                 });
             }
         }
-        write_links(own, list.iter().map(|c| c.link));
+        own.write(list.iter().map(|c| c.link));
         true
     }
 
@@ -233,16 +233,16 @@ impl Graph {
         let Some(links) = self.links(slot, level) else {
             return false;
         };
-        if head.tag.load(Ordering::Acquire) != from {
+        if head.tag.get() != from {
             return false;
         }
-        let count = links.count.load(Ordering::Relaxed) as usize;
+        let count = links.len();
         let present = &links.cells[..count];
         if present.iter().any(|c| c.load(Ordering::Relaxed) == to) {
             return true;
         }
         let new = Candidate { distance, link: to };
-        if append(links, to) {
+        if links.append(to) {
             self.count_in(level, to);
             return true;
         }
@@ -260,7 +260,7 @@ impl Graph {
         if list.len() > count {
             self.prune(list, to, links.cells.len(), level, has_to);
         }
-        write_links(links, list.iter().map(|c| c.link));
+        links.write(list.iter().map(|c| c.link));
         let stays = list.iter().any(|c| c.link == to);
         if stays {
             self.count_in(level, to);
@@ -305,7 +305,7 @@ impl Graph {
         if let Some(codes) = &self.codes {
             codes.set_tag(slot, NONE);
         }
-        head.tag.store(NONE, Ordering::Release);
+        head.tag.set(NONE);
         self.tops[head.level.load(Ordering::Relaxed) as usize].fetch_sub(1, Ordering::Relaxed);
         link
     }
@@ -322,13 +322,13 @@ impl Graph {
             let Some(links) = self.links(slot, level) else {
                 continue;
             };
-            if let Some(link) = read_links(links).find(|l| usable(*l)) {
+            if let Some(link) = links.read().find(|l| usable(*l)) {
                 return link;
             }
         }
         let level_of = |link: &Link| self.head(slot_of(*link)).level.load(Ordering::Relaxed);
         (0..self.used())
-            .map(|s| self.head(s).tag.load(Ordering::Acquire))
+            .map(|s| self.head(s).tag.get())
             .filter(|tag| *tag != NONE && usable(*tag))
             .max_by_key(level_of)
             .unwrap_or(NONE)
@@ -341,7 +341,7 @@ impl Graph {
         };
         let mut own = std::mem::take(&mut scratch.links);
         own.clear();
-        own.extend(read_links(links).filter(|l| self.is_live(*l)));
+        own.extend(links.read().filter(|l| self.is_live(*l)));
         for link in &own {
             self.count_out(level, *link);
         }
@@ -349,7 +349,7 @@ impl Graph {
         seen.clear();
         for link in &own {
             if let Some(links) = self.links(slot_of(*link), level) {
-                seen.extend(read_links(links));
+                seen.extend(links.read());
             }
         }
         seen.extend_from_slice(&own);
@@ -365,7 +365,7 @@ impl Graph {
             if *link != gone
                 && self
                     .links(slot_of(*link), level)
-                    .is_some_and(|l| read_links(l).any(|l| l == gone))
+                    .is_some_and(|l| l.read().any(|l| l == gone))
             {
                 self.mend(scratch, *link, &own, level);
             }
@@ -419,11 +419,12 @@ impl Graph {
         let Some(links) = self.links(slot_of(link), level) else {
             return 0;
         };
-        if head.tag.load(Ordering::Acquire) != link {
+        if head.tag.get() != link {
             return 0;
         }
         kept.extend(
-            read_links(links)
+            links
+                .read()
                 .filter(|l| self.is_live(*l))
                 .map(|link| Candidate {
                     distance: 0.0,
@@ -431,7 +432,7 @@ impl Graph {
                 }),
         );
         let had = kept.len();
-        let before = links.count.load(Ordering::Relaxed) as usize;
+        let before = links.len();
         let most = links.cells.len().min(had + REPAIR_LINKS);
         for spread in [true, false] {
             let most = if spread { most } else { before };
@@ -450,7 +451,7 @@ impl Graph {
         for c in &kept[had..] {
             self.count_in(level, c.link);
         }
-        write_links(links, kept.iter().map(|c| c.link));
+        links.write(kept.iter().map(|c| c.link));
         had
     }
 
@@ -458,10 +459,10 @@ impl Graph {
     fn add_link_if_room(&self, from: Link, to: Link, level: u32) {
         let head = self.head(slot_of(from));
         let _head = head.lock.lock();
-        if head.tag.load(Ordering::Acquire) == from
+        if head.tag.get() == from
             && let Some(links) = self.links(slot_of(from), level)
-            && read_links(links).all(|l| l != to)
-            && append(links, to)
+            && links.read().all(|l| l != to)
+            && links.append(to)
         {
             self.count_in(level, to);
         }
@@ -473,33 +474,4 @@ impl Graph {
             link,
         }
     }
-}
-
-/// The links of a list as of about now.
-pub(crate) fn read_links(links: Links<'_>) -> impl Iterator<Item = Link> {
-    let count = links.count.load(Ordering::Acquire) as usize;
-    links.cells[..count.min(links.cells.len())]
-        .iter()
-        .map(|c| c.load(Ordering::Acquire))
-}
-
-/// Adds a link at a list's end; `false` if it is full. The caller holds the lock of its head.
-fn append(links: Links<'_>, link: Link) -> bool {
-    let count = links.count.load(Ordering::Relaxed);
-    let Some(cell) = links.cells.get(count as usize) else {
-        return false;
-    };
-    cell.store(link, Ordering::Release);
-    links.count.store(count + 1, Ordering::Release);
-    true
-}
-
-/// Rewrites a list. The caller holds the lock of its head.
-pub(crate) fn write_links(links: Links<'_>, fresh: impl Iterator<Item = Link>) {
-    let mut count = 0;
-    for (cell, link) in links.cells.iter().zip(fresh) {
-        cell.store(link, Ordering::Release);
-        count += 1;
-    }
-    links.count.store(count, Ordering::Release);
 }

@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use parking_lot::Mutex;
 
+pub(crate) use crate::cells::{Links, NONE};
+
+use crate::cells::Tag;
 use crate::kernel::LANES;
 
 /// A row's place and its generation: bits 0 to 27 the slot, bits 28 to 30 how often the slot was given out, modulo 8.
@@ -27,9 +30,6 @@ pub(crate) type Link = u32;
 pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 28;
 const GENERATIONS: u32 = 8;
-
-/// The tag of a slot that holds no row, and the end of every list.
-pub(crate) const NONE: u32 = u32::MAX;
 
 /// Bit 31, never set in a link; the search marks expanded candidates with it.
 pub(crate) const MARK: u32 = 1 << 31;
@@ -47,8 +47,8 @@ pub(crate) fn link_of(slot: u32, generation: u32) -> Link {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Head {
-    /// The slot's own link while it holds a row, else [`NONE`]. Stored with `Release` after the vector.
-    pub(crate) tag: AtomicU32,
+    /// The slot's own link while it holds a row, else [`NONE`]. Set after the vector.
+    pub(crate) tag: Tag,
     /// `Metric::scale` of the vector, as bits.
     pub(crate) scale: AtomicU32,
     pub(crate) row: AtomicU64,
@@ -76,7 +76,7 @@ impl Head {
     /// The head of a slot that was never used.
     pub(crate) fn unused() -> Self {
         Self {
-            tag: AtomicU32::new(NONE),
+            tag: Tag::none(),
             scale: AtomicU32::new(0),
             row: AtomicU64::new(0),
             count: AtomicU32::new(0),
@@ -140,12 +140,4 @@ impl Shape {
             slots * 5 / (4 * (self.m - 1)) + 16
         }
     }
-}
-
-/// One list of links. Readers may see a list while it is rewritten: every value that they can meet is or was a link, and is
-/// checked against the slot's tag before it is followed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Links<'a> {
-    pub(crate) count: &'a AtomicU32,
-    pub(crate) cells: &'a [AtomicU32],
 }

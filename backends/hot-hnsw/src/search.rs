@@ -10,7 +10,6 @@ use aether_core::role::{Neighbor, RowFilter, SearchWork};
 use crate::codes::Codes;
 use crate::graph::{Graph, Point};
 use crate::kernel::prefetch;
-use crate::link::read_links;
 use crate::map::{Heads, mix};
 use crate::node::{Link, MARK, NONE, slot_of};
 use crate::scratch::{Candidate, Scratch};
@@ -240,7 +239,7 @@ impl Graph {
                     break;
                 };
                 scratch.fetch.clear();
-                for link in read_links(links) {
+                for link in links.read() {
                     sight.ask(self, slot_of(link));
                     scratch.fetch.push(link);
                 }
@@ -268,7 +267,7 @@ impl Graph {
         let Some(links) = self.links(slot, level) else {
             return;
         };
-        for link in read_links(links) {
+        for link in links.read() {
             if scratch.visited.insert(link) {
                 sight.ask(self, slot_of(link));
                 scratch.fetch.push(link);
@@ -421,7 +420,7 @@ impl Graph {
             let width = (part.1 - part.0.min(part.1 - 1)).max(1);
             let slot = part.0.min(used - 1) + mix(i ^ self.seed) % width;
             let head = self.head(u32::try_from(slot.min(used - 1)).unwrap_or(0));
-            if head.tag.load(Ordering::Acquire) != NONE {
+            if head.tag.get() != NONE {
                 seen += 1;
                 accepted += usize::from(filter(Row(head.row.load(Ordering::Relaxed))));
             }
@@ -467,7 +466,7 @@ impl Graph {
         for slot in (0..used).rev() {
             prefetch(std::ptr::from_ref(self.head(slot.saturating_sub(4))).cast());
             let head = self.head(slot);
-            if head.tag.load(Ordering::Acquire) == NONE {
+            if head.tag.get() == NONE {
                 continue;
             }
             let row = Row(head.row.load(Ordering::Relaxed));

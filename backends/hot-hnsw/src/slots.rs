@@ -326,7 +326,7 @@ impl Graph {
         if let Some(codes) = &self.codes {
             codes.set_tag(slot, link);
         }
-        head.tag.store(link, Ordering::Release);
+        head.tag.set(link);
         self.tops[head.level.load(Ordering::Relaxed) as usize].fetch_add(1, Ordering::Relaxed);
         link
     }

@@ -1,8 +1,8 @@
-//! What `epoch` is built from, named in one place so that its interleavings can be explored with others (`tests/schedules`).
+//! What `epoch` and `cells` are built from, named in one place so that its interleavings can be explored with others (`tests/schedules`).
 
 use std::sync::atomic::AtomicUsize as Counter;
 
-pub(super) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(super) use std::thread::yield_now;
 
 /// Readers that have a cell of their own; more are only counted, and hold up all reuse while they run.

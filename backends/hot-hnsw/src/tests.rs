@@ -7,8 +7,8 @@ use aether_core::role::{HotIndex, SearchOptions};
 use aether_core::{Metric, Row};
 
 use crate::graph::Point;
-use crate::link::read_links;
 use crate::map::Heads;
+use crate::node::Links;
 use crate::node::{NONE, slot_of};
 use crate::scratch::Scratch;
 use crate::sight::Sight;
@@ -19,11 +19,11 @@ fn links_of_level_0(index: &HnswIndex) -> (f64, f64) {
     let graph = &index.graph;
     let (mut live, mut dead, mut rows) = (0, 0, 0);
     for slot in 0..graph.used() {
-        if graph.head(slot).tag.load(Ordering::Acquire) == NONE {
+        if graph.head(slot).tag.get() == NONE {
             continue;
         }
         rows += 1;
-        for link in graph.links(slot, 0).into_iter().flat_map(read_links) {
+        for link in graph.links(slot, 0).into_iter().flat_map(Links::read) {
             if graph.is_live(link) {
                 live += 1;
             } else {
@@ -204,7 +204,7 @@ fn the_last_list_that_leads_to_a_row_stays() {
     let mut lists: HashMap<u32, u32> = HashMap::new();
     let slots = graph.map.slots(graph);
     for slot in &slots {
-        for link in graph.links(*slot, 0).into_iter().flat_map(read_links) {
+        for link in graph.links(*slot, 0).into_iter().flat_map(Links::read) {
             if graph.is_live(link) {
                 *lists.entry(slot_of(link)).or_default() += 1;
             }
@@ -227,7 +227,7 @@ fn neighborhood(index: &HnswIndex, row: Row) -> (Row, Vec<Row>, Vec<Row>) {
     let (slot, _stays) = graph.map.get(row, graph).unwrap();
     let row_at = |slot: u32| Row(graph.head(slot).row.load(Ordering::Relaxed));
     let out = |slot: u32| {
-        let links = graph.links(slot, 0).into_iter().flat_map(read_links);
+        let links = graph.links(slot, 0).into_iter().flat_map(Links::read);
         links.filter(|l| graph.is_live(*l)).map(slot_of)
     };
     let into = graph.map.slots(graph).into_iter();
@@ -252,7 +252,7 @@ fn rows_reached(index: &HnswIndex) -> Vec<Row> {
         let slot = slot_of(link);
         rows.push(Row(graph.head(slot).row.load(Ordering::Relaxed)));
         for level in 0..=graph.head(slot).level.load(Ordering::Relaxed) {
-            todo.extend(graph.links(slot, level).into_iter().flat_map(read_links));
+            todo.extend(graph.links(slot, level).into_iter().flat_map(Links::read));
         }
     }
     rows
@@ -289,7 +289,7 @@ fn estimates_err_as_they_say() {
             };
             graph.with_sought(scratch, codes, point, |scratch, sight| {
                 for slot in 0..n as u32 {
-                    let link = graph.head(slot).tag.load(Ordering::Relaxed);
+                    let link = graph.head(slot).tag.get();
                     sight.measure(graph, &[link], f32::INFINITY, &mut scratch.met);
                     let exact = graph.distance(point, graph.point(slot), f32::INFINITY);
                     let z = (scratch.met.distances[0] - exact) / sight.deviation(slot);

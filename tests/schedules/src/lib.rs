@@ -46,6 +46,9 @@ mod shuttled {
 /// With loom's primitives.
 #[cfg(not(test))]
 mod loomed {
+    #[path = "../../../../backends/hot-hnsw/src/cells.rs"]
+    #[allow(dead_code, reason = "only a part of it is driven")]
+    pub(crate) mod cells;
     #[path = "../../../../backends/hot-hnsw/src/epoch.rs"]
     #[allow(dead_code, reason = "only a part of it is driven")]
     pub(crate) mod epoch;

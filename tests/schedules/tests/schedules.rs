@@ -4,7 +4,8 @@
 
 use std::panic::catch_unwind;
 
-use aether_schedules::scenario::{admission, epoch, open_files, readers, timeline, weak};
+use aether_schedules::scenario::weak::{self, Planted};
+use aether_schedules::scenario::{admission, epoch, open_files, readers, timeline};
 
 /// Half of the schedules are drawn step by step, half with few changes of thread at drawn places, which finds what needs a long run of one.
 fn explore(name: &str, scenario: fn()) {
@@ -51,6 +52,19 @@ fn under_weak_memory_no_place_is_written_over_under_a_reader() {
     }
 }
 
+/// What searches read without a lock: tags and lists of links.
+#[test]
+fn under_weak_memory_a_search_sees_whole_rows_and_links_that_somebody_wrote() {
+    for scenario in [
+        weak::a_row_whose_link_is_read_is_whole,
+        weak::a_row_whose_tag_is_seen_is_whole,
+        weak::a_list_that_is_rewritten_shows_links_only,
+        weak::a_slot_that_is_given_to_another_row_is_seen_as_either,
+    ] {
+        loom::model(move || scenario(Planted::Nothing));
+    }
+}
+
 /// Mistakes that only some schedules show: each must be found.
 #[test]
 fn planted_mistakes_are_caught() {
@@ -76,4 +90,22 @@ fn planted_mistakes_are_caught() {
         loom::model(|| weak::a_place_is_not_written_over_under_a_reader(1, true));
     });
     assert!(weak.is_err(), "not caught by loom");
+    let planted: [(Planted, fn(Planted)); 3] = [
+        (
+            Planted::TagBeforeRow,
+            weak::a_row_whose_tag_is_seen_is_whole,
+        ),
+        (
+            Planted::CountBeforeLink,
+            weak::a_row_whose_link_is_read_is_whole,
+        ),
+        (
+            Planted::ReusedAtOnce,
+            weak::a_slot_that_is_given_to_another_row_is_seen_as_either,
+        ),
+    ];
+    for (mistake, scenario) in planted {
+        let found = catch_unwind(|| loom::model(move || scenario(mistake)));
+        assert!(found.is_err(), "not caught by loom: {mistake:?}");
+    }
 }

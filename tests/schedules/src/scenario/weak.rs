@@ -1,10 +1,11 @@
-//! The epochs of `hot-hnsw` under loom: every interleaving, and what weak memory may show.
+//! The epochs of `hot-hnsw`, its tags and its lists of links under loom: every interleaving, and what weak memory may show.
 
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::loomed::cells::{Links, NONE, Tag};
 use crate::loomed::epoch::Pins;
-use crate::loomed::sync::{AtomicU64, Ordering::Relaxed};
+use crate::loomed::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 const OLD: u64 = 1;
 const NEW: u64 = 2;
@@ -36,4 +37,161 @@ pub fn a_place_is_not_written_over_under_a_reader(readers: usize, planted: bool)
     threads
         .into_iter()
         .for_each(|t| t.join().expect("a reader ended"));
+}
+
+/// A mistake that a writer of the graph may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    Nothing,
+    /// A row's tag is set before the row is written.
+    TagBeforeRow,
+    /// A list's count is raised before the link is there.
+    CountBeforeLink,
+    /// A slot is given to another row without asking who still looks at the former.
+    ReusedAtOnce,
+}
+
+/// A list of links and the rows they lead to; row `r` lies in slot `r % ROWS`. What a row holds is its link times ten, plainly written.
+struct Graph {
+    pins: Pins,
+    count: AtomicU32,
+    cells: [AtomicU32; ROWS],
+    tags: [Tag; ROWS],
+    rows: [AtomicU64; ROWS],
+    planted: Planted,
+}
+
+const ROWS: usize = 3;
+
+impl Graph {
+    fn new(planted: Planted) -> Self {
+        Self {
+            pins: Pins::new(),
+            count: AtomicU32::new(0),
+            cells: std::array::from_fn(|_| AtomicU32::new(NONE)),
+            tags: std::array::from_fn(|_| Tag::none()),
+            rows: std::array::from_fn(|_| AtomicU64::new(0)),
+            planted,
+        }
+    }
+
+    fn links(&self) -> Links<'_> {
+        Links {
+            count: &self.count,
+            cells: &self.cells,
+        }
+    }
+
+    /// Writes a row and shows it to whoever has its link.
+    fn publish(&self, link: u32) {
+        let slot = link as usize % ROWS;
+        let write = || self.rows[slot].store(u64::from(link) * 10, Relaxed);
+        if self.planted == Planted::TagBeforeRow {
+            self.tags[slot].set(link);
+            write();
+        } else {
+            write();
+            self.tags[slot].set(link);
+        }
+    }
+
+    fn append(&self, link: u32) {
+        if self.planted == Planted::CountBeforeLink {
+            let count = self.count.load(Relaxed);
+            self.count.store(count + 1, Relaxed);
+            self.cells[count as usize].store(link, Relaxed);
+        } else {
+            assert!(self.links().append(link), "there is room");
+        }
+    }
+
+    /// A search that goes through all slots: a row that is there is whole.
+    fn scan(&self) {
+        let pin = self.pins.pin();
+        for (tag, row) in self.tags.iter().zip(&self.rows) {
+            let link = tag.get();
+            if link != NONE {
+                let row = row.load(Relaxed);
+                assert_eq!(row, u64::from(link) * 10, "a row is not what its tag says");
+            }
+        }
+        drop(pin);
+    }
+
+    /// A search: every link that it meets was written by somebody, and a row whose tag it sees is whole, and stays so while it looks.
+    fn read(&self, known: &[u32]) {
+        let pin = self.pins.pin();
+        for link in self.links().read() {
+            assert!(known.contains(&link), "a link that nobody wrote: {link}");
+            let slot = link as usize % ROWS;
+            if self.tags[slot].get() == link {
+                let row = self.rows[slot].load(Relaxed);
+                assert_eq!(row, u64::from(link) * 10, "a row is not what its tag says");
+            }
+        }
+        drop(pin);
+    }
+}
+
+/// Runs a reader beside a writer.
+fn beside(planted: Planted, known: &'static [u32], begun: fn(&Graph), write: fn(&Graph)) {
+    let graph = Arc::new(Graph::new(planted));
+    begun(&graph);
+    let reader = graph.clone();
+    let reader = thread::spawn(move || reader.read(known));
+    write(&graph);
+    reader.join().expect("the reader ended");
+}
+
+/// A row is written, and a link to it is added to a list with another.
+pub fn a_row_whose_link_is_read_is_whole(planted: Planted) {
+    let begun = |graph: &Graph| {
+        graph.publish(1);
+        graph.append(1);
+    };
+    beside(planted, &[1, 2], begun, |graph| {
+        graph.publish(2);
+        graph.append(2);
+    });
+}
+
+/// A row is written while all slots are gone through.
+pub fn a_row_whose_tag_is_seen_is_whole(planted: Planted) {
+    let graph = Arc::new(Graph::new(planted));
+    let reader = graph.clone();
+    let reader = thread::spawn(move || reader.scan());
+    graph.publish(2);
+    reader.join().expect("the reader ended");
+}
+
+/// A list is rewritten to a shorter one, and a row added to that.
+pub fn a_list_that_is_rewritten_shows_links_only(planted: Planted) {
+    let begun = |graph: &Graph| {
+        for link in [1, 2] {
+            graph.publish(link);
+            graph.append(link);
+        }
+    };
+    beside(planted, &[0, 1, 2], begun, |graph| {
+        graph.links().write([2].into_iter());
+        graph.publish(0);
+        graph.append(0);
+    });
+}
+
+/// A row is removed, its slot given to another once nobody can look at the former, and that one linked: row 4 lies where row 1 did.
+pub fn a_slot_that_is_given_to_another_row_is_seen_as_either(planted: Planted) {
+    let begun = |graph: &Graph| {
+        graph.publish(1);
+        graph.append(1);
+    };
+    beside(planted, &[1, 4], begun, |graph| {
+        graph.tags[1].set(NONE);
+        graph.links().write([].into_iter());
+        let epoch = graph.pins.retire();
+        if graph.planted == Planted::ReusedAtOnce || epoch < graph.pins.oldest() {
+            graph.publish(4);
+            graph.append(4);
+        }
+    });
 }

@@ -1,0 +1,76 @@
+//! The cells that searches read while others write them, without a lock: the tag of a row and a list of links.
+//!
+//! What orders them is here and nowhere else, so that its interleavings can be explored, and what weak memory may show
+//! (`tests/schedules`).
+
+use super::sync::{AtomicU32, Ordering};
+
+/// The tag of a slot that holds no row, and the end of every list.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Which row a slot holds: its link, or [`NONE`]. Whoever sees a link here sees all that was written of the row before it was set.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Tag(AtomicU32);
+
+impl Tag {
+    /// The tag of a slot without a row.
+    pub(crate) fn none() -> Self {
+        Self(AtomicU32::new(NONE))
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Shows the row of a slot, written before, to whoever has its link.
+    pub(crate) fn set(&self, link: u32) {
+        self.0.store(link, Ordering::Release);
+    }
+}
+
+/// One list of links. Readers may see a list while it is rewritten: every value that they can meet is or was a link, and is
+/// checked against the slot's tag before it is followed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links<'a> {
+    pub(crate) count: &'a AtomicU32,
+    pub(crate) cells: &'a [AtomicU32],
+}
+
+impl<'a> Links<'a> {
+    /// The links as of about now. Whoever sees a link sees its row's tag, and what is behind it.
+    #[inline(always)]
+    pub(crate) fn read(self) -> impl Iterator<Item = u32> + 'a {
+        let count = self.count.load(Ordering::Acquire) as usize;
+        self.cells[..count.min(self.cells.len())]
+            .iter()
+            .map(|c| c.load(Ordering::Acquire))
+    }
+
+    /// How many, for who holds the lock of the list's head.
+    pub(crate) fn len(self) -> usize {
+        self.count.load(Ordering::Relaxed) as usize
+    }
+
+    /// Adds a link at the end; `false` if the list is full. The caller holds the lock of its head.
+    pub(crate) fn append(self, link: u32) -> bool {
+        let count = self.count.load(Ordering::Relaxed);
+        let Some(cell) = self.cells.get(count as usize) else {
+            return false;
+        };
+        cell.store(link, Ordering::Release);
+        self.count.store(count + 1, Ordering::Release);
+        true
+    }
+
+    /// Rewrites the list. The caller holds the lock of its head.
+    pub(crate) fn write(self, fresh: impl Iterator<Item = u32>) {
+        let mut count = 0;
+        for (cell, link) in self.cells.iter().zip(fresh) {
+            cell.store(link, Ordering::Release);
+            count += 1;
+        }
+        self.count.store(count, Ordering::Release);
+    }
+}
