@@ -1,7 +1,8 @@
 //! Age: rows leave when they were not used for a set time, in batches, whether or not there is room.
 //!
-//! Under pressure it falls back to the least recently used row, overdue or not. O(1) an event; the same 26 bytes of record
-//! and links and 7.2 to 10.4 of hash table a row as `lru`.
+//! The rule of the working set, a row's window being its idle time (P. J. Denning, "The Working Set Model for Program Behavior",
+//! Communications of the ACM 11(5), 1968), on the wall clock and in batches. Under pressure it falls back to the least recently used
+//! row, overdue or not. O(1) an event; the same 26 bytes of record and links and 7.2 to 10.4 of hash table a row as `lru`.
 
 use std::time::Duration;
 

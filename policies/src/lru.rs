@@ -1,4 +1,6 @@
 //! Least recently used: exact, O(1) an event, 26 bytes of record and links and 7.2 to 10.4 of hash table a row.
+//!
+//! R. L. Mattson, J. Gecsei, D. R. Slutz, I. L. Traiger, "Evaluation Techniques for Storage Hierarchies", IBM Systems Journal 9(2), 1970.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
