@@ -42,6 +42,7 @@ pub fn a_place_is_not_written_over_under_a_reader(readers: usize, planted: bool)
 /// A mistake that a writer of the graph may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
+    /// None.
     Nothing,
     /// A row's tag is set before the row is written.
     TagBeforeRow,
