@@ -1,4 +1,4 @@
-//! Random operations on a memory, with power cuts, against a plain map and an exact scan.
+//! Random operations on a memory, with power cuts or with a cold store that fails, against a plain map and an exact scan.
 //!
 //! `AETHER_SEED` runs one seed, `AETHER_OPS` so many operations of each.
 
@@ -6,17 +6,31 @@
 
 mod common;
 
+use std::time::Duration;
+
 use aether_core::Metric;
 use aether_testkit::env::variable;
-use aether_testkit::workload::{Profile, Workload};
+use aether_testkit::run::{FLUSH, Step};
+use aether_testkit::workload::{Op, Profile, Workload};
+use common::{Call, Run, Settings, Verdict, World};
 
-use aether_testkit::run::FLUSH;
-use common::{Run, Settings, World};
-
-/// Runs one seed; every fact that depends on it is in the message of a failure.
+/// Runs one seed.
 fn run(seed: u64, ops: u64, settings: Settings, profile: Profile) -> Run {
     let seed = variable("AETHER_SEED").unwrap_or(seed);
     let ops = variable("AETHER_OPS").unwrap_or(ops);
+    drive(seed, ops, settings, profile, async |run, op| {
+        run.step(op).await
+    })
+}
+
+/// Does every operation of a seed by `step`; every fact that depends on it is in the message of a failure.
+fn drive(
+    seed: u64,
+    ops: u64,
+    settings: Settings,
+    profile: Profile,
+    mut step: impl AsyncFnMut(&mut Run, Op) -> Step,
+) -> Run {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -29,7 +43,7 @@ fn run(seed: u64, ops: u64, settings: Settings, profile: Profile) -> Run {
             let mut text = format!("{op:?}");
             text.truncate(text.floor_char_boundary(200));
             run.log.push(format!("{n}: {text}"));
-            if let Err(what) = run.step(op).await {
+            if let Err(what) = step(&mut run, op).await {
                 let from = run.log.len().saturating_sub(12);
                 panic!(
                     "AETHER_SEED={seed} {settings:?}: step {n}: {what}\nthe last steps:\n{}",
@@ -39,6 +53,7 @@ fn run(seed: u64, ops: u64, settings: Settings, profile: Profile) -> Run {
         }
         let end = async {
             run.world.power.unscript();
+            run.faulty = false;
             run.check_everything().await?;
             run.memory().close().await.map_err(|e| e.to_string())?;
             run.check_stored().await
@@ -128,4 +143,64 @@ fn with_crashes_all_the_time_and_little_room() {
     let mut tight = settings(Metric::L2, "fake");
     tight.budget = "96KiB";
     assert_lively(&run(5, 9_000, tight, profile(12)), 100);
+}
+
+/// What a cold store does to a call, as a seed draws it: one in so many fails, is lost, loses its reply, comes late, or is read wrong.
+fn fault(seed: u64, one_in: u64) -> impl Fn(&Call, u64) -> Verdict + Send + Sync {
+    move |call, n| {
+        let mut rng = fastrand::Rng::with_seed(seed ^ (n << 20));
+        if matches!(call, Call::Meta(_)) || rng.u64(..one_in) > 0 {
+            return Verdict::Pass;
+        }
+        let late = Verdict::Late(Duration::from_millis(rng.u64(1..8)));
+        let reads = [Verdict::Fail, Verdict::Lost, late, Verdict::Garble];
+        let changes = [Verdict::Fail, Verdict::Lost, late, Verdict::LoseReply];
+        let ways = if call.changes() { changes } else { reads };
+        ways[rng.usize(..ways.len())]
+    }
+}
+
+/// Stretches in which the cold store fails now and then, between others in which it does not: an operation fails or is done, an answer is
+/// right or says that it is not whole, and when the store is well again nothing is missing.
+#[test]
+fn with_a_cold_store_that_fails() {
+    let seed = variable("AETHER_SEED").unwrap_or(7);
+    let ops = variable("AETHER_OPS").unwrap_or(9_000);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (mut failed, mut left) = (0, 0);
+    let run = drive(
+        seed,
+        ops,
+        settings(Metric::L2, "flat"),
+        profile(0),
+        async |run, op| {
+            if left == 0 {
+                left = rng.u64(1..60);
+                run.faulty = !run.faulty;
+                match run.faulty {
+                    true => run.world.power.script(fault(rng.u64(..), rng.u64(1..8))),
+                    false => run.world.power.unscript(),
+                }
+            }
+            left -= 1;
+            let closing = matches!(op, Op::Reopen);
+            run.step(op).await?;
+            if !run.failed.replace(false) {
+                return Ok(());
+            }
+            failed += 1;
+            left = 0;
+            run.faulty = false;
+            run.world.power.unscript();
+            // Closed half, not opened, or as a user would who believes nothing any more.
+            if closing || rng.u8(..4) == 0 {
+                run.rise().await
+            } else {
+                run.look().await
+            }
+        },
+    );
+    println!("{failed} of {ops} operations failed, and nothing was lost");
+    assert!(failed * 50 > ops, "{failed}");
+    assert_lively(&run, 10);
 }

@@ -512,28 +512,19 @@ impl Inner {
 
     /// Resolves every intent and sweeps blobs that nothing names.
     async fn recover(&self, manifest: &[(SegmentId, Manifest)]) -> Result<()> {
-        let now = self.now();
         let mut intents: Vec<Intent> = Vec::new();
         let mut patient: HashSet<BlobKey> = HashSet::new();
         for (k, v) in collect(&*self.meta, Table::Intents).await? {
             let (intent, since) = decode_intent(&k, &v)?;
-            // A put whose reply was lost may still arrive at a remote store: its note stays until the grace is over, and the running
-            // memory sweeps it then.
+            // The running memory sweeps what is noted, when the grace is over in which a put whose reply was lost may still arrive: a remote
+            // store takes its time, and the first answer need not wait for it.
             if intent.kind == IntentKind::Garbage {
-                if now.since(Time(since)) < self.config.compaction.grace.0 {
-                    let mut garbage = self.garbage.lock();
-                    garbage.note(
-                        intent.number,
-                        Time(since),
-                        intent.segment,
-                        intent.blob.clone(),
-                        false,
-                    );
-                    drop(garbage);
-                    patient.insert(intent.blob);
-                    continue;
-                }
-                self.clear_marks(intent.segment).await?;
+                let (number, segment) = (intent.number, intent.segment);
+                let blob = intent.blob.clone();
+                let mut garbage = self.garbage.lock();
+                garbage.note(number, Time(since), segment, blob, false);
+                patient.insert(intent.blob);
+                continue;
             }
             intents.push(intent);
         }
@@ -546,12 +537,12 @@ impl Inner {
             .map(|b| b.key)
             .filter(|k| !patient.contains(k))
             .collect();
-        let mut done = Vec::new();
+        let (mut needless, mut done) = (Vec::new(), Vec::new());
         for repair in plan_recovery(&intents, &named, &present) {
             match repair {
                 Repair::DeleteBlob(blob) => {
                     tracing::info!(%blob, "recovery deletes a blob that nothing names");
-                    store.delete(&blob).await?;
+                    needless.push(blob);
                 }
                 Repair::DeleteIntent(number) => done.push(number),
                 Repair::Missing(segment, blob) => {
@@ -565,6 +556,10 @@ impl Inner {
                     }
                 }
             }
+        }
+        // Blobs before their intents, so that a crash in between repeats harmlessly.
+        for deleted in self.delete_blobs(needless).await {
+            deleted?;
         }
         if !done.is_empty() {
             let writer = self.writer.lock().await;

@@ -304,8 +304,10 @@ mod tests {
             }
             inner.truncate(rng.usize(..=inner.len()));
             seal(&mut inner, 0, SAVED_SEED);
-            // An error, or moves that can be told.
-            let _ = log.load(&inner);
+            // Refused as damaged, or moves that can be told.
+            if let Err(error) = log.load(&inner) {
+                assert!(error.is_corrupt(), "{error}");
+            }
             log.last(Row(8), 9, "lru");
         }
     }

@@ -160,7 +160,8 @@ pub enum Call {
 }
 
 impl Call {
-    fn changes(&self) -> bool {
+    /// Whether a call without a reply may have had an effect.
+    pub fn changes(&self) -> bool {
         matches!(
             self,
             Self::Meta("commit" | "durable" | "claim" | "close") | Self::Put(_) | Self::Delete(_)
@@ -180,6 +181,10 @@ pub enum Verdict {
     LoseReply,
     /// No effect and no answer until [`Power::release`]; then as if nothing had been.
     Hold,
+    /// The whole effect, after a while.
+    Late(Duration),
+    /// A read's answer with a bit that was not written; of other calls nothing.
+    Garble,
     /// The process dies just before the effect.
     Die,
     /// The process dies just after the effect.
@@ -312,6 +317,16 @@ impl Power {
     }
 
     async fn run<T>(&self, call: Call, effect: impl Future<Output = Result<T>>) -> Result<T> {
+        self.run_or(call, effect, |_| ()).await
+    }
+
+    /// The last: what makes a reply wrong.
+    async fn run_or<T>(
+        &self,
+        call: Call,
+        effect: impl Future<Output = Result<T>>,
+        wrong: impl FnOnce(&mut T),
+    ) -> Result<T> {
         let unknown = |what: &str| {
             let class = if call.changes() {
                 Retry::Unknown
@@ -328,6 +343,15 @@ impl Power {
         let script = self.0.script.lock().clone();
         match script.map_or(Verdict::Pass, |s| s(&call, n)) {
             Verdict::Pass => effect.await,
+            Verdict::Garble => {
+                let mut reply = effect.await?;
+                wrong(&mut reply);
+                Ok(reply)
+            }
+            Verdict::Late(by) => {
+                tokio::time::sleep(by).await;
+                effect.await
+            }
             Verdict::Fail => Err(Error::unavailable(format!(
                 "injected: no effect at {call:?}"
             ))),
@@ -437,6 +461,15 @@ impl MetaStore for PoweredMeta {
     }
 }
 
+/// One bit in the middle flipped.
+fn garble(part: &Bytes) -> Bytes {
+    let mut wrong = part.to_vec();
+    if let Some(byte) = wrong.get_mut(part.len() / 2) {
+        *byte ^= 1;
+    }
+    wrong.into()
+}
+
 #[derive(Debug)]
 struct PoweredCold(StrictCold, Power);
 
@@ -449,9 +482,12 @@ impl ColdStore for PoweredCold {
     }
 
     async fn read(&self, key: &BlobKey, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
-        self.1
-            .run(Call::Read(key.clone()), self.0.read(key, ranges))
-            .await
+        let wrong = |read: &mut Option<Vec<Bytes>>| {
+            let parts = read.iter_mut().flatten();
+            parts.for_each(|part| *part = garble(part));
+        };
+        let call = Call::Read(key.clone());
+        self.1.run_or(call, self.0.read(key, ranges), wrong).await
     }
 
     async fn size(&self, key: &BlobKey) -> Result<Option<u64>> {

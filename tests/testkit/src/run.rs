@@ -341,6 +341,14 @@ impl<W: World> Run<W> {
         if !report.is_clean() || report.orphans + report.intents > 0 {
             return Err(format!("recovery left something behind: {report:#?}"));
         }
+        self.look().await
+    }
+
+    /// Finds out what became of operations whose outcome is not known, and compares everything.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub async fn look(&mut self) -> Step {
         let doubted = self.model.doubted();
         let records = self.get_all(&doubted).await?;
         let now = self.now();
