@@ -166,6 +166,13 @@ async fn the_recall_asked_for_is_learned_and_kept() {
     }
     assert!(looked_at[0] <= looked_at[1], "{looked_at:?}");
     assert!(looked_at[1] < 100 * 4_000 / 2, "{looked_at:?}");
+    let measured = memory.stats().recall.unwrap();
+    memory.close().await.unwrap();
+    // And known from the first search on when the memory is opened again.
+    let memory = world.open().await;
+    let known = memory.stats().recall.unwrap();
+    assert!((known - measured).abs() < 0.01, "{known}, was {measured}");
+    assert_eq!(memory.stats().counted.searches_compared, 0);
     memory.close().await.unwrap();
 }
 
@@ -196,6 +203,103 @@ async fn codes_that_are_not_in_ram_are_read_first_in_two_rounds_at_most() {
         let times = read.iter().filter(|k| *k == key).count();
         assert!(times <= 2, "{key} was read {times} times");
     }
+}
+
+/// 400 kB of codes where a quarter of the working space is 256.
+async fn reopened_with_many_codes(search: &'static str) -> (World, Memory) {
+    let mut settings = settings(Metric::L2, search);
+    settings.memory = "working_space = \"1MiB\"";
+    let world = World::with(settings);
+    filled(&world, 6_000, 0).await.close().await.unwrap();
+    let memory = world.open().await;
+    assert_eq!(memory.stats().codes_bytes, 0);
+    (world, memory)
+}
+
+#[tokio::test]
+async fn codes_that_may_stay_in_ram_come_in_one_round_however_many() {
+    let (_world, memory) =
+        reopened_with_many_codes("cache = \"1B\"\ncompare = 0.0\n[codes]\nbits = 8").await;
+    let query = vector(77);
+    let answer = memory.search(bounded(&query, 10).probe(1.0)).await.unwrap();
+    assert_eq!(answer.coverage.rounds, 2, "{:?}", answer.coverage);
+    assert!(memory.stats().codes_bytes > 300_000);
+    assert_eq!(rows(&answer), rows(&truth(&memory, &query, 10).await));
+    // And are not read again.
+    let again = memory.search(bounded(&query, 10).probe(1.0)).await.unwrap();
+    assert_eq!(again.coverage.rounds, 1, "{:?}", again.coverage);
+    memory.close().await.unwrap();
+}
+
+/// Together, searches have no more codes on their way than one of them may.
+#[tokio::test]
+async fn searches_at_once_share_the_room_for_codes_on_their_way() {
+    const RAM: &str = "cache = \"1B\"\ncompare = 0.0\n[codes]\nbits = 8\nram = \"1B\"";
+    let (world, memory) = reopened_with_many_codes(RAM).await;
+    let segments = memory.stats().segments as usize;
+    world.power.script(|call, _| match call {
+        Call::Read(_) => Verdict::Hold,
+        _ => Verdict::Pass,
+    });
+    let searches: Vec<_> = (0..4)
+        .map(|i| {
+            let memory = memory.clone();
+            let request = bounded(&vector(i), 10).probe(1.0);
+            tokio::spawn(async move { memory.search(request).await.unwrap() })
+        })
+        .collect();
+    world.power.wait_for_held(1).await;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    let held = world.power.held();
+    assert!(
+        (1..=segments).contains(&held),
+        "{held} reads of codes at once"
+    );
+    world.power.unscript();
+    world.power.release();
+    for (i, search) in (0..).zip(searches) {
+        let answer = search.await.unwrap();
+        assert!(answer.coverage.is_whole(), "{:?}", answer.coverage);
+        assert!(answer.coverage.rounds > 2, "{:?}", answer.coverage);
+        assert_eq!(rows(&answer), rows(&truth(&memory, &vector(i), 10).await));
+    }
+    memory.close().await.unwrap();
+}
+
+/// A search that finds no room by its deadline says what it did not look at.
+#[tokio::test]
+async fn codes_that_come_too_late_are_said_to_be_missing() {
+    const RAM: &str = "cache = \"1B\"\ncompare = 0.0\n[codes]\nbits = 8\nram = \"1B\"";
+    let (world, memory) = reopened_with_many_codes(RAM).await;
+    world.power.script(|call, _| match call {
+        Call::Read(_) => Verdict::Hold,
+        _ => Verdict::Pass,
+    });
+    let late = |i| {
+        let memory = memory.clone();
+        let request = bounded(&vector(i), 10).probe(1.0);
+        let request = request.deadline(Duration::from_millis(40));
+        tokio::spawn(async move { memory.search(request).await.unwrap() })
+    };
+    for search in [late(1), late(2)] {
+        let coverage = search.await.unwrap().coverage;
+        assert_eq!(coverage.cold_rows_estimated, 0);
+        let missed = coverage.partitions;
+        assert!(
+            missed > 0 && coverage.partitions_probed == 0,
+            "{coverage:?}"
+        );
+        let cut = Cut::Deadline { partitions: missed };
+        assert!(coverage.cuts.contains(&cut), "{coverage:?}");
+    }
+    world.power.unscript();
+    world.power.release();
+    let query = vector(3);
+    let answer = memory.search(bounded(&query, 10).probe(1.0)).await.unwrap();
+    assert_eq!(rows(&answer), rows(&truth(&memory, &query, 10).await));
+    memory.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -205,12 +205,23 @@ async fn a_lost_put_reply_is_looked_up_and_nothing_is_deleted_in_line() {
     );
     assert_eq!(memory.demote(&ids(20..40)).await.unwrap(), 20);
     memory.close().await.unwrap();
-    // The note stays until a late put cannot arrive any more.
+    // The note stays until a late put cannot arrive any more. An opening waits for no deletion: a turn sweeps.
     world.clock.advance(Duration::from_secs(60));
-    world.open().await.close().await.unwrap();
+    let memory = world.open().await;
+    memory.tick().await.unwrap();
+    memory.close().await.unwrap();
     assert_eq!(world.check().await.garbage, 1);
     world.clock.advance(Duration::from_secs(700));
-    world.open().await.close().await.unwrap();
+    let memory = world.open().await;
+    assert!(
+        !world
+            .power
+            .trace()
+            .iter()
+            .any(|c| matches!(c, Call::Delete(_)))
+    );
+    memory.tick().await.unwrap();
+    memory.close().await.unwrap();
     let report = world.check().await;
     assert_eq!((report.garbage, report.orphans), (0, 0), "{report:#?}");
     assert!(report.is_clean());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aether_cold_simulated_s3::PLUGIN;
 use aether_core::clock::ManualClock;
 use aether_core::config::SearchMode;
+use aether_core::engine::Parts;
 use aether_core::{Config, Memory, MemoryBuilder, Metric, Point, PointId, Registry, SearchRequest};
 use tokio::time::Instant;
 
@@ -45,7 +46,9 @@ async fn open(cold: &str, remote: &str) -> Memory {
 
 /// All rows but the last 40 cold, in four segments.
 async fn fill(memory: &Memory) {
-    let points = (0..ROWS).map(|i| Point::new(i, vector(i))).collect();
+    let points = (0..ROWS)
+        .map(|i| Point::new(i, vector(i)).with_payload(i.into()))
+        .collect();
     memory.upsert(points).await.expect("upsert");
     for first in (0..200).step_by(50) {
         let ids: Vec<PointId> = (first..first + 50).map(PointId::Int).collect();
@@ -107,6 +110,38 @@ async fn a_search_takes_at_most_two_dependent_rounds() {
     );
     assert!(stats.dollars.per_thousand_queries.is_some_and(|d| d > 0.0));
     assert!(stats.dollars.per_gb_month.is_some_and(|d| d > 0.0));
+    memory.close().await.expect("close");
+}
+
+/// Vectors and payloads of the answers come side by side, from all segments and blocks at once.
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_with_the_answers_takes_one_round_more() {
+    let memory = open("read_p99 = \"63ms\"\nbandwidth = \"100GB\"", "").await;
+    fill(&memory).await;
+    for mode in [SearchMode::Bounded, SearchMode::Complete] {
+        for query in 1000..1010 {
+            let request = SearchRequest::new(vector(query), 40).mode(mode);
+            let request = request.parts(Parts::default());
+            let (begun, before) = (Instant::now(), memory.stats().remote.ledger.usage.gets);
+            let answer = memory.search(request).await.expect("a search");
+            let rounds = begun.elapsed().as_millis().div_ceil(63 + 2);
+            let coverage = &answer.coverage;
+            assert!((2..=3).contains(&rounds), "{mode:?}: {rounds} rounds");
+            assert_eq!(rounds, u128::from(coverage.rounds), "{coverage:?}");
+            let gets = memory.stats().remote.ledger.usage.gets - before;
+            assert!(
+                coverage.requests >= 5 && coverage.requests <= gets,
+                "{coverage:?}, {gets}"
+            );
+            for hit in &answer.hits {
+                let PointId::Int(i) = hit.id else {
+                    panic!("{hit:?}")
+                };
+                assert_eq!(hit.vector.as_deref(), Some(&vector(i)[..]));
+                assert_eq!(hit.payload, Some(i.into()));
+            }
+        }
+    }
     memory.close().await.expect("close");
 }
 

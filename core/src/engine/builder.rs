@@ -38,6 +38,7 @@ use super::shadow;
 use super::stats::Counts;
 use super::timeline::Timeline;
 use super::turn::{BY_HAND, FluxState};
+use super::working::{CodesRoom, codes_on_their_way};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::codec::{BlockCodec, Decoders};
 use crate::config::Config;
@@ -306,6 +307,7 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         meta,
         codec,
         blocks,
+        codes_room: CodesRoom::new(codes_on_their_way(&config)),
         coders,
         deviations: aether_codes::deviations(config.codes.confidence),
         probing: Probing::default(),
@@ -795,6 +797,7 @@ impl Inner {
     async fn load_books(&self) -> Result<()> {
         self.load_shadows().await?;
         self.load_aim().await?;
+        self.load_probing().await?;
         self.load_moves().await?;
         let Some(books) = self.saved_books().await? else {
             return Ok(());

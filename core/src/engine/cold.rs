@@ -404,6 +404,13 @@ pub(crate) struct ReadCost {
     pub(crate) bytes: u64,
 }
 
+impl ReadCost {
+    pub(crate) fn add(&mut self, more: Self) {
+        self.requests += more.requests;
+        self.bytes += more.bytes;
+    }
+}
+
 /// A group's rows and vectors.
 #[derive(Debug, Default)]
 pub(crate) struct Scanned {
@@ -633,6 +640,16 @@ impl BlockReader {
         self.codes.get(&(segment.id.0, page))
     }
 
+    /// RAM that is left for codes.
+    pub(crate) fn codes_left(&self) -> u64 {
+        self.codes.capacity().saturating_sub(self.codes.weight())
+    }
+
+    /// Whether a page of rows and codes is at hand.
+    pub(crate) fn has_codes(&self, segment: &Segment, page: u32) -> bool {
+        self.codes.contains_key(&(segment.id.0, page))
+    }
+
     /// Reads and checks pages of rows and codes that are not at hand, in one request.
     pub(crate) async fn read_codes(
         &self,
@@ -737,30 +754,31 @@ impl BlockReader {
         true
     }
 
-    /// Reads and unpacks the payloads of some blocks.
-    pub(crate) async fn payloads(
+    /// Reads the payloads of some blocks, still packed.
+    pub(crate) async fn read_payloads(
         &self,
         segment: &Segment,
         blocks: &[usize],
         cost: &mut ReadCost,
-    ) -> Result<Vec<Payloads>> {
+    ) -> Result<Vec<Bytes>> {
         let mut wanted = Vec::with_capacity(blocks.len());
         for index in blocks {
             wanted.push((*index as u32, segment.block(*index)?.payloads_range()));
         }
-        let read = self.parts(segment, PAYLOADS, &wanted, cost).await?;
-        let mut unpacked = Vec::with_capacity(read.len());
-        for (index, bytes) in blocks.iter().zip(&read) {
-            let block = segment.block(*index)?;
-            unpacked.push(parse_payloads(segment.id, block, bytes, self.payload_max)?);
-            self.keep(
-                segment,
-                *index as u32,
-                PAYLOADS,
-                block.payloads_range(),
-                bytes,
-            );
-        }
+        self.parts(segment, PAYLOADS, &wanted, cost).await
+    }
+
+    /// Checks and unpacks the payloads of a block, and keeps the good bytes in the cache. CPU only.
+    pub(crate) fn unpack_payloads(
+        &self,
+        segment: &Segment,
+        block: usize,
+        bytes: &Bytes,
+    ) -> Result<Payloads> {
+        let held = segment.block(block)?;
+        let unpacked = parse_payloads(segment.id, held, bytes, self.payload_max)?;
+        let range = held.payloads_range();
+        self.keep(segment, block as u32, PAYLOADS, range, bytes);
         Ok(unpacked)
     }
 

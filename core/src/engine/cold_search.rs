@@ -115,6 +115,9 @@ impl Inner {
             estimated: 0,
         };
         for some in self.runs(view, ranked) {
+            let missing = self.missing_bytes(view, &some, &mut HashSet::new());
+            // Whoever waited may find that another search has read them.
+            let _space = self.codes_room.take(missing, asked.deadline).await;
             let run = self.gather(view, some, asked, &mut scan).await?;
             estimating = self.estimate(estimating, run).await?;
         }
@@ -162,27 +165,19 @@ impl Inner {
         offload(work).await?
     }
 
-    /// The ranked partitions in runs whose codes fit in the space for one search, should they have to be read: as a rule in one. Of more
-    /// the nearest come first, since they set the bar, and then the others as they lie in the segments, so that few pages are read twice.
+    /// The ranked partitions in runs whose codes fit in the space that there is for codes on their way: as a rule in one, and what is at
+    /// hand needs none. Of more the nearest come first, since they set the bar, and then the others as they lie in the segments, so that
+    /// few pages are read twice.
     fn runs(&self, view: &ColdView, mut ranked: Vec<(f32, u32)>) -> Vec<Vec<(f32, u32)>> {
         let space = self.codes_space();
         if view.codes_bytes() <= space {
             return vec![ranked];
         }
-        let bytes = |partition: u32| {
-            let places = view.cell(partition).map_or(&[][..], |c| &c.places);
-            let pages = places.iter().map(|p| {
-                let directory = &p.segment.directory;
-                let range = directory.page_range(directory.page_of(p.block));
-                range.map_or(0, |r| r.end - r.start)
-            });
-            pages.sum::<u64>()
-        };
         let take = |ranked: &[(f32, u32)]| {
-            let mut taken = 0;
-            let fits = ranked.iter().position(|(_, p)| {
-                taken += bytes(*p);
-                taken > space
+            let (mut counted, mut bytes) = (HashSet::new(), 0);
+            let fits = (0..ranked.len()).position(|n| {
+                bytes += self.missing_bytes(view, &ranked[n..=n], &mut counted);
+                bytes > space
             });
             fits.map_or(ranked.len(), |n| n.max(1))
         };
@@ -198,6 +193,28 @@ impl Inner {
             runs.push(std::mem::replace(&mut rest, later));
         }
         runs
+    }
+
+    /// Bytes of the pages of codes of ranked partitions that are not at hand, but for those `counted` before, which they join.
+    fn missing_bytes(
+        &self,
+        view: &ColdView,
+        ranked: &[(f32, u32)],
+        counted: &mut HashSet<PageKey>,
+    ) -> u64 {
+        let mut bytes = 0;
+        for Place { segment, block } in places(view, ranked) {
+            let directory = &segment.directory;
+            let page = directory.page_of(*block);
+            if directory.code_bits > 0
+                && counted.insert((segment.id.0, page))
+                && !self.blocks.has_codes(segment, page)
+            {
+                let range = directory.page_range(page);
+                bytes += range.map_or(0, |r| r.end - r.start);
+            }
+        }
+        bytes
     }
 
     /// How many of the ranked partitions to look at; puts so many in order.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::cold_scan::Seen;
 use super::cold_search::{Bounded, Reach};
 use super::inner::Inner;
-use super::query::{Moment, merge};
+use super::query::{Moment, NamedHits, merge};
 use super::types::{Answer, SearchRequest};
 use crate::config::SearchMode;
 use crate::error::Result;
@@ -132,8 +132,12 @@ impl Inner {
         }
         let merged = merge(&hot, &scan.found);
         let named = (self.name_hits(&moment, &asked, merged, Some(&scan.named), deadline)).await?;
-        let Some((truth, expired, cuts)) =
-            named.filter(|_| self.visible.load(Ordering::Acquire) == high)
+        let Some(NamedHits {
+            hits: truth,
+            expired,
+            cuts,
+            ..
+        }) = named.filter(|_| self.visible.load(Ordering::Acquire) == high)
         else {
             return Ok(());
         };

@@ -34,6 +34,7 @@ use super::restore::RestoreQueue;
 use super::stats::{Counts, Stats};
 use super::timeline::Timeline;
 use super::turn::FluxState;
+use super::working::CodesRoom;
 use crate::clock::Time;
 use crate::codec::BlockCodec;
 use crate::config::Config;
@@ -122,6 +123,7 @@ pub(crate) struct Inner {
     pub(crate) meta_capability: MetaCapability,
     pub(crate) codec: BlockCodec,
     pub(crate) blocks: BlockReader,
+    pub(crate) codes_room: CodesRoom,
     pub(crate) coders: Coders,
     /// Standard deviations of the bounds of a search.
     pub(crate) deviations: f32,

@@ -1,9 +1,9 @@
 //! The memory itself: one handle over hot index, cold store, metadata store, codec and policy.
 //!
 //! Where to look: [`types`](self) what goes in and out, `commit` how writes become durable, `query` how a search travels, `cold_search` and
-//! `cold_scan` what it does in the cold tier, `probing` how far it goes there,
-//! `driver` how rows move, `pack` how they come into a segment, `partitions` which ones there are, `turn` what a tick does, `compaction` and `garbage` how the cold tier stays in order, `builder` how a memory opens and recovers,
-//! `working` how much RAM any of that may take.
+//! `cold_scan` what it does in the cold tier, `probing` how far it goes there, `parts` how vectors and payloads are read, `driver` how rows
+//! move, `pack` how they come into a segment, `partitions` which ones there are, `turn` what a tick does, `compaction` and `garbage` how the
+//! cold tier stays in order, `builder` how a memory opens and recovers, `working` how much RAM any of that may take.
 
 mod admission;
 mod aim;
@@ -34,6 +34,7 @@ mod offload;
 mod outlook;
 mod pack;
 mod partitions;
+mod parts;
 mod probing;
 mod query;
 mod readers;

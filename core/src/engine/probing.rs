@@ -13,12 +13,22 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::builder::state;
+use super::inner::Inner;
+use super::record::key;
+use crate::error::Result;
+use crate::role::{Batch, Table};
+use crate::seal::{seal, unseal};
+use crate::wire::Reader;
+
 /// Classes of lag: so many to one unit, and one for all beyond.
 const CLASSES: usize = 64;
 /// Comparisons before what was learned is trusted.
 const LEARNED_MIN: u64 = 24;
 /// What an earlier comparison counts for beside the next: the last few hundred matter.
 const FADING: f64 = 0.997;
+/// Seed of the checksum of what is written down.
+const SEED: u64 = 0x7072_6f62_696e_6700;
 /// Of the answers that may be missed, the share that probing may miss: the rest is left to chance.
 const ALLOWED: f64 = 0.7;
 
@@ -216,6 +226,43 @@ impl Probing {
         *self.not_before.lock() = Some(Instant::now() + took.saturating_mul(times));
     }
 
+    /// All that was learned, as bytes with their checksum: a memory that opens again knows how far to go, and how well it did.
+    fn save(&self) -> Vec<u8> {
+        let learned = self.learned.lock().clone();
+        let figures = [learned.found, learned.wanted];
+        let figures = figures.iter().chain(&learned.rows).chain(&learned.answers);
+        let mut out = learned.comparisons.to_le_bytes().to_vec();
+        figures.for_each(|x| out.extend_from_slice(&x.to_le_bytes()));
+        seal(&mut out, 0, SEED);
+        out
+    }
+
+    /// Takes up what `save` wrote.
+    ///
+    /// # Errors
+    /// `Corrupt`; what was known before stays.
+    fn load(&self, bytes: &[u8]) -> Result<()> {
+        let what = "what was learned of the answers' whereabouts";
+        let mut r = Reader::new(unseal(bytes, SEED, what)?, what);
+        let mut learned = Learned {
+            comparisons: r.u64()?,
+            ..Learned::default()
+        };
+        let figures = [&mut learned.found, &mut learned.wanted];
+        let figures = figures.into_iter().chain(&mut learned.rows);
+        for figure in figures.chain(&mut learned.answers) {
+            *figure = f64::from_bits(r.u64()?);
+            if !figure.is_finite() || *figure < 0.0 {
+                return Err(r.bad("a count is none"));
+            }
+        }
+        if learned.found > learned.wanted {
+            return Err(r.bad("more answers were found than there were"));
+        }
+        *self.learned.lock() = learned;
+        Ok(())
+    }
+
     /// Whether too little is known yet.
     pub(crate) fn is_new(&self) -> bool {
         self.learned.lock().comparisons < LEARNED_MIN * 2
@@ -225,6 +272,26 @@ impl Probing {
     pub(crate) fn recall(&self) -> Option<f64> {
         let learned = self.learned.lock();
         (learned.wanted > 0.0).then(|| learned.found / learned.wanted)
+    }
+}
+
+impl Inner {
+    /// Adds what was learned to a batch, if there is something.
+    pub(super) fn flush_probing(&self, batch: &mut Batch) {
+        if self.probing.learned.lock().comparisons > 0 {
+            let name = bytes::Bytes::from_static(key::PROBING);
+            batch.put(Table::State, name, self.probing.save());
+        }
+    }
+
+    /// Takes up what was learned before; what is damaged is learned anew.
+    pub(super) async fn load_probing(&self) -> Result<()> {
+        if let Some(saved) = state(&*self.meta, key::PROBING).await?
+            && let Err(error) = self.probing.load(&saved)
+        {
+            tracing::warn!(%error, "how far to probe is learned anew");
+        }
+        Ok(())
     }
 }
 
@@ -275,6 +342,39 @@ mod tests {
                 "{recall}: {reach} partitions, ideal {ideal}"
             );
         }
+    }
+
+    #[test]
+    fn what_was_learned_is_taken_up_again_and_damage_is_refused() {
+        let mut rng = fastrand::Rng::with_seed(6);
+        let probing = Probing::default();
+        for _ in 0..100 {
+            let (ranked, answers) = case(&mut rng, 0.05);
+            probing.learn(&ranked, |_| 50, &answers);
+            probing.note_recall(9, 10);
+        }
+        let saved = probing.save();
+        let next = Probing::default();
+        next.load(&saved).unwrap();
+        assert_eq!(next.recall(), probing.recall());
+        assert!(!next.is_new());
+        let (mut ranked, _) = case(&mut rng, 0.05);
+        let reach = |p: &Probing, r: &mut Vec<(f32, u32)>| p.reach(r, 1, |_| 50, 0.95);
+        assert_eq!(reach(&next, &mut ranked), reach(&probing, &mut ranked));
+        for at in 0..saved.len() {
+            let mut bad = saved.clone();
+            bad[at] ^= 1 << (at % 8);
+            assert!(next.load(&bad).is_err_and(|e| e.is_corrupt()), "{at}");
+            assert!(next.load(&saved[..at]).is_err(), "{at}");
+        }
+        // Wrong content under a right checksum.
+        for (place, figure) in [(1, -1.0), (1, 1e9), (5, f64::NAN), (100, f64::INFINITY)] {
+            let mut inner = unseal(&saved, SEED, "probing").unwrap().to_vec();
+            inner[place * 8..][..8].copy_from_slice(&f64::to_le_bytes(figure));
+            seal(&mut inner, 0, SEED);
+            assert!(next.load(&inner).is_err_and(|e| e.is_corrupt()), "{figure}");
+        }
+        assert_eq!(next.recall(), probing.recall(), "what was known stays");
     }
 
     #[test]

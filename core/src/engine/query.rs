@@ -4,7 +4,6 @@
 //! reads the chosen partitions, merges by row, and names the answers. If a row it found was deleted or replaced meanwhile so that its
 //! name is gone, it begins again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,19 +13,19 @@ use hashbrown::HashMap;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::cold::{ColdView, ReadCost, Segment};
+use super::cold::{ColdView, ReadCost};
 use super::cold_scan::{ColdScan, Seen};
 use super::directory::Entry;
 use super::inner::{Inner, Writer};
 use super::offload::offload;
-use super::record::{Expiry, Fresh, Home, Stub};
+use super::parts::ReadLimit;
+use super::record::{Expiry, Home, Stub};
 use super::types::{Answer, Coverage, Cut, Hit, Parts, Record, SearchRequest};
 use crate::clock::Time;
 use crate::config::SearchMode;
 use crate::error::{Error, Result};
-use crate::id::{PointId, Row, SegmentId};
+use crate::id::{PointId, Row};
 use crate::role::{Event, Fidelity, Neighbor, SearchOptions, Table, Tier};
-use crate::segment::Group;
 
 /// A read that was overtaken by writes begins again so often before it makes them wait.
 const REPEATS: usize = 8;
@@ -205,6 +204,7 @@ impl Inner {
         };
         let hot_rows = self.directory.read().len() as u64;
         let mut wanted = request.k;
+        let (mut rounds, mut spent) = (0, ReadCost::default());
         loop {
             let hot = self.search_hot(&moment, request, mode).await?;
             let seen = Seen {
@@ -226,12 +226,23 @@ impl Inner {
             let cold = scan.as_ref().map_or(&[][..], |s| &s.found[..]);
             let ahead = scan.as_ref().map(|s| &s.named);
             let merged = merge(&hot, cold);
-            let Some((hits, expired, mut cuts)) = self
-                .name_hits(&moment, request, merged, ahead, deadline)
-                .await?
+            let named = self.name_hits(&moment, request, merged, ahead, deadline);
+            let Some(NamedHits {
+                hits,
+                expired,
+                mut cuts,
+                cost,
+            }) = named.await?
             else {
                 return Ok(None);
             };
+            if let Some(scan) = &scan {
+                rounds += scan.rounds;
+                spent.add(scan.cost);
+            }
+            // Vectors and payloads of all answers are read side by side.
+            rounds += u32::from(cost.requests > 0);
+            spent.add(cost);
             let last = hits.last().map(|h| h.distance);
             let crowded = |s: &ColdScan| s.crowded(expired, hits.len(), last, request.k);
             if scan.as_ref().is_some_and(crowded) {
@@ -250,9 +261,9 @@ impl Inner {
                 cold_rows_scored: scan.as_ref().map_or(0, |s| s.scored),
                 partitions: moment.view.partitions(),
                 partitions_probed: scan.as_ref().map_or(0, |s| s.probed),
-                requests: scan.as_ref().map_or(0, |s| s.cost.requests),
-                rounds: scan.as_ref().map_or(0, |s| s.rounds),
-                bytes: scan.as_ref().map_or(0, |s| s.cost.bytes),
+                requests: spent.requests,
+                rounds,
+                bytes: spent.bytes,
                 proven: cuts.is_empty() && scan.as_ref().is_some_and(|s| s.proven),
                 cuts,
             };
@@ -324,8 +335,7 @@ impl Inner {
     }
 
     /// Turns candidates into answers: ids, times to live, and the parts asked for, as far as they can be read by the deadline; `ahead`
-    /// are names read before. The second part counts expired candidates, the third says what could not be read. `None` when a
-    /// candidate's name is gone.
+    /// are names read before. `None` when a candidate's name is gone.
     pub(super) async fn name_hits(
         self: &Arc<Self>,
         moment: &Moment<'_>,
@@ -333,14 +343,11 @@ impl Inner {
         candidates: Vec<Candidate>,
         ahead: Option<&HashMap<Row, Stub>>,
         deadline: Instant,
-    ) -> Result<Option<(Vec<Hit>, usize, Vec<Cut>)>> {
+    ) -> Result<Option<NamedHits>> {
         let mut hits: Vec<Hit> = Vec::with_capacity(request.k.min(candidates.len()));
         let mut named_rows: Vec<(Row, Named)> = Vec::with_capacity(hits.capacity());
         let mut expired = 0;
-        let mut limit = ReadLimit {
-            deadline: Some(deadline),
-            ..ReadLimit::default()
-        };
+        let mut limit = ReadLimit::until(deadline);
         let mut rest = candidates.as_slice();
         while hits.len() < request.k && !rest.is_empty() {
             let (page, later) = rest.split_at(rest.len().min(request.k - hits.len()));
@@ -377,7 +384,13 @@ impl Inner {
         if request.touch {
             self.renew(&named_rows, moment.now);
         }
-        Ok(Some((hits, expired, limit.cuts())))
+        let cost = limit.cost;
+        Ok(Some(NamedHits {
+            hits,
+            expired,
+            cuts: limit.cuts(),
+            cost,
+        }))
     }
 
     /// Names candidates; an inner `None` has expired, an outer one says that a candidate's name is gone.
@@ -457,141 +470,6 @@ impl Inner {
             }
         }
         Ok(true)
-    }
-
-    /// What to do about a row that the metadata store no longer knows, or knows in a segment that this process does not. Normally a
-    /// writer is about to show why. But once a write's
-    /// outcome is unknown nobody ever will, in this process: a search leaves the point out and says so, a read by id says so.
-    ///
-    /// # Errors
-    /// `Poisoned` where nothing may be left out.
-    fn leave_unsure(&self, limit: &mut ReadLimit) -> Result<bool> {
-        match &*self.poisoned.read() {
-            None => Ok(false),
-            Some(_) if limit.deadline.is_some() => {
-                limit.unsure += 1;
-                Ok(true)
-            }
-            Some(e) => Err(Error::poisoned(format!(
-                "the last write of this point has an unknown outcome; reopen the memory to find out. It said: {e}"
-            ))),
-        }
-    }
-
-    /// Reads vectors and payloads of named rows, in order. `None` when a row was changed meanwhile.
-    async fn read_parts(
-        self: &Arc<Self>,
-        wants: &[(Row, Named)],
-        parts: Parts,
-        limit: &mut ReadLimit,
-    ) -> Result<Option<Vec<PartsRead>>> {
-        let mut read: Vec<PartsRead> = vec![(None, Fidelity::Exact, None); wants.len()];
-        let view = self.view();
-        // Groups to read, by segment and number: the block, the group, and (place in `wants`, place in the group).
-        let mut vectors: BTreeMap<u64, BTreeMap<u32, WantedParts>> = BTreeMap::new();
-        // Blocks to read, by segment and block: (place in `wants`, place in the block).
-        let mut payloads: BTreeMap<(u64, usize), Vec<(usize, usize)>> = BTreeMap::new();
-        let mut fresh = Vec::new();
-        for (i, (row, named)) in wants.iter().enumerate() {
-            let place = match named.home {
-                Home::Fresh => {
-                    if parts.payload && named.payload {
-                        fresh.push(i);
-                    }
-                    None
-                }
-                Home::Segment(segment, ordinal) => {
-                    let Some(found) = view.find(segment).and_then(|s| s.directory.locate(ordinal))
-                    else {
-                        if self.leave_unsure(limit)? {
-                            continue;
-                        }
-                        return Ok(None);
-                    };
-                    read[i].1 = view.find(segment).map_or(Fidelity::Exact, |s| s.fidelity);
-                    Some((segment.0, found))
-                }
-            };
-            if parts.vector {
-                let mut vector = vec![0.0; self.dim];
-                if named.resident && self.hot.read(*row, &mut vector)? {
-                    read[i].0 = Some(vector);
-                } else if let Some((segment, (block, at))) = place
-                    && let Some(held) = view.find(SegmentId(segment))
-                    && let Some(group) = held.directory.group_of(held.block(block)?, at)
-                {
-                    let at = at - group.first_place as usize;
-                    let groups = vectors.entry(segment).or_default();
-                    let wanted = groups.entry(group.number);
-                    let wanted = wanted.or_insert_with(|| (block, group, Vec::new()));
-                    wanted.2.push((i, at));
-                } else {
-                    return Ok(None);
-                }
-            }
-            if parts.payload
-                && named.payload
-                && let Some((segment, (block, at))) = place
-            {
-                payloads.entry((segment, block)).or_default().push((i, at));
-            }
-        }
-        let mut cost = ReadCost::default();
-        for (segment, groups) in vectors {
-            let Some(segment) = view.find(SegmentId(segment)) else {
-                return Ok(None);
-            };
-            let wanted: Vec<Group> = groups.values().map(|(_, g, _)| g.clone()).collect();
-            let read_groups = self.blocks.read_groups(segment, &wanted, &mut cost);
-            let Some(packed) = limit.within(segment, read_groups).await? else {
-                continue;
-            };
-            for ((block, group, places), bytes) in groups.into_values().zip(packed) {
-                let unpacked = self.blocks.unpack_group(segment, block, &group, &bytes);
-                let Some(scanned) = limit.within(segment, async { unpacked }).await? else {
-                    continue;
-                };
-                for (i, at) in places {
-                    check_row(segment, &scanned.rows, at, wants[i].0)?;
-                    let vector = scanned.vectors.chunks_exact(self.dim).nth(at);
-                    read[i].0 = vector.map(<[f32]>::to_vec);
-                }
-            }
-        }
-        for ((segment, block), places) in payloads {
-            let Some(segment) = view.find(SegmentId(segment)) else {
-                return Ok(None);
-            };
-            let blocks = [block];
-            let read_block = self.blocks.payloads(segment, &blocks, &mut cost);
-            let Some(unpacked) = limit.within(segment, read_block).await? else {
-                continue;
-            };
-            for (i, at) in places {
-                let bytes = unpacked.first().and_then(|p| p.get(at));
-                read[i].2 = bytes.map(|b| parse_payload(&b)).transpose()?;
-            }
-        }
-        if !fresh.is_empty() {
-            let keys: Vec<Bytes> = fresh
-                .iter()
-                .map(|i| Bytes::copy_from_slice(&wants[*i].0.key()))
-                .collect();
-            for (i, value) in fresh
-                .into_iter()
-                .zip(self.get_chunked(Table::Fresh, &keys).await?)
-            {
-                let Some(value) = value else {
-                    if self.leave_unsure(limit)? {
-                        continue;
-                    }
-                    return Ok(None);
-                };
-                let record = Fresh::decode(&value, self.dim)?;
-                read[i].2 = record.payload.map(|b| parse_payload(&b)).transpose()?;
-            }
-        }
-        Ok(Some(read))
     }
 
     /// Gets points by id. An access for the policy, and renews times to live.
@@ -801,62 +679,26 @@ impl Inner {
     }
 }
 
-/// How far reading goes, and what it left out. Without a deadline nothing may be left out.
-#[derive(Debug, Default)]
-struct ReadLimit {
-    deadline: Option<Instant>,
-    unreachable: Vec<Cut>,
-    /// Partitions whose parts were not read in time.
-    late: usize,
-    /// Points left out because the outcome of their last write is unknown.
-    unsure: usize,
-}
-
-impl ReadLimit {
-    /// Reads something of a segment, or notes why it could not be read.
-    async fn within<T>(
-        &mut self,
-        segment: &Segment,
-        read: impl Future<Output = Result<T>>,
-    ) -> Result<Option<T>> {
-        let Some(deadline) = self.deadline else {
-            return read.await.map(Some);
-        };
-        match tokio::time::timeout_at(deadline, read).await {
-            Ok(Ok(value)) => return Ok(Some(value)),
-            Ok(Err(error)) => self.unreachable.push(Cut::Unreachable {
-                segment: segment.id.0,
-                error: error.to_string(),
-            }),
-            Err(_) => self.late += 1,
-        }
-        Ok(None)
-    }
-
-    fn cuts(self) -> Vec<Cut> {
-        let mut cuts = self.unreachable;
-        let (partitions, points) = (self.late, self.unsure);
-        cuts.extend((partitions > 0).then_some(Cut::Deadline { partitions }));
-        cuts.extend((points > 0).then_some(Cut::Unsure { points }));
-        cuts
-    }
-}
-
-/// A group that is wanted: its block, itself, and (place among the wanted rows, place in the group).
-type WantedParts = (usize, Group, Vec<(usize, usize)>);
-
-/// Vector, fidelity and payload of a row.
-type PartsRead = (Option<Vec<f32>>, Fidelity, Option<serde_json::Value>);
-
 /// What must be known of a row to read the rest of it.
 #[derive(Clone, Debug)]
-struct Named {
-    id: PointId,
-    tier: Tier,
-    home: Home,
-    resident: bool,
-    payload: bool,
-    expiry: Option<Expiry>,
+pub(super) struct Named {
+    pub(super) id: PointId,
+    pub(super) tier: Tier,
+    pub(super) home: Home,
+    pub(super) resident: bool,
+    pub(super) payload: bool,
+    pub(super) expiry: Option<Expiry>,
+}
+
+/// Answers with what was asked of them.
+#[derive(Debug)]
+pub(super) struct NamedHits {
+    pub(super) hits: Vec<Hit>,
+    /// Candidates that had expired.
+    pub(super) expired: usize,
+    /// What could not be read.
+    pub(super) cuts: Vec<Cut>,
+    pub(super) cost: ReadCost,
 }
 
 impl Named {
@@ -913,21 +755,6 @@ pub(super) fn merge(hot: &[Neighbor], cold: &[Neighbor]) -> Vec<Candidate> {
     all.dedup_by_key(|c| c.neighbor.row);
     all.sort_unstable();
     all
-}
-
-pub(super) fn check_row(segment: &Segment, rows: &[Row], at: usize, expected: Row) -> Result<()> {
-    match rows.get(at) {
-        Some(row) if *row == expected => Ok(()),
-        got => Err(Error::corrupt(format!(
-            "segment {}: expected {expected:?} at place {at} of its block, got {got:?}; run `aether check`",
-            segment.id
-        ))),
-    }
-}
-
-fn parse_payload(bytes: &[u8]) -> Result<serde_json::Value> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| Error::corrupt("a stored payload is not JSON").with_source(e))
 }
 
 #[cfg(test)]

@@ -266,6 +266,7 @@ pub(crate) mod key {
     pub(crate) const CLOCK: &[u8] = b"clock";
     pub(crate) const LEDGER: &[u8] = b"ledger";
     pub(crate) const AIM: &[u8] = b"aim";
+    pub(crate) const PROBING: &[u8] = b"probing";
     /// The newest moves, which may be missing.
     pub(crate) const MOVES: &[u8] = b"moves";
     pub(crate) const PARTITION: &[u8] = b"partition/";

@@ -584,6 +584,7 @@ impl Inner {
             }
             bytes += self.put_shadows(&mut batch).await?;
             self.flush_aim(&mut batch);
+            self.flush_probing(&mut batch);
             let midpoint = self.gauge.lock().midpoint;
             let moves = (self.moves.lock()).save(midpoint, &self.config.policy.backend);
             bytes += moves.len() as u64;

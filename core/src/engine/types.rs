@@ -295,9 +295,11 @@ pub struct Coverage {
     pub partitions: usize,
     /// Partitions looked at.
     pub partitions_probed: usize,
-    /// Requests to the cold store (reads that the cache answered are none).
+    /// Requests to the cold store (reads that the cache answered are none): for codes, for rows to compare, and for the vectors and payloads
+    /// that were asked for with the answers.
     pub requests: u64,
-    /// Rounds of such requests: those of one round go side by side, the next round needs what they bring.
+    /// Rounds of such requests: those of one round go side by side, the next round needs what they bring. Codes take one, as a rule, rows
+    /// to compare one, and vectors and payloads of the answers one more where they are not at hand by then.
     pub rounds: u32,
     /// Bytes that came from the cold store.
     pub bytes: u64,

@@ -5,13 +5,17 @@
 //! | 2/3 | one step of a compaction: its rows, the segment that they become, and its commit |
 //! | 1/6 each | two batches of a demotion: one is packed while the other is written |
 //!
-//! Codes that a search has to read are held a quarter of the whole at a time, beside all this: a comparison with the truth reads those of
-//! every partition.
+//! Codes that searches have to read are on their way a quarter of the whole at a time, beside all this, whatever the number of searches; a
+//! comparison with the truth reads those of every partition. They are held by `codes.ram` from then on, as far as that goes.
 //!
 //! What training partitions takes, once for a memory, comes before the first segment is written, and is a step's share at most. Writes under
 //! way are bounded by `limits.batch_bytes` and the callers' number, and not counted here.
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+
 use super::inner::Inner;
+use crate::config::Config;
 use crate::segment::SEGMENT_ROWS_MAX;
 
 /// What a row takes beside its vector, the packed form of it and its code: its names (which place it comes from, which it goes to), and its
@@ -30,14 +34,47 @@ const SAMPLE_BYTES: u64 = 32 << 20;
 /// Training holds the sample, the same in unit length, and each row's nearest centroids.
 const SAMPLE_COPIES: u64 = 4;
 
+/// Bytes of codes that searches may have on their way.
+pub(crate) fn codes_on_their_way(config: &Config) -> u64 {
+    config.memory.working_space.0 / 4
+}
+
+/// Room for codes on their way from the cold store to a search, shared by all searches. Unit of a permit: KiB.
+#[derive(Debug)]
+pub(crate) struct CodesRoom {
+    free: Semaphore,
+    all: u32,
+}
+
+impl CodesRoom {
+    /// Room for so many bytes.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let all = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).max(1);
+        let free = Semaphore::new(all as usize);
+        Self { free, all }
+    }
+
+    /// Waits for room until the deadline; who wants more than there is at all takes all of it. `None` where nothing was to be read, and when the
+    /// deadline came: a read that begins then is late at once.
+    pub(crate) async fn take(&self, bytes: u64, deadline: Instant) -> Option<SemaphorePermit<'_>> {
+        if bytes == 0 {
+            return None;
+        }
+        let wanted = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        let room = self.free.acquire_many(wanted.min(self.all));
+        timeout_at(deadline, room).await.ok()?.ok()
+    }
+}
+
 impl Inner {
     fn step_bytes(&self) -> u64 {
         self.config.memory.working_space.0 / 3 * 2
     }
 
-    /// Bytes of codes that one search reads before it has estimated any.
+    /// Bytes of codes that a search reads before it has estimated any: what the room for codes on their way allows, or what
+    /// `codes.ram` has left for them to stay.
     pub(super) fn codes_space(&self) -> u64 {
-        self.config.memory.working_space.0 / 4
+        codes_on_their_way(&self.config).max(self.blocks.codes_left())
     }
 
     /// Bytes of vectors.
@@ -89,5 +126,29 @@ impl Inner {
     pub(super) fn sample_rows(&self) -> usize {
         let bytes = SAMPLE_BYTES.min(self.step_bytes() / SAMPLE_COPIES);
         (bytes as usize / self.vector_bytes(1)).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn codes_on_their_way_wait_for_room_until_the_deadline() {
+        let room = CodesRoom::new(64 << 10);
+        let soon = || Instant::now() + Duration::from_secs(1);
+        assert!(room.take(0, soon()).await.is_none(), "nothing needs none");
+        let some = room.take(40 << 10, soon()).await;
+        assert!(some.is_some());
+        assert!(room.take(24 << 10, soon()).await.is_some());
+        assert!(room.take(25 << 10, soon()).await.is_none(), "too little");
+        drop(some);
+        let all = room.take(1 << 40, soon()).await;
+        assert!(all.is_some(), "more than there is means all of it");
+        assert!(room.take(1, soon()).await.is_none());
+        drop(all);
+        assert!(room.take(1, soon()).await.is_some());
     }
 }

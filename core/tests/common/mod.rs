@@ -310,6 +310,11 @@ impl Power {
         self.0.released.send_modify(|n| *n += 1);
     }
 
+    /// Calls that are held.
+    pub fn held(&self) -> usize {
+        *self.0.held.borrow()
+    }
+
     /// Waits until so many calls are held.
     pub async fn wait_for_held(&self, calls: usize) {
         let mut held = self.0.held.subscribe();
