@@ -1,4 +1,4 @@
-//! The shared suite: with the defaults, with one thread and short lists, with long ones, and with codes of both widths.
+//! The shared suite: with the defaults, with one thread and short lists, with long ones, with codes of both widths, and with its vectors in a file.
 
 use aether_hot_hnsw::PLUGIN;
 use aether_testkit::conformance::hot::HotHarness;
@@ -19,4 +19,9 @@ aether_testkit::hot_conformance!(
 aether_testkit::hot_conformance!(
     codes_of_8_bits,
     HotHarness::new(&PLUGIN, "code_bits = 8\nthreads = 1")
+);
+#[cfg(unix)]
+aether_testkit::hot_conformance!(
+    vectors_in_a_file,
+    HotHarness::new(&PLUGIN, "code_bits = 4\nvectors = \"file\"\nthreads = 2")
 );

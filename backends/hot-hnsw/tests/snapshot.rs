@@ -181,6 +181,27 @@ fn another_dimension_or_metric_is_refused_with_both_named() {
     }
 }
 
+/// One that a later version may write: refused, and the rows come from their homes.
+#[test]
+fn another_version_is_refused_with_both_named() {
+    let saved = index(4, Metric::L2);
+    saved.insert(Row(1), &[1.0; 4]).unwrap();
+    let mut bytes = save(&saved);
+    // Magic, version, dimension, metric, m, rows, nothing; then the seal.
+    let mut header = bytes[..40].to_vec();
+    header[8..12].copy_from_slice(&2u32.to_le_bytes());
+    aether_core::seal::seal(&mut header, 0, 0);
+    bytes[..header.len()].copy_from_slice(&header);
+    let target = index(4, Metric::L2);
+    let error = target.load(&mut bytes.as_slice()).unwrap_err();
+    let words = "version: expected 1, got 2; rebuild the index";
+    assert!(
+        error.is_corrupt() && error.to_string().contains(words),
+        "{error}"
+    );
+    assert!(target.is_empty());
+}
+
 /// Sealed blocks that nobody would write: forged counts, links and rows are refused by what they say.
 #[test]
 fn forged_snapshots_are_refused() {

@@ -203,7 +203,7 @@ table! {
         /// RAM for blocks read from the cold store.
         cache: ByteSize = "\"64MiB\"", "bytes";
         /// Segments that one search reads at once.
-        reads: usize = "8", "requests";
+        reads: usize = "32", "requests";
     }
 }
 
