@@ -287,6 +287,42 @@ async fn the_background_keeps_to_its_rate() {
     assert_found(&memory, 0..400).await;
 }
 
+/// A step waits while a search is under way, but not for ever; what is left to do is told until there is nothing.
+#[tokio::test]
+async fn a_step_gives_way_to_searches_for_a_while() {
+    let world = world();
+    let memory = world.open().await;
+    send_cold(&memory, 0..100).await;
+    let query = vector(5);
+    world.power.script(|call, _| match call {
+        Call::Read(_) => Verdict::Hold,
+        _ => Verdict::Pass,
+    });
+    let (searcher, asked) = (memory.clone(), query.clone());
+    let search = tokio::spawn(async move { complete(&searcher, asked, 100).await });
+    world.power.wait_for_held(1).await;
+    world.power.unscript();
+    for yielded in 1..4 {
+        assert_eq!(memory.tick().await.unwrap().compacted, 0);
+        assert_eq!(memory.stats().counted.compactions_yielded, yielded);
+        world.clock.advance(Duration::from_millis(500));
+    }
+    assert!(memory.stats().counted.compaction_left_bytes > 0);
+    world.clock.advance(Duration::from_secs(1));
+    assert!(
+        memory.tick().await.unwrap().compacted > 0,
+        "its patience is over"
+    );
+    world.power.release();
+    let answer = search.await.unwrap();
+    assert_eq!(found(&answer), exact(0..100, &query, 100));
+    while memory.tick().await.unwrap().compacted > 0 {}
+    let counted = memory.stats().counted;
+    assert_eq!(counted.compaction_left_bytes, 0);
+    assert_eq!(counted.compactions_yielded, 3);
+    assert_found(&memory, 0..100).await;
+}
+
 #[tokio::test]
 async fn names_in_ram_and_tiers_are_as_before() {
     let world = world();

@@ -125,6 +125,7 @@ impl Inner {
                 let points = self.points.load(Relaxed);
                 plan = self.choose_reshape(state, Urgency::WhenWorthIt { points });
                 state.inputs = self.choose_inputs(&state.barred).unwrap_or_default();
+                self.note_left(state);
             }
             if (plan.is_none() && state.inputs.is_empty()) || self.gives_way(state, now) {
                 return Ok(0);
@@ -293,8 +294,7 @@ impl Inner {
             .iter()
             .filter_map(|id| view.segments.get(id).cloned())
             .collect();
-        let left = inputs.iter().map(|s| s.bytes).sum();
-        self.counts.compaction_left_bytes.store(left, Relaxed);
+        self.note_left(state);
         let taken = self.take_blocks(&inputs);
         let mut gathered = Gathered::default();
         let read = self
@@ -310,13 +310,16 @@ impl Inner {
         state
             .inputs
             .retain(|id| !done.gone.contains(id) && view.segments.contains_key(id));
-        let left = view
-            .segments
-            .values()
-            .filter(|s| state.inputs.contains(&s.id));
+        self.note_left(state);
+        Ok(done)
+    }
+
+    /// Tells how much of the inputs is still to be merged.
+    fn note_left(&self, state: &CompactionState) {
+        let view = self.view();
+        let left = state.inputs.iter().filter_map(|id| view.segments.get(id));
         let left = left.map(|s| s.bytes).sum();
         self.counts.compaction_left_bytes.store(left, Relaxed);
-        Ok(done)
     }
 
     /// Writes rows into a new segment and puts it in the place of what held them.
