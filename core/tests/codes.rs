@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::config::SearchMode;
-use aether_core::engine::{Answer, Cut};
+use aether_core::engine::{Answer, Cut, Parts};
 use aether_core::{Memory, Metric, Point, PointId, SearchRequest};
 use common::{Call, Settings, Verdict, World, ids};
 use parking_lot::Mutex;
@@ -228,6 +228,45 @@ async fn codes_that_may_stay_in_ram_come_in_one_round_however_many() {
     // And are not read again.
     let again = memory.search(bounded(&query, 10).probe(1.0)).await.unwrap();
     assert_eq!(again.coverage.rounds, 1, "{:?}", again.coverage);
+    memory.close().await.unwrap();
+}
+
+/// Payloads of two megabytes where a quarter of the working space is one eighth of that.
+#[tokio::test]
+async fn many_payloads_come_a_part_of_the_working_space_at_a_time() {
+    let mut settings = settings(Metric::L2, "cache = \"1B\"\ncompare = 0.0");
+    settings.memory = "working_space = \"1MiB\"";
+    let world = World::with(settings);
+    let memory = world.open().await;
+    // What no compression shortens.
+    let payload = |i: u64| {
+        let mut rng = fastrand::Rng::with_seed(i);
+        let text: String = std::iter::repeat_with(|| rng.alphanumeric())
+            .take(2_000)
+            .collect();
+        serde_json::Value::from(text)
+    };
+    for from in (0..1_000).step_by(250) {
+        let points = (from..from + 250).map(|i| Point::new(i, vector(i)).with_payload(payload(i)));
+        memory.upsert(points.collect()).await.unwrap();
+    }
+    assert_eq!(memory.demote(&ids(0..1_000)).await.unwrap(), 1_000);
+    let request = SearchRequest::new(vector(3), 1_000).mode(SearchMode::Complete);
+    let request = request.parts(Parts {
+        vector: false,
+        payload: true,
+    });
+    let answer = memory.search(request).await.unwrap();
+    assert_eq!(answer.hits.len(), 1_000);
+    for hit in &answer.hits {
+        let PointId::Int(i) = hit.id else {
+            panic!("{hit:?}")
+        };
+        assert_eq!(hit.payload, Some(payload(i)));
+    }
+    // One or two for the rows, then the payloads.
+    let rounds = answer.coverage.rounds;
+    assert!((5..20).contains(&rounds), "{:?}", answer.coverage);
     memory.close().await.unwrap();
 }
 

@@ -1,9 +1,11 @@
 //! Vectors and payloads of rows whose names are known.
 //!
 //! All reads of one call go side by side, one request for what is wanted of a segment's vectors and one for its payloads: on a remote store
-//! they cost one round, however many rows, segments and blocks there are.
+//! they cost one round, however many rows, segments and blocks there are. What would not fit in a quarter of `memory.working_space` comes in
+//! several.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -53,6 +55,8 @@ pub(super) struct ReadLimit {
     /// Points left out because the outcome of their last write is unknown.
     unsure: usize,
     pub(super) cost: ReadCost,
+    /// Rounds in which there were requests.
+    pub(super) rounds: u32,
 }
 
 impl ReadLimit {
@@ -165,7 +169,11 @@ impl Inner {
                 payloads.entry(block).or_default().push((i, at));
             }
         }
-        self.read_cold_parts(cold, wants, limit, &mut read).await?;
+        for wave in waves(cold, self.config.memory.working_space.0 / 4)? {
+            let before = limit.cost.requests;
+            self.read_cold_parts(wave, wants, limit, &mut read).await?;
+            limit.rounds += u32::from(limit.cost.requests > before);
+        }
         if !fresh.is_empty() {
             let keys: Vec<Bytes> = fresh
                 .iter()
@@ -275,6 +283,32 @@ fn of<'a>(cold: &'a mut OfSegments, segment: &Arc<Segment>) -> &'a mut OfSegment
         groups: BTreeMap::new(),
         payloads: BTreeMap::new(),
     })
+}
+
+/// What is wanted in parts of so many packed bytes, or of one piece that has more.
+fn waves(cold: OfSegments, space: u64) -> Result<Vec<OfSegments>> {
+    let (mut waves, mut wave, mut bytes) = (Vec::new(), OfSegments::new(), 0);
+    let mut fits = |wave: &mut OfSegments, range: Range<u64>| {
+        let more = range.end - range.start;
+        if bytes > 0 && bytes + more > space {
+            waves.push(std::mem::take(wave));
+            bytes = 0;
+        }
+        bytes += more;
+    };
+    for wanted in cold.into_values() {
+        let segment = &wanted.segment;
+        for (number, group) in wanted.groups {
+            fits(&mut wave, group.1.range.clone());
+            of(&mut wave, segment).groups.insert(number, group);
+        }
+        for (block, places) in wanted.payloads {
+            fits(&mut wave, segment.block(block)?.payloads_range());
+            of(&mut wave, segment).payloads.insert(block, places);
+        }
+    }
+    waves.push(wave);
+    Ok(waves)
 }
 
 /// A read that is given up at the deadline, if there is one.

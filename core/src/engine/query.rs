@@ -232,6 +232,7 @@ impl Inner {
                 expired,
                 mut cuts,
                 cost,
+                rounds: parts_rounds,
             }) = named.await?
             else {
                 return Ok(None);
@@ -240,8 +241,7 @@ impl Inner {
                 rounds += scan.rounds;
                 spent.add(scan.cost);
             }
-            // Vectors and payloads of all answers are read side by side.
-            rounds += u32::from(cost.requests > 0);
+            rounds += parts_rounds;
             spent.add(cost);
             let last = hits.last().map(|h| h.distance);
             let crowded = |s: &ColdScan| s.crowded(expired, hits.len(), last, request.k);
@@ -384,12 +384,13 @@ impl Inner {
         if request.touch {
             self.renew(&named_rows, moment.now);
         }
-        let cost = limit.cost;
+        let (cost, rounds) = (limit.cost, limit.rounds);
         Ok(Some(NamedHits {
             hits,
             expired,
             cuts: limit.cuts(),
             cost,
+            rounds,
         }))
     }
 
@@ -699,6 +700,7 @@ pub(super) struct NamedHits {
     /// What could not be read.
     pub(super) cuts: Vec<Cut>,
     pub(super) cost: ReadCost,
+    pub(super) rounds: u32,
 }
 
 impl Named {

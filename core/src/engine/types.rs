@@ -299,7 +299,8 @@ pub struct Coverage {
     /// that were asked for with the answers.
     pub requests: u64,
     /// Rounds of such requests: those of one round go side by side, the next round needs what they bring. Codes take one, as a rule, rows
-    /// to compare one, and vectors and payloads of the answers one more where they are not at hand by then.
+    /// to compare one, and vectors and payloads of the answers one more where they are not at hand by then; more than working space allows at
+    /// once, several.
     pub rounds: u32,
     /// Bytes that came from the cold store.
     pub bytes: u64,
