@@ -1,4 +1,5 @@
 //! Many threads at once, against what each of them knows of its own rows.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod common;
 
