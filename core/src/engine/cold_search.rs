@@ -16,11 +16,12 @@ use aether_codes::{Layers, least};
 use bytes::Bytes;
 use futures::StreamExt;
 use hashbrown::{HashMap, HashSet};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::cold::{ColdView, Place, ReadCost, Segment};
 use super::cold_scan::{Best, Blocks, ColdScan, Job, Seen, Task, WantedGroup, whole_blocks};
-use super::estimating::{Estimating, Maybe, PageKey, Pages, Run, places};
+use super::estimating::{Estimating, Maybe, PageKey, Run, places};
 use super::inner::Inner;
 use super::offload::offload;
 use super::probing::in_order;
@@ -78,6 +79,9 @@ fn blocks_without_codes(view: &ColdView, ranked: &[(f32, u32)]) -> Vec<Blocks> {
     whole
 }
 
+/// Pages of codes that are not at hand, by segment.
+type Missing = BTreeMap<u64, (Arc<Segment>, BTreeSet<u32>)>;
+
 /// A read of pages: segment, pages, what came.
 type PagesRead = (Arc<Segment>, Vec<u32>, Result<(Vec<CodePage>, ReadCost)>);
 
@@ -115,10 +119,7 @@ impl Inner {
             estimated: 0,
         };
         for some in self.runs(view, ranked) {
-            let missing = self.missing_bytes(view, &some, &mut HashSet::new());
-            // Whoever waited may find that another search has read them.
-            let _space = self.codes_room.take(missing, asked.deadline).await;
-            let run = self.gather(view, some, asked, &mut scan).await?;
+            let (run, _space) = self.gather(view, some, asked, &mut scan).await;
             estimating = self.estimate(estimating, run).await?;
         }
         scan.estimated = estimating.estimated;
@@ -238,57 +239,71 @@ impl Inner {
         }
     }
 
-    /// The pages of the partitions' codes, from RAM or read now, and which of them were in RAM as they had been read.
+    /// The pages of the partitions' codes, from RAM or read now, and which of them were in RAM as they had been read. Those that were read
+    /// have their room until they have been estimated.
     async fn gather(
         self: &Arc<Self>,
         view: &ColdView,
         probed: Vec<(f32, u32)>,
         asked: &Bounded<'_>,
         scan: &mut ColdScan,
-    ) -> Result<Run> {
-        let (mut pages, mut again) = (Pages::new(), HashSet::new());
-        let mut missing: BTreeMap<u64, (Arc<Segment>, BTreeSet<u32>)> = BTreeMap::new();
-        for Place { segment, block } in places(view, &probed) {
-            let directory = &segment.directory;
-            if directory.code_bits == 0 {
-                pages.push(None);
-                continue;
-            }
-            let page = directory.page_of(*block);
-            let at_hand = self.blocks.codes_at_hand(segment, page);
-            match &at_hand {
-                Some(held) if held.is_plain() && Layers::are_worth(directory.code_bits) => {
-                    again.insert((segment.id.0, page));
-                }
-                Some(_) => {}
-                None => {
-                    let wanted = missing.entry(segment.id.0);
-                    let wanted = wanted.or_insert_with(|| (segment.clone(), BTreeSet::new()));
-                    wanted.1.insert(page);
-                }
-            }
-            pages.push(at_hand);
+    ) -> (Run, Option<SemaphorePermit<'_>>) {
+        let mut run = Run {
+            pages: vec![None; places(view, &probed).count()],
+            probed,
+            again: HashSet::new(),
+        };
+        let (mut missing, bytes) = self.take_at_hand(view, &mut run);
+        let mut space = None;
+        if !missing.is_empty() {
+            space = self.codes_room.take(bytes, asked.deadline).await;
+            // Meanwhile another search may have read them.
+            (missing, _) = self.take_at_hand(view, &mut run);
         }
         if !missing.is_empty() {
             let read = self.read_pages(missing, asked.deadline, scan).await;
-            for (Place { segment, block }, page) in places(view, &probed).zip(&mut pages) {
+            for (Place { segment, block }, page) in places(view, &run.probed).zip(&mut run.pages) {
                 if page.is_none() {
                     let key = (segment.id.0, segment.directory.page_of(*block));
                     *page = read.get(&key).cloned();
                 }
             }
         }
-        Ok(Run {
-            probed,
-            pages,
-            again,
-        })
+        (run, space)
+    }
+
+    /// Takes the pages that are at hand into a run; answers those that are not, and their bytes.
+    fn take_at_hand(&self, view: &ColdView, run: &mut Run) -> (Missing, u64) {
+        let (mut missing, mut bytes) = (Missing::new(), 0);
+        for (Place { segment, block }, held) in places(view, &run.probed).zip(&mut run.pages) {
+            let directory = &segment.directory;
+            if directory.code_bits == 0 || held.is_some() {
+                continue;
+            }
+            let page = directory.page_of(*block);
+            *held = self.blocks.codes_at_hand(segment, page);
+            match held {
+                Some(held) if held.is_plain() && Layers::are_worth(directory.code_bits) => {
+                    run.again.insert((segment.id.0, page));
+                }
+                Some(_) => {}
+                None => {
+                    let wanted = missing.entry(segment.id.0);
+                    let wanted = wanted.or_insert_with(|| (segment.clone(), BTreeSet::new()));
+                    if wanted.1.insert(page) {
+                        let range = directory.page_range(page);
+                        bytes += range.map_or(0, |r| r.end - r.start);
+                    }
+                }
+            }
+        }
+        (missing, bytes)
     }
 
     /// Reads pages of codes, those of a segment in one request; what cannot be read is noted in `scan`.
     async fn read_pages(
         self: &Arc<Self>,
-        missing: BTreeMap<u64, (Arc<Segment>, BTreeSet<u32>)>,
+        missing: Missing,
         deadline: Instant,
         scan: &mut ColdScan,
     ) -> HashMap<PageKey, CodePage> {
