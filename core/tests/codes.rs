@@ -173,6 +173,7 @@ async fn the_recall_asked_for_is_learned_and_kept() {
     let known = memory.stats().recall.unwrap();
     assert!((known - measured).abs() < 0.01, "{known}, was {measured}");
     assert_eq!(memory.stats().counted.searches_compared, 0);
+    assert!(memory.stats().recall_comparisons >= 100);
     memory.close().await.unwrap();
 }
 

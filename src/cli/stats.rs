@@ -126,7 +126,7 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
                 "{}; bounded recall {} in {} comparisons",
                 output::bytes(s.codes_bytes),
                 percent(s.recall),
-                c.searches_compared
+                s.recall_comparisons
             ),
         ),
         (

@@ -26,7 +26,12 @@ fn vector_of(row: u64, dim: usize) -> Vec<f32> {
 /// Writers own disjoint rows and put them in, take them out and bring them back, while one compacts again and again and searchers
 /// look on. Every row that stays is found by its own vector under exact search, no row that is gone is
 /// returned, no answer has a row twice, and every distance is that of the row's own vector.
-fn writers_searchers_and_compaction_agree(dim: usize, metric: Metric, config: HnswConfig) {
+fn writers_searchers_and_compaction_agree(
+    dim: usize,
+    metric: Metric,
+    config: HnswConfig,
+    least: f64,
+) {
     let config = HnswConfig {
         m: 8,
         ef_construction: 40,
@@ -151,7 +156,7 @@ fn writers_searchers_and_compaction_agree(dim: usize, metric: Metric, config: Hn
         expected.len()
     );
     assert!(
-        share >= 0.97 && share >= in_peace - 0.015,
+        share >= least && share >= in_peace - 0.015,
         "{share} {in_peace}"
     );
 }
@@ -159,7 +164,7 @@ fn writers_searchers_and_compaction_agree(dim: usize, metric: Metric, config: Hn
 #[test]
 fn writers_searchers_and_compaction_agree_by_vectors() {
     for metric in [Metric::L2, Metric::Cosine] {
-        writers_searchers_and_compaction_agree(DIM, metric, HnswConfig::default());
+        writers_searchers_and_compaction_agree(DIM, metric, HnswConfig::default(), 0.99);
     }
 }
 
@@ -171,7 +176,7 @@ fn writers_searchers_and_compaction_agree_by_codes() {
         ..HnswConfig::default()
     };
     for metric in [Metric::L2, Metric::Cosine] {
-        writers_searchers_and_compaction_agree(64, metric, config.clone());
+        writers_searchers_and_compaction_agree(64, metric, config.clone(), 0.97);
     }
 }
 
@@ -183,7 +188,7 @@ fn writers_searchers_and_compaction_agree_with_vectors_in_a_file() {
         vectors: Place::File,
         ..HnswConfig::default()
     };
-    writers_searchers_and_compaction_agree(64, Metric::L2, config);
+    writers_searchers_and_compaction_agree(64, Metric::L2, config, 0.97);
 }
 
 /// Rows that many threads insert and remove at once, the same ones, are in the end there once or not at all.

@@ -202,7 +202,7 @@ table! {
         partition_rows: usize = "64", "rows";
         /// RAM for blocks read from the cold store.
         cache: ByteSize = "\"64MiB\"", "bytes";
-        /// Segments that one search reads at once.
+        /// Requests of one search that are under way at once: for codes, rows, vectors and payloads of several segments.
         reads: usize = "32", "requests";
     }
 }

@@ -38,7 +38,7 @@ use super::shadow;
 use super::stats::Counts;
 use super::timeline::Timeline;
 use super::turn::{BY_HAND, FluxState};
-use super::working::{CodesRoom, codes_on_their_way};
+use super::working::{Room, on_their_way};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::codec::{BlockCodec, Decoders};
 use crate::config::Config;
@@ -307,7 +307,8 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
         meta,
         codec,
         blocks,
-        codes_room: CodesRoom::new(codes_on_their_way(&config)),
+        codes_room: Room::new(on_their_way(&config)),
+        parts_room: Room::new(on_their_way(&config)),
         coders,
         deviations: aether_codes::deviations(config.codes.confidence),
         probing: Probing::default(),
@@ -512,15 +513,16 @@ impl Inner {
         Ok(())
     }
 
-    /// Resolves every intent and sweeps blobs that nothing names.
+    /// Resolves every intent of an unfinished migration, deletes blobs that nothing names, and takes up the notes of garbage.
     async fn recover(&self, manifest: &[(SegmentId, Manifest)]) -> Result<()> {
         let mut intents: Vec<Intent> = Vec::new();
         let mut patient: HashSet<BlobKey> = HashSet::new();
+        let committed: HashSet<&BlobKey> = manifest.iter().map(|(_, m)| &m.blob).collect();
         for (k, v) in collect(&*self.meta, Table::Intents).await? {
             let (intent, since) = decode_intent(&k, &v)?;
             // The running memory sweeps what is noted, when the grace is over in which a put whose reply was lost may still arrive: a remote
             // store takes its time, and the first answer need not wait for it.
-            if intent.kind == IntentKind::Garbage {
+            if intent.kind == IntentKind::Garbage && !committed.contains(&intent.blob) {
                 let (number, segment) = (intent.number, intent.segment);
                 let blob = intent.blob.clone();
                 let mut garbage = self.garbage.lock();

@@ -190,6 +190,12 @@ impl Inner {
             .map(|(i, j)| (i, j.partitions.clone()))
             .collect();
         let most = best.most;
+        let whole = jobs.iter().any(|j| matches!(j.task, Task::Blocks(_)));
+        let at_once = if whole {
+            self.jobs_at_once(JOB_BYTES)
+        } else {
+            self.config.search.reads
+        };
         let jobs = jobs.into_iter().enumerate().map(|(i, job)| {
             let (inner, seen, id) = (self.clone(), seen.clone(), job.segment.id.0);
             async move {
@@ -200,7 +206,7 @@ impl Inner {
                 )
             }
         });
-        let mut running = futures::stream::iter(jobs).buffer_unordered(self.config.search.reads);
+        let mut running = futures::stream::iter(jobs).buffer_unordered(at_once);
         loop {
             match tokio::time::timeout_at(deadline, running.next()).await {
                 Ok(None) => break,

@@ -54,6 +54,8 @@ pub(super) struct Bounded<'a> {
     pub(super) deviations: f32,
     pub(super) read_budget: u64,
     pub(super) deadline: Instant,
+    /// Bytes of codes that it may have on their way at once.
+    pub(super) codes_space: u64,
     /// The answers of the hot tier.
     pub(super) hot: &'a [Neighbor],
     pub(super) most: usize,
@@ -118,7 +120,7 @@ impl Inner {
             maybe: Vec::new(),
             estimated: 0,
         };
-        for some in self.runs(view, ranked) {
+        for some in self.runs(view, ranked, asked.codes_space) {
             let (run, _space) = self.gather(view, some, asked, &mut scan).await;
             estimating = self.estimate(estimating, run).await?;
         }
@@ -169,12 +171,18 @@ impl Inner {
     /// The ranked partitions in runs whose codes fit in the space that there is for codes on their way: as a rule in one, and what is at
     /// hand needs none. Of more the nearest come first, since they set the bar, and then the others as they lie in the segments, so that
     /// few pages are read twice.
-    fn runs(&self, view: &ColdView, mut ranked: Vec<(f32, u32)>) -> Vec<Vec<(f32, u32)>> {
-        let space = self.codes_space();
-        if view.codes_bytes() <= space {
+    fn runs(
+        &self,
+        view: &ColdView,
+        mut ranked: Vec<(f32, u32)>,
+        space: u64,
+    ) -> Vec<Vec<(f32, u32)>> {
+        // The first may fill what `codes.ram` has left; then nothing is left.
+        let first = space.max(self.blocks.codes_left());
+        if view.codes_bytes() <= first {
             return vec![ranked];
         }
-        let take = |ranked: &[(f32, u32)]| {
+        let take = |ranked: &[(f32, u32)], space: u64| {
             let (mut counted, mut bytes) = (HashSet::new(), 0);
             let fits = (0..ranked.len()).position(|n| {
                 bytes += self.missing_bytes(view, &ranked[n..=n], &mut counted);
@@ -183,14 +191,14 @@ impl Inner {
             fits.map_or(ranked.len(), |n| n.max(1))
         };
         let mut runs = Vec::new();
-        let mut rest = ranked.split_off(take(&ranked));
+        let mut rest = ranked.split_off(take(&ranked, first));
         runs.push(ranked);
         rest.sort_unstable_by_key(|(_, p)| {
             let first = view.cell(*p).and_then(|c| c.places.first());
             first.map(|place| (place.segment.id, place.block))
         });
         while !rest.is_empty() {
-            let later = rest.split_off(take(&rest));
+            let later = rest.split_off(take(&rest, space));
             runs.push(std::mem::replace(&mut rest, later));
         }
         runs
@@ -256,8 +264,11 @@ impl Inner {
         let (mut missing, bytes) = self.take_at_hand(view, &mut run);
         let mut space = None;
         if !missing.is_empty() {
+            // Whoever waits holds nothing that the cache may want to let go of; and meanwhile another search may have read them.
+            run.pages.fill(None);
+            run.again.clear();
+            let bytes = bytes.min(asked.codes_space);
             space = self.codes_room.take(bytes, asked.deadline).await;
-            // Meanwhile another search may have read them.
             (missing, _) = self.take_at_hand(view, &mut run);
         }
         if !missing.is_empty() {
@@ -316,6 +327,12 @@ impl Inner {
                 .flat_map(|p| segment.directory.page_blocks(*p));
             let partitions = blocks.filter_map(|b| segment.directory.blocks.get(b));
             pending.insert(segment.id.0, partitions.map(|b| b.partition).collect());
+        }
+        // Room may have come too late: what would be given up at once is not asked for.
+        if Instant::now() >= deadline {
+            scan.late(pending.values().flatten());
+            scan.unread.extend(pending.into_values().flatten());
+            return pages;
         }
         let reads = missing.into_values().map(|(segment, wanted)| {
             let inner = self.clone();

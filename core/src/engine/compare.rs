@@ -43,6 +43,7 @@ impl Inner {
             deviations: self.deviations,
             read_budget: request.read_budget.unwrap_or(budget),
             deadline,
+            codes_space: self.codes_space(),
             hot,
             most,
         }
@@ -122,6 +123,8 @@ impl Inner {
             deviations: SURE,
             read_budget: u64::MAX,
             deadline,
+            // Nobody waits for a comparison, and searches must not wait for it either: they have the other half.
+            codes_space: self.codes_space() / 2,
             hot: &hot,
             // Some may have expired.
             most: request.k + 16,

@@ -34,7 +34,7 @@ use super::restore::RestoreQueue;
 use super::stats::{Counts, Stats};
 use super::timeline::Timeline;
 use super::turn::FluxState;
-use super::working::CodesRoom;
+use super::working::Room;
 use crate::clock::Time;
 use crate::codec::BlockCodec;
 use crate::config::Config;
@@ -123,7 +123,8 @@ pub(crate) struct Inner {
     pub(crate) meta_capability: MetaCapability,
     pub(crate) codec: BlockCodec,
     pub(crate) blocks: BlockReader,
-    pub(crate) codes_room: CodesRoom,
+    pub(crate) codes_room: Room,
+    pub(crate) parts_room: Room,
     pub(crate) coders: Coders,
     /// Standard deviations of the bounds of a search.
     pub(crate) deviations: f32,
@@ -506,6 +507,7 @@ impl Inner {
             pressure: fill.share(),
             midpoint: gauge.midpoint.map(|m| m.at),
             recall: self.probing.recall(),
+            recall_comparisons: self.probing.comparisons(),
             policy: self.config.policy.backend.clone(),
             records_dropped: self.recorder.as_ref().map_or(0, Recorder::dropped),
             shadows,

@@ -4,9 +4,10 @@
 //! they cost one round, however many rows, segments and blocks there are. What would not fit in a quarter of `memory.working_space` comes in
 //! several.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -18,6 +19,7 @@ use super::inner::Inner;
 use super::query::Named;
 use super::record::{Fresh, Home};
 use super::types::{Cut, Parts};
+use super::working::on_their_way;
 use crate::error::{Error, Result};
 use crate::id::Row;
 use crate::role::{Fidelity, Table};
@@ -49,9 +51,10 @@ type Packed = (Option<Result<Vec<Bytes>>>, ReadCost);
 #[derive(Debug, Default)]
 pub(super) struct ReadLimit {
     deadline: Option<Instant>,
-    unreachable: Vec<Cut>,
+    /// Segments and why they could not be read.
+    unreachable: BTreeMap<u64, String>,
     /// Partitions whose parts were not read in time.
-    late: usize,
+    late: BTreeSet<u32>,
     /// Points left out because the outcome of their last write is unknown.
     unsure: usize,
     pub(super) cost: ReadCost,
@@ -71,22 +74,28 @@ impl ReadLimit {
     ///
     /// # Errors
     /// That of the read, where nothing may be left out.
-    fn take<T>(&mut self, segment: &Segment, read: Option<Result<T>>) -> Result<Option<T>> {
+    fn take<T>(
+        &mut self,
+        segment: &Segment,
+        partitions: impl IntoIterator<Item = u32>,
+        read: Option<Result<T>>,
+    ) -> Result<Option<T>> {
         match read {
             Some(Ok(value)) => return Ok(Some(value)),
             Some(Err(error)) if self.deadline.is_none() => return Err(error),
-            Some(Err(error)) => self.unreachable.push(Cut::Unreachable {
-                segment: segment.id.0,
-                error: error.to_string(),
-            }),
-            None => self.late += 1,
+            Some(Err(error)) => {
+                let why = self.unreachable.entry(segment.id.0);
+                why.or_insert_with(|| error.to_string());
+            }
+            None => self.late.extend(partitions),
         }
         Ok(None)
     }
 
     pub(super) fn cuts(self) -> Vec<Cut> {
-        let mut cuts = self.unreachable;
-        let (partitions, points) = (self.late, self.unsure);
+        let unreachable = |(segment, error)| Cut::Unreachable { segment, error };
+        let mut cuts: Vec<Cut> = self.unreachable.into_iter().map(unreachable).collect();
+        let (partitions, points) = (self.late.len(), self.unsure);
         cuts.extend((partitions > 0).then_some(Cut::Deadline { partitions }));
         cuts.extend((points > 0).then_some(Cut::Unsure { points }));
         cuts
@@ -169,8 +178,11 @@ impl Inner {
                 payloads.entry(block).or_default().push((i, at));
             }
         }
-        for wave in waves(cold, self.config.memory.working_space.0 / 4)? {
+        let later = || Instant::now() + Duration::from_secs(30 * 86_400);
+        for (bytes, wave) in waves(cold, on_their_way(&self.config))? {
             let before = limit.cost.requests;
+            let deadline = limit.deadline.unwrap_or_else(later);
+            let _room = self.parts_room.take(bytes, deadline).await;
             self.read_cold_parts(wave, wants, limit, &mut read).await?;
             limit.rounds += u32::from(limit.cost.requests > before);
         }
@@ -213,18 +225,20 @@ impl Inner {
         let mut packed = packed.into_iter().peekable();
         for of in cold.into_values() {
             let segment = &*of.segment;
-            let mut bytes_of = |wanted: bool, limit: &mut ReadLimit| -> Result<Vec<Bytes>> {
-                let Some((bytes, cost)) = packed.next_if(|_| wanted) else {
+            let partition = |b: &usize| Some(segment.directory.blocks.get(*b)?.partition);
+            let mut bytes_of = |blocks: Vec<usize>, limit: &mut ReadLimit| -> Result<Vec<Bytes>> {
+                let Some((bytes, cost)) = packed.next_if(|_| !blocks.is_empty()) else {
                     return Ok(Vec::new());
                 };
                 limit.cost.add(cost);
-                Ok(limit.take(segment, bytes)?.unwrap_or_default())
+                let taken = limit.take(segment, blocks.iter().filter_map(partition), bytes);
+                Ok(taken?.unwrap_or_default())
             };
-            let groups = bytes_of(!of.groups.is_empty(), limit)?;
-            let payloads = bytes_of(!of.payloads.is_empty(), limit)?;
+            let groups = bytes_of(of.groups.values().map(|g| g.0).collect(), limit)?;
+            let payloads = bytes_of(of.payloads.keys().copied().collect(), limit)?;
             for ((block, group, places), bytes) in of.groups.into_values().zip(groups) {
                 let unpacked = self.blocks.unpack_group(segment, block, &group, &bytes);
-                let Some(scanned) = limit.take(segment, Some(unpacked))? else {
+                let Some(scanned) = limit.take(segment, None, Some(unpacked))? else {
                     continue;
                 };
                 for (i, at) in places {
@@ -235,7 +249,7 @@ impl Inner {
             }
             for ((block, places), bytes) in of.payloads.into_iter().zip(payloads) {
                 let unpacked = self.blocks.unpack_payloads(segment, block, &bytes);
-                let Some(unpacked) = limit.take(segment, Some(unpacked))? else {
+                let Some(unpacked) = limit.take(segment, None, Some(unpacked))? else {
                     continue;
                 };
                 for (i, at) in places {
@@ -285,13 +299,13 @@ fn of<'a>(cold: &'a mut OfSegments, segment: &Arc<Segment>) -> &'a mut OfSegment
     })
 }
 
-/// What is wanted in parts of so many packed bytes, or of one piece that has more.
-fn waves(cold: OfSegments, space: u64) -> Result<Vec<OfSegments>> {
+/// What is wanted in parts of so many packed bytes, or of one piece that has more, each with its bytes.
+fn waves(cold: OfSegments, space: u64) -> Result<Vec<(u64, OfSegments)>> {
     let (mut waves, mut wave, mut bytes) = (Vec::new(), OfSegments::new(), 0);
     let mut fits = |wave: &mut OfSegments, range: Range<u64>| {
         let more = range.end - range.start;
         if bytes > 0 && bytes + more > space {
-            waves.push(std::mem::take(wave));
+            waves.push((bytes, std::mem::take(wave)));
             bytes = 0;
         }
         bytes += more;
@@ -307,7 +321,7 @@ fn waves(cold: OfSegments, space: u64) -> Result<Vec<OfSegments>> {
             of(&mut wave, segment).payloads.insert(block, places);
         }
     }
-    waves.push(wave);
+    waves.push((bytes, wave));
     Ok(waves)
 }
 

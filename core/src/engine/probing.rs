@@ -268,6 +268,11 @@ impl Probing {
         self.learned.lock().comparisons < LEARNED_MIN * 2
     }
 
+    /// Searches that were compared with the truth, at former openings too.
+    pub(crate) fn comparisons(&self) -> u64 {
+        self.learned.lock().comparisons
+    }
+
     /// Share of the true answers that bounded searches found.
     pub(crate) fn recall(&self) -> Option<f64> {
         let learned = self.learned.lock();

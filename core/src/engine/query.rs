@@ -113,9 +113,9 @@ impl Inner {
                     .with_retry_after(DISTURBED_HINT)
             })?;
             let high = self.visible.load(Ordering::Acquire);
-            if let Some(answer) = self.search_once(&request, mode, deadline).await? {
+            if let Some((answer, asked_cold)) = self.search_once(&request, mode, deadline).await? {
                 self.note_search(&answer, &request, begun);
-                self.note_latency(&answer, began);
+                self.note_latency(&answer, asked_cold, began);
                 self.consider_comparing(&request, &answer, high);
                 return Ok(answer);
             }
@@ -180,20 +180,19 @@ impl Inner {
     }
 
     /// Takes note of a search's time, where the hot tier's size follows from it.
-    fn note_latency(&self, answer: &Answer, began: Time) {
+    fn note_latency(&self, answer: &Answer, asked_cold: bool, began: Time) {
         let took = u64::try_from(self.now().since(began).as_micros()).unwrap_or(u64::MAX);
         let cold = answer.hits.iter().any(|h| h.tier == Tier::Cold);
-        let needed_cold = cold || answer.coverage.requests > 0;
-        self.aim.note(took, needed_cold, answer.hits.len());
+        self.aim.note(took, cold || asked_cold, answer.hits.len());
     }
 
-    /// One try; `None` when what it found was changed under it.
+    /// One try, and whether finding the answers took a request to the cold store; `None` when what it found was changed under it.
     async fn search_once(
         self: &Arc<Self>,
         request: &Arc<SearchRequest>,
         mode: SearchMode,
         deadline: Instant,
-    ) -> Result<Option<Answer>> {
+    ) -> Result<Option<(Answer, bool)>> {
         let _ticket = self.readers.enter();
         let (high, view) = self.moment();
         let moment = Moment {
@@ -241,6 +240,7 @@ impl Inner {
                 rounds += scan.rounds;
                 spent.add(scan.cost);
             }
+            let asked_cold = spent.requests > 0;
             rounds += parts_rounds;
             spent.add(cost);
             let last = hits.last().map(|h| h.distance);
@@ -267,7 +267,7 @@ impl Inner {
                 proven: cuts.is_empty() && scan.as_ref().is_some_and(|s| s.proven),
                 cuts,
             };
-            return Ok(Some(Answer { hits, coverage }));
+            return Ok(Some((Answer { hits, coverage }, asked_cold)));
         }
     }
 

@@ -200,9 +200,11 @@ pub struct Stats {
     pub pressure: f64,
     /// The worth at which a row had an even chance, in the last turn that looked.
     pub midpoint: Option<f64>,
-    /// Share of the true answers that bounded searches found, where they were compared; recent ones count most. `None` before the
-    /// first comparison.
+    /// Share of the true answers that bounded searches found, where they were compared; recent ones count most, those of former openings
+    /// too. `None` before the first comparison.
     pub recall: Option<f64>,
+    /// Searches compared for it since the memory was created.
+    pub recall_comparisons: u64,
     /// Name of the live policy.
     pub policy: String,
     /// Accesses that the recording missed, because they came too fast or it could not be written.

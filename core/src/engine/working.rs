@@ -6,7 +6,9 @@
 //! | 1/6 each | two batches of a demotion: one is packed while the other is written |
 //!
 //! Codes that searches have to read are on their way a quarter of the whole at a time, beside all this, whatever the number of searches; a
-//! comparison with the truth reads those of every partition. They are held by `codes.ram` from then on, as far as that goes.
+//! comparison with the truth, which reads those of every partition, half of that. They are held by `codes.ram` from then on, as far as that
+//! goes, and one search may fill what that has left in one go. Another quarter is for vectors and payloads of answers and of reads by id on
+//! their way, packed. Each search that reads whole blocks has a quarter of its own for them.
 //!
 //! What training partitions takes, once for a memory, comes before the first segment is written, and is a step's share at most. Writes under
 //! way are bounded by `limits.batch_bytes` and the callers' number, and not counted here.
@@ -34,19 +36,19 @@ const SAMPLE_BYTES: u64 = 32 << 20;
 /// Training holds the sample, the same in unit length, and each row's nearest centroids.
 const SAMPLE_COPIES: u64 = 4;
 
-/// Bytes of codes that searches may have on their way.
-pub(crate) fn codes_on_their_way(config: &Config) -> u64 {
+/// Bytes of one kind that searches may have on their way.
+pub(crate) fn on_their_way(config: &Config) -> u64 {
     config.memory.working_space.0 / 4
 }
 
-/// Room for codes on their way from the cold store to a search, shared by all searches. Unit of a permit: KiB.
+/// Room for what is on its way from the cold store to searches and reads, shared by all of them. Unit of a permit: KiB.
 #[derive(Debug)]
-pub(crate) struct CodesRoom {
+pub(crate) struct Room {
     free: Semaphore,
     all: u32,
 }
 
-impl CodesRoom {
+impl Room {
     /// Room for so many bytes.
     pub(crate) fn new(bytes: u64) -> Self {
         let all = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).max(1);
@@ -55,7 +57,7 @@ impl CodesRoom {
     }
 
     /// Waits for room until the deadline; who wants more than there is at all takes all of it. `None` where nothing was to be read, and when the
-    /// deadline came: a read that begins then is late at once.
+    /// deadline came.
     pub(crate) async fn take(&self, bytes: u64, deadline: Instant) -> Option<SemaphorePermit<'_>> {
         if bytes == 0 {
             return None;
@@ -71,10 +73,17 @@ impl Inner {
         self.config.memory.working_space.0 / 3 * 2
     }
 
-    /// Bytes of codes that a search reads before it has estimated any: what the room for codes on their way allows, or what
-    /// `codes.ram` has left for them to stay.
+    /// Bytes of codes that a search reads before it has estimated any.
     pub(super) fn codes_space(&self) -> u64 {
-        codes_on_their_way(&self.config).max(self.blocks.codes_left())
+        on_their_way(&self.config)
+    }
+
+    /// Jobs of whole blocks that one search has read at once.
+    pub(super) fn jobs_at_once(&self, job_bytes: u64) -> usize {
+        let by_space = self.config.memory.working_space.0 / 4 / job_bytes;
+        usize::try_from(by_space).map_or(self.config.search.reads, |n| {
+            n.clamp(1, self.config.search.reads)
+        })
     }
 
     /// Bytes of vectors.
@@ -137,7 +146,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn codes_on_their_way_wait_for_room_until_the_deadline() {
-        let room = CodesRoom::new(64 << 10);
+        let room = Room::new(64 << 10);
         let soon = || Instant::now() + Duration::from_secs(1);
         assert!(room.take(0, soon()).await.is_none(), "nothing needs none");
         let some = room.take(40 << 10, soon()).await;

@@ -344,6 +344,24 @@ impl Model {
         Ok(())
     }
 
+    /// A whole answer that was asked for vectors and payloads has them.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn check_parts(&self, answer: &Answer) -> Verdict {
+        for hit in answer.hits.iter().filter(|_| answer.coverage.is_whole()) {
+            let Some(v) = self.points.get(&hit.id) else {
+                continue;
+            };
+            if hit.vector.is_none() || hit.payload != v.payload {
+                return Err(format!(
+                    "without what was asked for: {hit:?}, expected {v:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn check_hit(&self, hit: &Hit, query: &[f32], filter: Option<u64>, now: u64) -> Verdict {
         let Some(v) = self.points.get(&hit.id).filter(|v| v.may_live(now)) else {
             return Err(format!("a ghost: {hit:?}"));

@@ -386,6 +386,9 @@ impl<W: World> Run<W> {
             self.cold_hits += cold.count();
             let now = self.now();
             self.model.check_answer(&answer, &query, k, filter, now)?;
+            if parts {
+                self.model.check_parts(&answer)?;
+            }
         }
         Ok(())
     }
