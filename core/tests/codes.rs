@@ -211,7 +211,10 @@ async fn reopened_with_many_codes(search: &'static str) -> (World, Memory) {
     let mut settings = settings(Metric::L2, search);
     settings.memory = "working_space = \"1MiB\"";
     let world = World::with(settings);
-    filled(&world, 6_000, 0).await.close().await.unwrap();
+    let memory = filled(&world, 6_000, 0).await;
+    // Else every partition had some rows in every segment.
+    memory.compact().await.unwrap();
+    memory.close().await.unwrap();
     let memory = world.open().await;
     assert_eq!(memory.stats().codes_bytes, 0);
     (world, memory)

@@ -82,6 +82,8 @@ pub(super) struct ColdScan {
     /// Rounds of requests, one after another.
     pub(super) rounds: u32,
     pub(super) cuts: Vec<Cut>,
+    /// Partitions of what was not read in time.
+    late: BTreeSet<u32>,
     /// Partitions of what could not be read.
     pub(super) unread: BTreeSet<u32>,
     /// For a comparison: the partition of each row found by its code.
@@ -347,17 +349,10 @@ impl ColdScan {
 
     /// Notes that time ran out before these partitions were read. An answer has one such note, whatever it was that was late.
     pub(super) fn late<'a>(&mut self, missed: impl Iterator<Item = &'a u32>) {
-        let missed: BTreeSet<&u32> = missed.collect();
-        let had = self.cuts.iter_mut().find_map(|c| match c {
-            Cut::Deadline { partitions } => Some(partitions),
-            Cut::Unreachable { .. } | Cut::ReadBudget { .. } | Cut::Unsure { .. } => None,
-        });
-        match had {
-            Some(partitions) => *partitions = missed.len().max(*partitions),
-            None => self.cuts.push(Cut::Deadline {
-                partitions: missed.len(),
-            }),
-        }
+        self.late.extend(missed);
+        let partitions = self.late.len();
+        self.cuts.retain(|c| !matches!(c, Cut::Deadline { .. }));
+        self.cuts.push(Cut::Deadline { partitions });
     }
 
     pub(super) fn unreachable(&mut self, segment: u64, error: &Error) {
