@@ -115,6 +115,7 @@ fn judge(seed: u64, mistake: Mistake) -> (bool, bool) {
         models.push(model);
     }
     let any = |rng: &mut fastrand::Rng, truth: &Places| {
+        // One of those that there are.
         let nth = rng.usize(..truth.len());
         truth.iter().nth(nth).map(|(p, v)| (*p, *v)).unwrap()
     };
