@@ -13,10 +13,11 @@
 //! called under the slot lock; before `shrink` the caller has made sure that nobody can ask for what goes.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aether_core::Result;
 
+use crate::cells::Base;
 use crate::pages::{self, BLOCK, PAGE};
 
 /// Bytes of the first region.
@@ -32,7 +33,7 @@ pub(crate) struct Arena {
     /// Region 0 has `1 << first` records.
     first: u32,
     /// Where record 0 would lie if the whole arena lay as this region does; null before the region is reserved.
-    regions: [AtomicPtr<u8>; REGIONS],
+    regions: [Base<u8>; REGIONS],
     capacity: AtomicUsize,
     /// Byte that fresh records are filled with.
     fill: u8,
@@ -54,7 +55,7 @@ impl Arena {
         Self {
             stride,
             first: (FIRST / stride).max(1).ilog2(),
-            regions: std::array::from_fn(|_| AtomicPtr::default()),
+            regions: std::array::from_fn(|_| Base::none()),
             capacity: AtomicUsize::new(0),
             fill,
             file: None,
@@ -87,7 +88,7 @@ impl Arena {
     pub(crate) fn at(&self, index: u32) -> *mut u8 {
         debug_assert!((index as usize) < self.capacity());
         let region = (u32::BITS - (index >> self.first).leading_zeros()) as usize;
-        let base = self.regions[region].load(Ordering::Relaxed);
+        let base = self.regions[region].get();
         base.wrapping_add(index as usize * self.stride)
     }
 
@@ -204,7 +205,7 @@ impl Arena {
 
     /// The base of a region, which is reserved if it was not.
     fn base(&self, number: usize, region: Region) -> Result<*mut u8> {
-        let base = self.regions[number].load(Ordering::Relaxed);
+        let base = self.regions[number].get();
         if !base.is_null() {
             return Ok(base);
         }
@@ -218,7 +219,7 @@ impl Arena {
             unsafe { pages::prefer_huge(start, bytes, false) };
         }
         let base = start.wrapping_sub(region.start * self.stride);
-        self.regions[number].store(base, Ordering::Release);
+        self.regions[number].set(base);
         Ok(base)
     }
 
@@ -234,7 +235,7 @@ impl Arena {
             let _ = file.set_len(self.bytes_at(keep) as u64);
         }
         for (number, cell) in self.regions.iter().enumerate() {
-            let base = cell.load(Ordering::Relaxed);
+            let base = cell.get();
             if base.is_null() {
                 continue;
             }
@@ -248,7 +249,7 @@ impl Arena {
             // SAFETY: this is what was reserved for the region; the caller says that nobody uses what goes.
             unsafe {
                 if kept == 0 {
-                    cell.store(std::ptr::null_mut(), Ordering::Release);
+                    cell.set(std::ptr::null_mut());
                     pages::release(start, bytes);
                 } else if kept < bytes && self.file.is_none() {
                     pages::forget(start.wrapping_add(kept), bytes - kept);

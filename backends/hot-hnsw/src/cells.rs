@@ -1,9 +1,10 @@
-//! The cells that searches read while others write them, without a lock: the tag of a row and a list of links.
+//! The cells that searches read while others write them, without a lock: the tag of a row, a list of links, the entry point, how many slots
+//! there are, and where the regions of an arena lie.
 //!
 //! What orders them is here and nowhere else, so that its interleavings can be explored, and what weak memory may show
 //! (`tests/schedules`).
 
-use super::sync::{AtomicU32, Ordering};
+use super::sync::{AtomicPtr, AtomicU32, Ordering};
 
 /// The tag of a slot that holds no row, and the end of every list.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -27,6 +28,65 @@ impl Tag {
     /// Shows the row of a slot, written before, to whoever has its link.
     pub(crate) fn set(&self, link: u32) {
         self.0.store(link, Ordering::Release);
+    }
+}
+
+/// Where searches enter the graph: the link of a row, or [`NONE`]. Whoever sees a link here sees its row's tag, and what is behind it.
+#[derive(Debug)]
+pub(crate) struct Entry(AtomicU32);
+
+impl Entry {
+    /// That of an empty graph.
+    pub(crate) fn none() -> Self {
+        Self(AtomicU32::new(NONE))
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// The caller holds the entry's lock.
+    pub(crate) fn set(&self, link: u32) {
+        self.0.store(link, Ordering::Release);
+    }
+}
+
+/// How many slots may hold a row. Whoever sees a number here sees the memory of all slots below it, as it was when they were new or later.
+#[derive(Debug)]
+pub(crate) struct Used(AtomicU32);
+
+impl Used {
+    pub(crate) fn none() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// The caller holds the lock of the slots, and has made the memory.
+    pub(crate) fn set(&self, slots: u32) {
+        self.0.store(slots, Ordering::Release);
+    }
+}
+
+/// Where a region of an arena lies; null while it has no memory. A reader has the number of what it looks for from one of the cells above,
+/// written after this one, and that orders the two: so reading it costs no more than any load.
+#[derive(Debug)]
+pub(crate) struct Base<T>(AtomicPtr<T>);
+
+impl<T> Base<T> {
+    pub(crate) fn none() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self) -> *mut T {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, base: *mut T) {
+        self.0.store(base, Ordering::Release);
     }
 }
 

@@ -366,7 +366,7 @@ impl Graph {
         }
         let _entry = self.lock_entry();
         let link = entry.map_or(NONE, |(_, slot)| link_of(slot, 0));
-        self.entry.store(link, Ordering::Release);
+        self.entry.set(link);
     }
 }
 

@@ -36,6 +36,7 @@ use aether_core::{Metric, Row};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::arena::Arena;
+use crate::cells::{Entry, Used};
 use crate::codes::Codes;
 use crate::epoch::Pins;
 use crate::kernel::Kernels;
@@ -68,14 +69,14 @@ pub(crate) struct Graph {
     pub(crate) map: RowMap,
     pub(crate) slots: Mutex<Slots>,
     /// Slots ever handed out: a scan looks below this.
-    pub(crate) used: AtomicU32,
+    pub(crate) used: Used,
     /// Slots that every arena has room for.
     pub(crate) room: AtomicU32,
     /// Slots that wait to be used again.
     pub(crate) removed: AtomicUsize,
     /// Rows with a tag, by the highest level that they reach.
     pub(crate) tops: [AtomicUsize; LEVELS],
-    pub(crate) entry: AtomicU32,
+    pub(crate) entry: Entry,
     entry_lock: Mutex<()>,
     pub(crate) pins: Pins,
     stripes: [Mutex<()>; STRIPES],
@@ -121,11 +122,11 @@ impl Graph {
             upper: Arena::new(shape.upper_stride, 0xff),
             map: RowMap::new(),
             slots: Mutex::new(Slots::new()),
-            used: AtomicU32::new(0),
+            used: Used::none(),
             room: AtomicU32::new(0),
             removed: AtomicUsize::new(0),
             tops: std::array::from_fn(|_| AtomicUsize::new(0)),
-            entry: AtomicU32::new(NONE),
+            entry: Entry::none(),
             entry_lock: Mutex::new(()),
             pins: Pins::new(),
             stripes: std::array::from_fn(|_| Mutex::new(())),
@@ -232,7 +233,7 @@ impl Graph {
 
     /// Slots that may hold a row.
     pub(crate) fn used(&self) -> u32 {
-        self.used.load(Ordering::Acquire)
+        self.used.get()
     }
 
     pub(crate) fn removed(&self) -> usize {

@@ -110,7 +110,7 @@ impl Graph {
     pub(crate) fn link_again(&self, scratch: &mut Scratch, link: Link) {
         let slot = slot_of(link);
         for _ in 0..LINK_TRIES {
-            let entry = self.entry.load(Ordering::Acquire);
+            let entry = self.entry.get();
             let start = if entry == link {
                 self.entry_instead_of(slot, link)
             } else {

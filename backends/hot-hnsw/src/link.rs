@@ -48,10 +48,10 @@ impl Graph {
         {
             let _entry = self.lock_entry();
             head.linked.store(1, Ordering::Release);
-            let entry = self.entry.load(Ordering::Relaxed);
+            let entry = self.entry.get();
             let level = |link| self.head(slot_of(link)).level.load(Ordering::Relaxed);
             if entry == NONE || level(entry) < level(link) {
-                self.entry.store(link, Ordering::Release);
+                self.entry.set(link);
             }
         }
         // All its neighbours may have gone before it could serve as an entry, while another row began the graph anew.
@@ -62,21 +62,21 @@ impl Graph {
 
     /// Makes the row the entry point of an empty graph; `false` if it is not empty.
     fn become_first(&self, slot: u32, link: Link) -> bool {
-        if self.entry.load(Ordering::Acquire) != NONE {
+        if self.entry.get() != NONE {
             return false;
         }
         let _entry = self.lock_entry();
-        if self.entry.load(Ordering::Relaxed) != NONE {
+        if self.entry.get() != NONE {
             return false;
         }
         self.head(slot).linked.store(1, Ordering::Release);
-        self.entry.store(link, Ordering::Release);
+        self.entry.set(link);
         true
     }
 
     /// Links a published row at each of its levels; `false` if no row has a link to it at level 0 afterwards.
     fn link_all_levels(&self, scratch: &mut Scratch, slot: u32, link: Link) -> bool {
-        let entry = self.entry.load(Ordering::Acquire);
+        let entry = self.entry.get();
         if entry == NONE || entry == link {
             return entry == link;
         }
@@ -296,9 +296,8 @@ impl Graph {
         let head = self.head(slot);
         let link = link_of(slot, head.generation.load(Ordering::Relaxed));
         let _entry = self.lock_entry();
-        if self.entry.load(Ordering::Relaxed) == link {
-            self.entry
-                .store(self.entry_instead_of(slot, link), Ordering::Release);
+        if self.entry.get() == link {
+            self.entry.set(self.entry_instead_of(slot, link));
         }
         let _head = head.lock.lock();
         head.linked.store(0, Ordering::Relaxed);

@@ -210,7 +210,7 @@ impl Graph {
     /// index is empty.
     pub(crate) fn descend_to<S: Sight>(&self, scratch: &mut Scratch, sight: S, level: u32) {
         scratch.pool.clear();
-        let entry = self.entry.load(Ordering::Acquire);
+        let entry = self.entry.get();
         if entry != NONE {
             self.descend_from(scratch, entry, sight, level);
         }

@@ -72,9 +72,9 @@ impl Graph {
             if let Some(slot) = self.take_removed(&mut slots) {
                 break slot;
             }
-            let used = self.used.load(Ordering::Relaxed);
+            let used = self.used.get();
             if used < self.room.load(Ordering::Relaxed) && used < slots.limit {
-                self.used.store(used + 1, Ordering::Release);
+                self.used.set(used + 1);
                 break used;
             }
             if slots.going_count > 0 || slots.limit != u32::MAX {
@@ -305,12 +305,12 @@ impl Graph {
         slots.going = NONE;
         slots.going_count = 0;
         slots.limit = u32::MAX;
-        self.used.store(keep, Ordering::Release);
+        self.used.set(keep);
     }
 
     /// Sets how many slots are in use, when a snapshot is loaded.
     pub(crate) fn set_used(&self, used: u32) {
-        self.used.store(used, Ordering::Release);
+        self.used.set(used);
     }
 
     /// Sets how many slots there is room for, after the arenas were shrunk.

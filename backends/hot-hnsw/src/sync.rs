@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicUsize as Counter;
 
-pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(super) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 pub(super) use std::thread::yield_now;
 
 /// Readers that have a cell of their own; more are only counted, and hold up all reuse while they run.

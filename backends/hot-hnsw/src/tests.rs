@@ -242,7 +242,7 @@ fn neighborhood(index: &HnswIndex, row: Row) -> (Row, Vec<Row>, Vec<Row>) {
 /// The rows that can be reached from the entry point over live links of any level.
 fn rows_reached(index: &HnswIndex) -> Vec<Row> {
     let graph = &index.graph;
-    let mut todo = vec![graph.entry.load(Ordering::Acquire)];
+    let mut todo = vec![graph.entry.get()];
     let mut seen = HashSet::new();
     let mut rows = Vec::new();
     while let Some(link) = todo.pop() {

@@ -52,7 +52,7 @@ fn under_weak_memory_no_place_is_written_over_under_a_reader() {
     }
 }
 
-/// What searches read without a lock: tags and lists of links.
+/// What searches read without a lock: tags, lists of links, the entry point, how many slots there are and where they lie.
 #[test]
 fn under_weak_memory_a_search_sees_whole_rows_and_links_that_somebody_wrote() {
     for scenario in [
@@ -60,6 +60,8 @@ fn under_weak_memory_a_search_sees_whole_rows_and_links_that_somebody_wrote() {
         weak::a_row_whose_tag_is_seen_is_whole,
         weak::a_list_that_is_rewritten_shows_links_only,
         weak::a_slot_that_is_given_to_another_row_is_seen_as_either,
+        weak::a_slot_that_is_counted_has_memory,
+        weak::an_entry_point_leads_to_a_whole_row,
     ] {
         loom::model(move || scenario(Planted::Nothing));
     }
@@ -90,7 +92,7 @@ fn planted_mistakes_are_caught() {
         loom::model(|| weak::a_place_is_not_written_over_under_a_reader(1, true));
     });
     assert!(weak.is_err(), "not caught by loom");
-    let planted: [(Planted, fn(Planted)); 3] = [
+    let planted: [(Planted, fn(Planted)); 5] = [
         (
             Planted::TagBeforeRow,
             weak::a_row_whose_tag_is_seen_is_whole,
@@ -102,6 +104,14 @@ fn planted_mistakes_are_caught() {
         (
             Planted::ReusedAtOnce,
             weak::a_slot_that_is_given_to_another_row_is_seen_as_either,
+        ),
+        (
+            Planted::CountedBeforeMemory,
+            weak::a_slot_that_is_counted_has_memory,
+        ),
+        (
+            Planted::EntryBeforeTag,
+            weak::an_entry_point_leads_to_a_whole_row,
         ),
     ];
     for (mistake, scenario) in planted {

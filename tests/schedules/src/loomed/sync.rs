@@ -1,6 +1,8 @@
 //! Loom's primitives under the names that `epoch` and `cells` ask for.
 
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use loom::sync::atomic::{
+    AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 pub(crate) use loom::thread::yield_now;
 
 /// As few as show every case: each is a place where a schedule may turn.

@@ -1,9 +1,9 @@
-//! The epochs of `hot-hnsw`, its tags and its lists of links under loom: every interleaving, and what weak memory may show.
+//! The epochs of `hot-hnsw` and the cells that its searches read without a lock under loom: every interleaving, and what weak memory may show.
 
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::loomed::cells::{Links, NONE, Tag};
+use crate::loomed::cells::{Base, Entry, Links, NONE, Tag, Used};
 use crate::loomed::epoch::Pins;
 use crate::loomed::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -50,6 +50,10 @@ pub enum Planted {
     CountBeforeLink,
     /// A slot is given to another row without asking who still looks at the former.
     ReusedAtOnce,
+    /// A slot is counted before its region has memory.
+    CountedBeforeMemory,
+    /// A row becomes the entry point before its tag is set.
+    EntryBeforeTag,
 }
 
 /// A list of links and the rows they lead to; row `r` lies in slot `r % ROWS`. What a row holds is its link times ten, plainly written.
@@ -195,4 +199,93 @@ pub fn a_slot_that_is_given_to_another_row_is_seen_as_either(planted: Planted) {
             graph.append(4);
         }
     });
+}
+
+/// An arena of one region that comes into being while a search looks: the memory of the region is its rows.
+struct Growing {
+    base: Base<u8>,
+    used: Used,
+    entry: Entry,
+    tag: Tag,
+    row: AtomicU64,
+    planted: Planted,
+}
+
+impl Growing {
+    fn new(planted: Planted) -> Self {
+        Self {
+            base: Base::none(),
+            used: Used::none(),
+            entry: Entry::none(),
+            tag: Tag::none(),
+            row: AtomicU64::new(0),
+            planted,
+        }
+    }
+
+    /// Makes the region, hands out its first slot, writes a row there, shows it and lets searches enter by it.
+    fn begin(&self, link: u32) {
+        let memory = || self.base.set(std::ptr::dangling_mut());
+        if self.planted == Planted::CountedBeforeMemory {
+            self.used.set(1);
+            memory();
+        } else {
+            memory();
+            self.used.set(1);
+        }
+        self.row.store(u64::from(link) * 10, Relaxed);
+        if self.planted == Planted::EntryBeforeTag {
+            self.entry.set(link);
+            self.tag.set(link);
+        } else {
+            self.tag.set(link);
+            self.entry.set(link);
+        }
+    }
+
+    fn is_whole(&self, link: u32) {
+        let row = self.row.load(Relaxed);
+        assert_eq!(row, u64::from(link) * 10, "a row is not what its tag says");
+    }
+
+    /// A search that goes through all slots: each has memory, and a row that is there is whole.
+    fn scan(&self) {
+        if self.used.get() > 0 {
+            assert!(!self.base.get().is_null(), "a slot without memory");
+            match self.tag.get() {
+                NONE => {}
+                link => self.is_whole(link),
+            }
+        }
+    }
+
+    /// A search that begins at the entry point, which leads to a row that is there and whole.
+    fn enter(&self) {
+        match self.entry.get() {
+            NONE => {}
+            link => {
+                assert!(!self.base.get().is_null(), "an entry without memory");
+                assert_eq!(self.tag.get(), link, "the entry point is not shown yet");
+                self.is_whole(link);
+            }
+        }
+    }
+}
+
+fn beside_growth(planted: Planted, search: fn(&Growing)) {
+    let growing = Arc::new(Growing::new(planted));
+    let reader = growing.clone();
+    let reader = thread::spawn(move || search(&reader));
+    growing.begin(2);
+    reader.join().expect("the reader ended");
+}
+
+/// An arena grows while all slots are gone through.
+pub fn a_slot_that_is_counted_has_memory(planted: Planted) {
+    beside_growth(planted, Growing::scan);
+}
+
+/// The first row of a graph becomes its entry point while a search begins.
+pub fn an_entry_point_leads_to_a_whole_row(planted: Planted) {
+    beside_growth(planted, Growing::enter);
 }
