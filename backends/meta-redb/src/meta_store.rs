@@ -23,6 +23,9 @@ const CAPABILITY: MetaCapability = MetaCapability {
     persistent: true,
 };
 
+/// Keys of a get that its caller may do itself.
+const SOME_KEYS: usize = 64;
+
 /// A [`MetaStore`] in one redb file.
 ///
 /// **Durability**: `durable` and `close` return after two syncs of the file; `commit` alone promises nothing beyond the
@@ -126,9 +129,14 @@ impl MetaStore for RedbMeta {
     }
 
     async fn get(&self, table: Table, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
+        let lane = if keys.len() <= SOME_KEYS {
+            Lane::Get
+        } else {
+            Lane::Read
+        };
         let keys = keys.to_vec();
         let work = move |core: &Core| core.get(table, &keys);
-        self.lanes.run(Lane::Read, "get", work).await
+        self.lanes.run(lane, "get", work).await
     }
 
     async fn scan(
