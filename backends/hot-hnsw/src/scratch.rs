@@ -104,6 +104,8 @@ pub(crate) struct Scratch {
     pub(crate) visited: Visited,
     /// The nearest so far, nearest first.
     pub(crate) pool: Vec<Candidate>,
+    /// Those of the pool that were compared by their vectors, nearest first.
+    pub(crate) rescored: Vec<Candidate>,
     /// Links about to be looked at.
     pub(crate) fetch: Vec<Link>,
     pub(crate) met: Met,

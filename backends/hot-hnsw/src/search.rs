@@ -71,9 +71,10 @@ impl Graph {
                 if !self.walk(scratch, sight, ef, filter) {
                     return None;
                 }
-                let found = self.rescore(scratch, query, k.max(TELLING), sight);
-                if !self.is_too_coarse(sight, &found) {
-                    return Some(found.iter().map(|c| self.neighbor(c)).collect());
+                self.rescore(scratch, query, k.max(TELLING), sight);
+                if !self.is_too_coarse(sight, &scratch.rescored) {
+                    let nearest = scratch.rescored.iter();
+                    return Some(nearest.map(|c| self.neighbor(c)).collect());
                 }
                 let walked = self.walk(scratch, Exact(query), ef, filter);
                 walked.then(|| scratch.pool.iter().map(|c| self.neighbor(c)).collect())
@@ -133,16 +134,16 @@ impl Graph {
         }
     }
 
-    /// The `k` nearest of the pool, which holds estimates: vectors are compared, nearest estimates first, as long as a row may be among them.
-    fn rescore(
-        &self,
-        scratch: &mut Scratch,
-        query: Point,
-        k: usize,
-        sight: Coded<'_>,
-    ) -> Vec<Candidate> {
-        let Scratch { pool, done, .. } = scratch;
-        let mut found: Vec<Candidate> = Vec::with_capacity(k + 1);
+    /// Leaves in `rescored` the `k` nearest of the pool, which holds estimates: vectors are compared, nearest estimates first, as long as
+    /// a row may be among them.
+    fn rescore(&self, scratch: &mut Scratch, query: Point, k: usize, sight: Coded<'_>) {
+        let Scratch {
+            pool,
+            rescored: found,
+            done,
+            ..
+        } = scratch;
+        found.clear();
         for (i, c) in pool.iter().enumerate() {
             if let Some(next) = pool.get(i + 1) {
                 self.prefetch_vector(next.link);
@@ -168,7 +169,6 @@ impl Graph {
                 found.truncate(k);
             }
         }
-        found
     }
 
     /// Whether estimates cannot tell the nearest rows from each other: their distances, nearest first, differ by less than an estimate

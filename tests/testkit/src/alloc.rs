@@ -18,6 +18,8 @@ thread_local! {
     /// count one another; nor is what other threads hold counted.
     static HELD: Cell<i64> = const { Cell::new(0) };
     static PEAK: Cell<i64> = const { Cell::new(0) };
+    /// How often this thread took memory or asked for more.
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The system's allocator, counting by thread.
@@ -37,6 +39,19 @@ pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, i64) {
     (done, PEAK.with(Cell::get) - before)
 }
 
+/// Does something; what it gave, and how often this thread took memory for it or asked for more.
+pub fn takings_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = TAKEN.with(Cell::get);
+    let done = work();
+    (done, TAKEN.with(Cell::get) - before)
+}
+
+fn note_taking() {
+    TAKEN
+        .try_with(|taken| taken.set(taken.get() + 1))
+        .unwrap_or_default();
+}
+
 fn count(bytes: i64) {
     let counted = HELD.try_with(|held| {
         held.set(held.get() + bytes);
@@ -52,6 +67,7 @@ fn count(bytes: i64) {
 // SAFETY: every call goes on to the system's allocator unchanged; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note_taking();
         count(layout.size() as i64);
         // SAFETY: the caller's promise, passed on.
         unsafe { System.alloc(layout) }
@@ -64,6 +80,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note_taking();
         count(size as i64 - layout.size() as i64);
         // SAFETY: the caller's promise, passed on.
         unsafe { System.realloc(pointer, layout, size) }
