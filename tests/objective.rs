@@ -62,6 +62,10 @@ fn a_bound_that_is_too_small_is_kept_and_what_is_missing_is_said() {
         assert!(steps.contains(part), "{part}: {steps}");
     }
     assert!(stats.hot_bytes <= 256 << 10, "{}", stats.hot_bytes);
+    let explained = memory.explain(&PointId::Int(1)).unwrap().unwrap();
+    let told = explained.to_string();
+    assert!(told.contains("99 of 100 requests within 5 ms"), "{told}");
+    assert_eq!(explained.objective.unwrap().steps, sizing.steps);
     memory.close().unwrap();
 }
 

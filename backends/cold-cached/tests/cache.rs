@@ -1,9 +1,10 @@
 //! What is kept, for how long, and what happens when it is damaged or gone.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use aether_cold_cached::{BlockCache, CachedStore};
@@ -11,6 +12,8 @@ use aether_core::BlobKey;
 use aether_core::role::ColdStore;
 use aether_testkit::fake::cold::StrictCold;
 use bytes::Bytes;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use parking_lot::Mutex;
 
 const BLOCK: usize = 64 << 10;
 
@@ -143,6 +146,96 @@ async fn damage_on_disk_is_a_miss() {
             assert_eq!(read[0], noise(n as u64, BLOCK), "round {round}, blob {n}");
         }
     }
+}
+
+/// The cache's files are cut to nothing under it, then taken away: what was in them comes from the store.
+#[tokio::test]
+async fn what_vanishes_from_disk_is_a_miss() {
+    let folder = tempfile::tempdir().unwrap();
+    let w = world(Some(folder.path()));
+    const BLOBS: usize = 64;
+    for n in 0..BLOBS {
+        w.store.put(&key(n), noise(n as u64, BLOCK)).await.unwrap();
+        w.read_verified(n, 0..BLOCK as u64).await;
+    }
+    let all_are_right = async |when: &str| {
+        for n in 0..BLOBS {
+            let read = w.read_verified(n, 0..BLOCK as u64).await;
+            assert_eq!(read, noise(n as u64, BLOCK), "{when}, blob {n}");
+        }
+    };
+    for _ in 0..100 {
+        all_are_right("before").await;
+        if w.store.counts().hits_disk.load(Relaxed) > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(w.store.counts().hits_disk.load(Relaxed) > 0);
+    let cache = folder.path().join("cache");
+    let files = || {
+        std::fs::read_dir(&cache)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+    };
+    for path in files() {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_len(0).unwrap();
+    }
+    let before = w.reads();
+    all_are_right("cut to nothing").await;
+    assert!(w.reads() > before, "nothing had to come from the store");
+    std::fs::remove_dir_all(&cache).unwrap();
+    all_are_right("taken away").await;
+}
+
+/// Counters by name and labels.
+#[derive(Debug, Default)]
+struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Counters {
+    fn of(&self, name: &str) -> u64 {
+        self.0.lock().get(name).map_or(0, |n| n.load(Relaxed))
+    }
+}
+
+impl Recorder for Counters {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let mut name = key.name().to_owned();
+        for label in key.labels() {
+            name.extend([" ", label.key(), "=", label.value()]);
+        }
+        Counter::from_arc(self.0.lock().entry(name).or_default().clone())
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn hits_and_misses_are_metrics() {
+    let counters = Counters::default();
+    let _recording = metrics::set_default_local_recorder(&counters);
+    let w = world(None);
+    w.store.put(&key(1), noise(1, 1000)).await.unwrap();
+    w.read_verified(1, 0..100).await;
+    for _ in 0..3 {
+        w.read(1, &[0..100]).await;
+    }
+    w.read(1, &[100..200]).await;
+    let hits = counters.of("aether_block_cache_hits_total tier=ram");
+    let misses = counters.of("aether_block_cache_misses_total");
+    assert_eq!((hits, misses), (3, 2));
+    assert_eq!(w.store.counts().hit_rate(), Some(0.6));
 }
 
 #[tokio::test]
