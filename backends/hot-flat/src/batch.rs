@@ -1,7 +1,8 @@
 //! The scan for several queries at once: a chunk comes from memory once for all of them.
 //!
-//! Four rows and two queries are compared at a time, so that each number that is loaded is used several times. With one query a scan waits
-//! for memory; with many the processor's arithmetic binds.
+//! Four rows and four queries are compared at a time, so that each number that is loaded is used several times, and some rows with some
+//! queries before others come, so that both are loaded from the near caches. With one query a scan waits for memory; with many the
+//! processor's arithmetic binds.
 
 use aether_codes::{TILE_OTHERS, TILE_ROWS, Term, pair, tile};
 use aether_core::role::{Neighbor, RowFilter};
@@ -10,6 +11,11 @@ use aether_core::{Metric, Row};
 use crate::arena::List;
 use crate::chunk::Chunk;
 use crate::search::{Scanned, TopK};
+
+/// Bytes of rows that every query is compared with before the next rows come: half of a small second-level cache.
+const ROWS_BYTES: usize = 128 << 10;
+/// Bytes of queries that these rows are compared with before the next queries come: half of a small first-level cache.
+const QUERIES_BYTES: usize = 16 << 10;
 
 /// One query on its way over the rows.
 struct Lane<'a> {
@@ -111,12 +117,22 @@ impl Lane<'_> {
 /// Compares every row of a chunk with every query.
 fn compare(chunk: &Chunk, rule: Rule, lanes: &mut [Lane<'_>], filtered: bool) {
     let rows: Vec<(usize, u64)> = chunk.iter().collect();
-    let (fours, rest) = rows.as_chunks::<TILE_ROWS>();
-    for four in fours {
-        compare_four(chunk, rule, four, lanes, filtered);
-    }
-    for lane in lanes {
-        compare_one_by_one(chunk, rule, rest, lane, filtered);
+    let bytes = lanes
+        .first()
+        .map_or(1, |lane| size_of_val(lane.query))
+        .max(1);
+    let some_rows = (ROWS_BYTES / bytes).next_multiple_of(TILE_ROWS);
+    let some_lanes = (QUERIES_BYTES / bytes).next_multiple_of(TILE_OTHERS);
+    for rows in rows.chunks(some_rows.max(TILE_ROWS)) {
+        for lanes in lanes.chunks_mut(some_lanes.max(TILE_OTHERS)) {
+            let (fours, rest) = rows.as_chunks::<TILE_ROWS>();
+            for four in fours {
+                compare_four(chunk, rule, four, lanes, filtered);
+            }
+            for lane in lanes {
+                compare_one_by_one(chunk, rule, rest, lane, filtered);
+            }
+        }
     }
 }
 
@@ -128,18 +144,16 @@ fn compare_four(
     filtered: bool,
 ) {
     let vectors: [&[f32]; TILE_ROWS] = rows.map(|(place, _)| chunk.vector(place));
-    let (pairs, rest) = lanes.as_chunks_mut::<TILE_OTHERS>();
-    for pair in pairs {
-        let sums = tile(rule.term, &vectors, &pair.each_ref().map(|lane| lane.query));
+    for some in lanes.chunks_mut(TILE_OTHERS) {
+        // The last tile is filled up with its last query, which costs less than to compare one by one.
+        let queries = std::array::from_fn(|q| some[q.min(some.len() - 1)].query);
+        let sums = tile(rule.term, &vectors, &queries);
         for ((place, row), sums) in rows.iter().zip(sums) {
-            for (lane, sum) in pair.iter_mut().zip(sums) {
+            for (lane, sum) in some.iter_mut().zip(sums) {
                 let distance = rule.distance(sum, lane.scale, chunk.scale(*place));
                 lane.meet(*row, distance, filtered);
             }
         }
-    }
-    for lane in rest {
-        compare_one_by_one(chunk, rule, rows, lane, filtered);
     }
 }
 

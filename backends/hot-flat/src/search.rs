@@ -17,6 +17,8 @@ pub(crate) struct Scanned {
 pub(crate) struct TopK {
     k: usize,
     heap: BinaryHeap<Neighbor>,
+    /// The distance of the worst once there are `k`: what lies beyond is told from what does not by one comparison.
+    bar: f32,
 }
 
 impl TopK {
@@ -25,11 +27,16 @@ impl TopK {
         Self {
             k,
             heap: BinaryHeap::with_capacity(k.min(rows)),
+            bar: f32::INFINITY,
         }
     }
 
     /// Whether a row at this distance could still enter.
+    #[inline(always)]
     pub(crate) fn wants(&self, candidate: &Neighbor) -> bool {
+        if candidate.distance > self.bar {
+            return false;
+        }
         self.heap.len() < self.k || self.heap.peek().is_some_and(|worst| candidate < worst)
     }
 
@@ -40,6 +47,9 @@ impl TopK {
             && candidate < *worst
         {
             *worst = candidate;
+        }
+        if self.heap.len() == self.k {
+            self.bar = self.heap.peek().map_or(f32::INFINITY, |w| w.distance);
         }
     }
 

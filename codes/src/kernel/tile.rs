@@ -1,4 +1,4 @@
-//! Sums over the pairs of four vectors and two others: every number that is loaded is used several times, and no sum waits for another.
+//! Sums over the pairs of four vectors and four others: every number that is loaded is used several times, and no sum waits for another.
 //!
 //! A pair's sum is made in the same order on every processor and whoever stands beside it: eight partial sums, added crosswise, and then
 //! what is left of the vectors.
@@ -6,7 +6,7 @@
 /// Vectors on the one side of a tile.
 pub const TILE_ROWS: usize = 4;
 /// Vectors on the other side.
-pub const TILE_OTHERS: usize = 2;
+pub const TILE_OTHERS: usize = 4;
 const LANES: usize = 8;
 
 /// What is summed over the dimensions of a pair.
@@ -55,8 +55,13 @@ pub fn tile(
             None
         };
         if let Some(lanes) = lanes {
-            let sum = |r: usize, o: usize| finish(term, lanes[r][o], rows[r], others[o]);
-            return std::array::from_fn(|r| std::array::from_fn(|o| sum(r, o)));
+            let mut sums = [[0.0; TILE_OTHERS]; TILE_ROWS];
+            for r in 0..TILE_ROWS {
+                for o in 0..TILE_OTHERS {
+                    sums[r][o] = finish(term, &lanes[r][o], rows[r], others[o]);
+                }
+            }
+            return sums;
         }
     }
     rows.map(|row| others.map(|other| pair(term, row, other)))
@@ -75,16 +80,20 @@ pub fn pair(term: Term, row: &[f32], other: &[f32]) -> f32 {
             lanes[l] += term.of(x[l], y[l]);
         }
     }
-    finish(term, lanes, row, other)
+    finish(term, &lanes, row, other)
 }
 
 /// Adds up the partial sums and what is left of the vectors.
 #[inline(always)]
-fn finish(term: Term, lanes: [f32; LANES], row: &[f32], other: &[f32]) -> f32 {
-    let [a, b, c, d]: [f32; 4] = std::array::from_fn(|l| lanes[l] + lanes[l + 4]);
+fn finish(term: Term, lanes: &[f32; LANES], row: &[f32], other: &[f32]) -> f32 {
+    let [a, b, c, d, e, f, g, h] = *lanes;
+    let whole = ((a + e) + (b + f)) + ((c + g) + (d + h));
     let (x, y) = (row.as_chunks::<LANES>().1, other.as_chunks::<LANES>().1);
+    if x.is_empty() {
+        return whole;
+    }
     let rest: f32 = x.iter().zip(y).map(|(x, y)| term.of(*x, *y)).sum();
-    (a + b) + (c + d) + rest
+    whole + rest
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -92,6 +101,9 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{LANES, TILE_OTHERS, TILE_ROWS, Term};
+
+    /// Others of which AVX2 has registers for the sums at once.
+    const HALF: usize = TILE_OTHERS / 2;
 
     /// The partial sums of all pairs over whole runs of eight.
     ///
@@ -103,7 +115,29 @@ mod x86 {
         rows: &[&[f32]; TILE_ROWS],
         others: &[&[f32]; TILE_OTHERS],
     ) -> [[[f32; LANES]; TILE_OTHERS]; TILE_ROWS] {
-        let mut sums = [[_mm256_setzero_ps(); TILE_OTHERS]; TILE_ROWS];
+        let mut out = [[[0f32; LANES]; TILE_OTHERS]; TILE_ROWS];
+        let [a, b, c, d] = *others;
+        for (half, others) in [[a, b], [c, d]].iter().enumerate() {
+            // SAFETY: the caller's promise.
+            let sums = unsafe { half_avx2(term, rows, others) };
+            for (out, sums) in out.iter_mut().zip(sums) {
+                out[half * HALF..][..HALF].copy_from_slice(&sums);
+            }
+        }
+        out
+    }
+
+    /// The same for half of the others.
+    ///
+    /// # Safety
+    /// As [`lanes_avx2`].
+    #[target_feature(enable = "avx2")]
+    unsafe fn half_avx2(
+        term: Term,
+        rows: &[&[f32]; TILE_ROWS],
+        others: &[&[f32]; HALF],
+    ) -> [[[f32; LANES]; HALF]; TILE_ROWS] {
+        let mut sums = [[_mm256_setzero_ps(); HALF]; TILE_ROWS];
         let whole = rows[0].len() / LANES * LANES;
         for at in (0..whole).step_by(LANES) {
             // SAFETY: `at + LANES <= whole`, which no vector is shorter than.
@@ -122,7 +156,7 @@ mod x86 {
                 sums[r][1] = _mm256_add_ps(sums[r][1], t1);
             }
         }
-        let mut out = [[[0f32; LANES]; TILE_OTHERS]; TILE_ROWS];
+        let mut out = [[[0f32; LANES]; HALF]; TILE_ROWS];
         for (out, sums) in out.iter_mut().flatten().zip(sums.iter().flatten()) {
             // SAFETY: `out` is eight floats.
             unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *sums) };
@@ -130,7 +164,7 @@ mod x86 {
         out
     }
 
-    /// The same with the two others side by side in one register: the sums are those of `lanes_avx2`.
+    /// The same with two others side by side in one register: the sums are those of `lanes_avx2`.
     ///
     /// # Safety
     /// The processor has AVX-512 F, and the vectors are of one length.
@@ -140,29 +174,36 @@ mod x86 {
         rows: &[&[f32]; TILE_ROWS],
         others: &[&[f32]; TILE_OTHERS],
     ) -> [[[f32; LANES]; TILE_OTHERS]; TILE_ROWS] {
-        let mut sums = [_mm512_setzero_ps(); TILE_ROWS];
+        let mut sums = [[_mm512_setzero_ps(); TILE_OTHERS / 2]; TILE_ROWS];
         let whole = rows[0].len() / LANES * LANES;
         for at in (0..whole).step_by(LANES) {
             // SAFETY: `at + LANES <= whole`, which no vector is shorter than.
             let load = |v: &[f32]| unsafe { _mm256_castps_pd(_mm256_loadu_ps(v.as_ptr().add(at))) };
-            let first = _mm512_castpd256_pd512(load(others[0]));
-            let y = _mm512_castpd_ps(_mm512_insertf64x4(first, load(others[1]), 1));
+            let beside = |a: &[f32], b: &[f32]| {
+                let first = _mm512_castpd256_pd512(load(a));
+                _mm512_castpd_ps(_mm512_insertf64x4(first, load(b), 1))
+            };
+            let y = [beside(others[0], others[1]), beside(others[2], others[3])];
             for r in 0..TILE_ROWS {
                 let x = _mm512_castpd_ps(_mm512_broadcast_f64x4(load(rows[r])));
-                let t = match term {
-                    Term::Product => _mm512_mul_ps(x, y),
-                    Term::SquaredDifference => {
-                        let d = _mm512_sub_ps(x, y);
-                        _mm512_mul_ps(d, d)
-                    }
-                };
-                sums[r] = _mm512_add_ps(sums[r], t);
+                for o in 0..TILE_OTHERS / 2 {
+                    let t = match term {
+                        Term::Product => _mm512_mul_ps(x, y[o]),
+                        Term::SquaredDifference => {
+                            let d = _mm512_sub_ps(x, y[o]);
+                            _mm512_mul_ps(d, d)
+                        }
+                    };
+                    sums[r][o] = _mm512_add_ps(sums[r][o], t);
+                }
             }
         }
         let mut out = [[[0f32; LANES]; TILE_OTHERS]; TILE_ROWS];
         for (out, sums) in out.iter_mut().zip(sums) {
-            // SAFETY: `out` is twice eight floats, one after another.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr().cast(), sums) };
+            for (out, sums) in out.as_chunks_mut::<2>().0.iter_mut().zip(sums) {
+                // SAFETY: `out` is twice eight floats, one after another.
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr().cast(), sums) };
+            }
         }
         out
     }
@@ -204,7 +245,7 @@ mod tests {
         tile(
             Term::Product,
             &[&long, &long, &short, &long],
-            &[&long, &long],
+            &[&long, &long, &long, &long],
         );
     }
 }

@@ -51,23 +51,18 @@ fn sums(
     mut visit: impl FnMut(usize, usize, f32),
 ) {
     let (bands, last) = rows.as_chunks::<ROWS>();
-    let (pairs, odd) = centroids.as_chunks::<CENTROIDS>();
     for (band, rows) in bands.iter().enumerate() {
-        for (p, centroids) in pairs.iter().enumerate() {
-            for (r, sums) in tile(term, rows, centroids).into_iter().enumerate() {
-                for (c, sum) in sums.into_iter().enumerate() {
-                    visit(band * ROWS + r, p * CENTROIDS + c, sum);
+        for (t, some) in centroids.chunks(CENTROIDS).enumerate() {
+            // The last tile is filled up with its last centroid, which costs less than to compare one by one.
+            let filled = std::array::from_fn(|c| some[c.min(some.len() - 1)]);
+            for (r, sums) in tile(term, rows, &filled).into_iter().enumerate() {
+                for (c, sum) in sums.into_iter().take(some.len()).enumerate() {
+                    visit(band * ROWS + r, t * CENTROIDS + c, sum);
                 }
             }
         }
     }
-    // What is left over on either side.
     let whole = bands.len() * ROWS;
-    for (r, row) in rows[..whole].iter().enumerate() {
-        for (c, centroid) in odd.iter().enumerate() {
-            visit(r, pairs.len() * CENTROIDS + c, pair(term, row, centroid));
-        }
-    }
     for (r, row) in last.iter().enumerate() {
         for (c, centroid) in centroids.iter().enumerate() {
             visit(whole + r, c, pair(term, row, centroid));
