@@ -16,6 +16,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use parking_lot::Mutex;
 
 const BLOCK: usize = 64 << 10;
+const BLOBS: usize = 64;
 
 fn key(n: usize) -> BlobKey {
     BlobKey::new(format!("segments/{n}")).expect("a valid key")
@@ -64,6 +65,15 @@ impl World {
         bytes
     }
 
+    /// Four times what RAM holds: the rest goes to disk where there is one.
+    async fn fill(&self) {
+        for n in 0..BLOBS {
+            let put = self.store.put(&key(n), noise(n as u64, BLOCK)).await;
+            put.expect("a put");
+            self.read_verified(n, 0..BLOCK as u64).await;
+        }
+    }
+
     fn reads(&self) -> u64 {
         self.inner.counts().reads
     }
@@ -100,11 +110,7 @@ async fn only_what_was_verified_is_kept_and_only_what_is_missing_is_asked_for() 
 async fn what_leaves_ram_is_found_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let w = world(Some(folder.path()));
-    const BLOBS: usize = 64;
-    for n in 0..BLOBS {
-        w.store.put(&key(n), noise(n as u64, BLOCK)).await.unwrap();
-        w.read_verified(n, 0..BLOCK as u64).await;
-    }
+    w.fill().await;
     // Writing to disk goes on behind; every round finds more of it.
     let mut found = 0;
     for _ in 0..100 {
@@ -128,11 +134,7 @@ async fn what_leaves_ram_is_found_on_disk() {
 async fn damage_on_disk_is_a_miss() {
     let folder = tempfile::tempdir().unwrap();
     let w = world(Some(folder.path()));
-    const BLOBS: usize = 64;
-    for n in 0..BLOBS {
-        w.store.put(&key(n), noise(n as u64, BLOCK)).await.unwrap();
-        w.read_verified(n, 0..BLOCK as u64).await;
-    }
+    w.fill().await;
     for round in 0..20 {
         for entry in std::fs::read_dir(folder.path().join("cache")).unwrap() {
             let path = entry.unwrap().path();
@@ -153,11 +155,7 @@ async fn damage_on_disk_is_a_miss() {
 async fn what_vanishes_from_disk_is_a_miss() {
     let folder = tempfile::tempdir().unwrap();
     let w = world(Some(folder.path()));
-    const BLOBS: usize = 64;
-    for n in 0..BLOBS {
-        w.store.put(&key(n), noise(n as u64, BLOCK)).await.unwrap();
-        w.read_verified(n, 0..BLOCK as u64).await;
-    }
+    w.fill().await;
     let all_are_right = async |when: &str| {
         for n in 0..BLOBS {
             let read = w.read_verified(n, 0..BLOCK as u64).await;
