@@ -765,3 +765,45 @@ async fn a_get_after_a_cold_write_of_unknown_outcome_blames_nobody() {
         assert_eq!(record.vector.unwrap(), vector(i));
     }
 }
+
+/// A move that was under way when a write's outcome was lost ends without a commit of its own: its books are those of before the write.
+#[tokio::test]
+async fn after_a_lost_commit_a_move_under_way_commits_nothing() {
+    let mut world = world("");
+    let memory = filled(&world, 60, 30).await;
+    world.power.script(|call, _| match call {
+        Call::Put(_) => Verdict::Hold,
+        _ => Verdict::Pass,
+    });
+    let moving = tokio::spawn({
+        let memory = memory.clone();
+        async move { memory.demote(&ids(30..40)).await }
+    });
+    world.power.wait_for_held(1).await;
+    world.power.script(|call, _| match call {
+        Call::Meta("durable") => Verdict::LoseReply,
+        _ => Verdict::Pass,
+    });
+    memory.delete(&ids(50..51)).await.unwrap_err();
+    assert!(memory.stats().poisoned.is_some());
+    world.power.unscript();
+    // What is left of the put would be noted, for the sweep.
+    world.cold.set_hook(|op, _| match op {
+        ColdOp::Put(..) => ColdFault::FailBefore,
+        _ => ColdFault::None,
+    });
+    let before = world.power.trace().len();
+    world.power.release();
+    let error = moving.await.unwrap().unwrap_err();
+    assert!(error.is_unavailable() || error.is_poisoned(), "{error}");
+    let after = world.power.trace().split_off(before);
+    assert!(!after.contains(&Call::Meta("commit")), "{after:?}");
+    drop(memory);
+    world.cold.set_hook(|_, _| ColdFault::None);
+    world.crash(usize::MAX);
+    world.check_clean().await;
+    let memory = world.open().await;
+    assert_eq!(memory.stats().points, 59);
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}

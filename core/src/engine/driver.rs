@@ -161,6 +161,8 @@ impl Inner {
         mut batch: Batch,
         durable: bool,
     ) -> Result<()> {
+        // A move that was under way may not go on: after an unknown outcome these counters may be behind what is stored.
+        self.check_unpoisoned()?;
         batch.put(Table::State, key::COUNTERS, counters.encode());
         let done = async {
             let seq = self.meta.commit(batch).await?;
