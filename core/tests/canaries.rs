@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use aether_core::role::{
     Batch, BlobInfo, ColdStore, Epoch, KeyRange, MetaCapability, MetaStore, Op, Seq, Table,
 };
-use aether_core::{BlobKey, PointId, Result, Retry};
+use aether_core::{BlobKey, Error, PointId, Result, Retry};
 use aether_testkit::workload::{Op as Work, Profile, Workload, every_kind};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -34,6 +34,8 @@ enum Flaw {
     AcknowledgesBeforeItSyncs,
     /// A batch whose outcome it does not know it says it has surely not done.
     SaysItDidNot,
+    /// Says of a call without a reply that there is a mistake in the program.
+    CallsItABug,
     /// One batch in five is done but for its last operation.
     CommitsAPart,
     /// Deletions of points are forgotten.
@@ -94,6 +96,7 @@ impl MetaStore for FlawedMeta {
         let done = self.inner.commit(batch).await;
         match self.flaw {
             Flaw::SaysItDidNot => done.map_err(|e| e.with_retry(Retry::Later)),
+            Flaw::CallsItABug => done.map_err(|e| Error::internal("planted").with_retry(e.retry())),
             _ => done,
         }
     }
@@ -195,13 +198,14 @@ macro_rules! cold {
     };
 }
 
-const META: [(Flaw, Wrap); 5] = [
+const META: [(Flaw, Wrap); 6] = [
     (Flaw::LosesAPut, meta!(LosesAPut)),
     (
         Flaw::AcknowledgesBeforeItSyncs,
         meta!(AcknowledgesBeforeItSyncs),
     ),
     (Flaw::SaysItDidNot, meta!(SaysItDidNot)),
+    (Flaw::CallsItABug, meta!(CallsItABug)),
     (Flaw::CommitsAPart, meta!(CommitsAPart)),
     (Flaw::ForgetsDeletions, meta!(ForgetsDeletions)),
 ];
@@ -317,7 +321,7 @@ async fn the_model_catches_the_planted_mistakes() {
         // Without a power cut there is nothing to be seen of these.
         let crash_every = match flaw {
             Flaw::AcknowledgesBeforeItSyncs => 30,
-            Flaw::SaysItDidNot => continue,
+            Flaw::SaysItDidNot | Flaw::CallsItABug => continue,
             _ => 0,
         };
         let found = caught(model(wrap, crash_every)).await;
@@ -346,12 +350,17 @@ async fn the_crash_test_catches_the_planted_mistakes() {
 }
 
 #[tokio::test]
-async fn the_test_of_failing_calls_catches_the_planted_mistake() {
-    let (flaw, wrap) = META[2];
-    assert_eq!(flaw, Flaw::SaysItDidNot);
-    let found = caught(nth(wrap)).await;
-    println!("nth: {flaw:?}: {found:?}");
-    assert!(found.is_some());
+async fn the_test_of_failing_calls_catches_the_planted_mistakes() {
+    for (flaw, wrap) in META {
+        let said = match flaw {
+            Flaw::SaysItDidNot => "",
+            Flaw::CallsItABug => "[internal]",
+            _ => continue,
+        };
+        let found = caught(nth(wrap)).await;
+        println!("nth: {flaw:?}: {found:?}");
+        assert!(found.is_some_and(|what| what.contains(said)), "{flaw:?}");
+    }
 }
 
 /// `check` finds what is missing, too much, or wrong in what is stored, whatever made it so.

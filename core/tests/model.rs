@@ -8,7 +8,7 @@ mod common;
 
 use std::time::Duration;
 
-use aether_core::Metric;
+use aether_core::{ErrorKind, Metric};
 use aether_testkit::env::variable;
 use aether_testkit::run::{FLUSH, Step};
 use aether_testkit::workload::{Op, Profile, Workload};
@@ -174,6 +174,8 @@ fn with_a_cold_store_that_fails() {
         settings(Metric::L2, "flat"),
         profile(0),
         async |run, op| {
+            // Bits that were never written.
+            run.also = &[ErrorKind::Corrupt];
             if left == 0 {
                 left = rng.u64(1..60);
                 run.faulty = !run.faulty;

@@ -30,6 +30,7 @@ async fn fail(
     let mut run = Run::new(ground).await;
     let first = run.world.fs.changes() + n;
     run.faulty = true;
+    run.also = may_say(kind);
     run.world.fs.script(move |call, i| {
         // What is removed asks for no room, and a disk that is full lets itself be synced.
         let spared = kind == ErrorKind::StorageFull
@@ -58,6 +59,14 @@ async fn fail(
     }
     run.end(&at).await;
     failed
+}
+
+/// What an operation may say of a disk that fails so, but that it does not answer.
+fn may_say(kind: ErrorKind) -> &'static [aether::ErrorKind] {
+    match kind {
+        ErrorKind::StorageFull => &[aether::ErrorKind::Capacity],
+        _ => &[],
+    }
 }
 
 /// A disk of a seed, with a mistake above it where one is planted.
@@ -114,6 +123,7 @@ async fn fill_up(seed: u64, planted: Option<Mistake>) -> usize {
     let mut run = Run::new(ground(seed, planted)).await;
     let mut failed = 0;
     run.faulty = true;
+    run.also = may_say(ErrorKind::StorageFull);
     for op in drawn(seed, 80) {
         let room = run.world.fs.bytes() + rng.u64(0..300);
         run.world.fs.limit(rng.bool().then_some(room));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use aether::role::{
     Batch, BlobInfo, ColdStore, Epoch, KeyRange, MetaCapability, MetaStore, Seq, Table,
 };
-use aether::{BlobKey, Error, Result, Retry};
+use aether::{BlobKey, Error, ErrorKind, Result, Retry};
 use aether_cold_simulated_s3::{SimulatedS3, SimulatedS3Config};
 use aether_testkit::env::seeds;
 use aether_testkit::run::{Run, World};
@@ -266,6 +266,7 @@ async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
         ground.fs.keep_words();
     }
     let mut run = Run::new(ground).await;
+    run.also = &[ErrorKind::Capacity];
     let profile = Profile {
         dim: EVERY_DIM,
         ids: 120,
@@ -293,8 +294,9 @@ async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
             // The first try to recover meets them as well.
             if rng.bool() {
                 faults.store(true, SeqCst);
-                run.rise_among_faults().await;
+                let risen = run.rise_among_faults().await;
                 faults.store(false, SeqCst);
+                risen.unwrap_or_else(|what| panic!("{at}: after operation {n} ({text}): {what}"));
             }
             let risen = run.rise().await;
             risen.unwrap_or_else(|what| panic!("{at}: after operation {n} ({text}): {what}"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aether_core::config::SearchMode;
 use aether_core::engine::{CheckReport, Parts, Record};
 use aether_core::role::Tier;
-use aether_core::{Memory, Metric, PointId, SearchRequest};
+use aether_core::{Error, ErrorKind, Memory, Metric, PointId, SearchRequest};
 
 use crate::model::{Model, Verdict as Judged};
 use crate::workload::Op;
@@ -72,6 +72,8 @@ pub struct Run<W> {
     pub again: Option<u64>,
     /// Whether stores fail now: then an operation may fail, and an answer may be cut short.
     pub faulty: bool,
+    /// Kinds of error that an operation may answer with while stores fail, beside those of [`Run::is_honest`]: as these faults have them.
+    pub also: &'static [ErrorKind],
     /// Whether an operation has failed so.
     pub failed: Cell<bool>,
     /// Power cuts so far.
@@ -111,6 +113,7 @@ impl<W: World> Run<W> {
             keep: 0,
             again: None,
             faulty: false,
+            also: &[],
             failed: Cell::new(false),
             crashes: 0,
             moved: 0,
@@ -134,16 +137,24 @@ impl<W: World> Run<W> {
         self.memory.clone().expect("a memory is open between steps")
     }
 
-    /// An error is right only where the plug was pulled under the operation, or a store failed.
+    /// Whether an error is of a kind that says what a dead or failing store did: it gave no answer, or left it unknown what is durable.
+    /// That the disk is full, or that stored bytes are wrong, is honest where [`Run::also`] says that it may be so. Nothing excuses a
+    /// panic within the engine, which is `Internal`, or blame for the caller.
+    pub fn is_honest(&self, error: &Error) -> bool {
+        let kind = error.kind();
+        matches!(kind, ErrorKind::Unavailable | ErrorKind::Poisoned) || self.also.contains(&kind)
+    }
+
+    /// An error is right only where the plug was pulled under the operation, or a store failed, and if it says so.
     fn excuse<T>(&self, what: &str, result: aether_core::Result<T>) -> Result<Option<T>, String> {
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(_) if self.world.is_dead() => Ok(None),
-            Err(_) if self.faulty => {
+            Err(e) if self.world.is_dead() && self.is_honest(&e) => Ok(None),
+            Err(e) if self.faulty && self.is_honest(&e) => {
                 self.failed.set(true);
                 Ok(None)
             }
-            Err(e) => Err(format!("{what} failed: {e}")),
+            Err(e) => Err(format!("{what} failed: {e:?}")),
         }
     }
 
@@ -163,6 +174,7 @@ impl<W: World> Run<W> {
     pub fn on(&self, world: W) -> Self {
         Self {
             keep: self.keep,
+            also: self.also,
             ..Self::with(world, self.model.clone(), None)
         }
     }
@@ -303,12 +315,18 @@ impl<W: World> Run<W> {
     }
 
     /// After a power cut: opens again while stores fail, which may be refused, and is cut off again.
-    pub async fn rise_among_faults(&mut self) {
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub async fn rise_among_faults(&mut self) -> Step {
         self.crashes += 1;
         self.memory = None;
         self.world.crash(self.keep);
         self.model.crashed();
-        drop(self.world.open().await);
+        match self.world.open().await {
+            Err(e) if !self.is_honest(&e) => Err(format!("open among faults failed: {e:?}")),
+            _ => Ok(()),
+        }
     }
 
     /// After a power cut: opens again, perhaps with another cut in the middle, and finds out what became of the last operation.
@@ -323,7 +341,9 @@ impl<W: World> Run<W> {
         if let Some(calls) = self.again.take() {
             self.world.die_at(calls, calls % 2 == 0);
             match self.world.open().await {
-                Err(e) if !self.world.is_dead() => return Err(format!("open failed: {e}")),
+                Err(e) if !self.world.is_dead() || !self.is_honest(&e) => {
+                    return Err(format!("open failed: {e:?}"));
+                }
                 opened => drop(opened),
             }
             self.crashes += 1;
