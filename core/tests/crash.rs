@@ -2,7 +2,7 @@
 //! durable yet surviving; a second cut at every call of the recovery from the first; and cuts at drawn calls of drawn workloads.
 //!
 //! `AETHER_SEEDS` sets the number of drawn workloads (200), `AETHER_SEED` the first of them; `AETHER_EVERY=1` cuts with every number of
-//! surviving commits at each call, and cuts the recovery from each.
+//! surviving commits at each call, and each recovery at each of its calls.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -132,11 +132,14 @@ async fn again_at_every_call_of_the_recovery() {
     let ops = every_kind();
     let mut steps = Steps::new();
     let mut cuts = 0;
-    let stride = if every() { 1 } else { 3 };
-    for n in (1..).step_by(stride) {
+    // Of the first cut each call, before and after its effect; else each third on one side.
+    let (stride, sides) = if every() { (1, 2) } else { (3, 1) };
+    let firsts = (1..).step_by(stride);
+    for (n, side) in firsts.flat_map(|n| (0..sides).map(move |side| (n, side))) {
         let mut run = Run::new(World::with(settings())).await;
-        run.world.power.die_at(n, n % 2 == 0);
-        let at = format!("first cut at call {n}");
+        let after = (n + side) % 2 == 0;
+        run.world.power.die_at(n, after);
+        let at = format!("first cut at call {n}, after its effect: {after}");
         let mut first = None;
         for op in &ops {
             match run.step_without_rising(op.clone()).await {
@@ -149,11 +152,12 @@ async fn again_at_every_call_of_the_recovery() {
             }
         }
         let Some(pending) = first else { break };
-        // Every other call of each recovery: the next one is cut at those between.
-        for m in (1 + n % 2..).step_by(2) {
+        // Each call of each recovery; else every other one: the next recovery is cut at those between.
+        let (from, step) = if every() { (1, 1) } else { (1 + n % 2, 2) };
+        for m in (from..).step_by(step) {
             let world: World = run.world.fork(pending * (m as usize / 2 % 2));
             let mut again = run.on(world);
-            again.world.power.die_at(m, (n / 2 + m / 2) % 2 == 0);
+            again.world.power.die_at(m, (n / 2 + m / 2 + side) % 2 == 0);
             let opened = aether_testkit::run::World::open(&again.world).await;
             let died = again.world.power.is_dead();
             if let Err(e) = &opened {
