@@ -9,6 +9,7 @@
 pub mod script;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
@@ -211,6 +212,8 @@ struct PowerState {
     committed: Mutex<&'static str>,
     /// The step at which it died, and whether after its effect.
     cut: Mutex<Option<(String, bool)>>,
+    /// Steps that waited for a sync.
+    waits: Mutex<BTreeSet<String>>,
 }
 
 impl fmt::Debug for Power {
@@ -234,6 +237,7 @@ impl Power {
             doing: Mutex::default(),
             committed: Mutex::new("nothing"),
             cut: Mutex::new(None),
+            waits: Mutex::default(),
         }))
     }
 
@@ -245,6 +249,11 @@ impl Power {
     /// The step at which this life was cut, and whether after its effect.
     pub fn cut(&self) -> Option<(String, bool)> {
         self.0.cut.lock().clone()
+    }
+
+    /// The steps of this life that waited for a sync.
+    pub fn waits(&self) -> BTreeSet<String> {
+        self.0.waits.lock().clone()
     }
 
     /// A call by what it is for.
@@ -451,6 +460,7 @@ impl MetaStore for PoweredMeta {
 
     async fn durable(&self, seq: Seq) -> Result<()> {
         let call = Call::Meta("durable");
+        self.1.0.waits.lock().insert(self.1.step(&call));
         if self.2.is_some_and(|step| self.1.step(&call) == step) {
             return self.1.run(call, async { Ok(()) }).await;
         }
@@ -565,6 +575,8 @@ pub struct World {
     pub settings: Settings,
     /// The steps at which lives of this world were cut, and whether after their effect.
     pub cuts: Vec<(String, bool)>,
+    /// The steps at which ended lives of this world waited for a sync.
+    pub waits: BTreeSet<String>,
 }
 
 impl World {
@@ -583,6 +595,7 @@ impl World {
             power: Power::new(),
             settings,
             cuts: Vec::new(),
+            waits: BTreeSet::new(),
         }
     }
 
@@ -656,6 +669,7 @@ impl World {
             power: Power::new(),
             settings: self.settings.clone(),
             cuts: Vec::new(),
+            waits: BTreeSet::new(),
         })
     }
 
@@ -676,6 +690,7 @@ impl World {
     pub fn crash(&mut self, keep: usize) {
         self.power.kill();
         self.cuts.extend(self.power.cut());
+        self.waits.append(&mut self.power.waits());
         self.meta = self.meta.crash_keeping(keep);
         self.power = Power::new();
     }
@@ -693,6 +708,7 @@ impl World {
             power: Power::new(),
             settings: self.settings.clone(),
             cuts: Vec::new(),
+            waits: BTreeSet::new(),
         }
     }
 
