@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use aether::config::SearchMode;
 use aether::{Error, Memory, Parts, SearchRequest};
@@ -16,8 +18,19 @@ use crate::ground::{Ground, is_cold, meta_path};
 use crate::planted::{self, Mistake};
 use crate::power::{changes_of, drawn, simulate};
 
+/// What came of a change that was to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failing {
+    /// No change failed: there was none, or a disk that is full let it be.
+    Nothing,
+    /// A change failed, and no operation.
+    Ridden,
+    /// An operation said that it failed.
+    Told,
+}
+
 /// Fails the changes from the `n`th of this life on, or that one alone, until an operation has failed of it; then looks after a
-/// reopening whether all is there, and goes on. Answers whether an operation failed.
+/// reopening whether all is there, and goes on.
 async fn fail(
     ground: Ground,
     ops: &[Op],
@@ -25,26 +38,35 @@ async fn fail(
     lasting: bool,
     kind: ErrorKind,
     seed: u64,
-) -> bool {
+) -> Failing {
     let at = format!("AETHER_SEED={seed}, {kind:?} at change {n}, lasting: {lasting}");
     let mut run = Run::new(ground).await;
     let first = run.world.fs.changes() + n;
     run.faulty = true;
     run.also = may_say(kind);
+    let [refused, spared] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let met = (refused.clone(), spared.clone());
     run.world.fs.script(move |call, i| {
-        // What is removed asks for no room, and a disk that is full lets itself be synced.
-        let spared = kind == ErrorKind::StorageFull
-            && !matches!(call, Call::Write { .. } | Call::Resize { .. });
-        if !call.changes() || spared || i < first || (i > first && !lasting) {
-            Verdict::Pass
-        } else {
-            Verdict::Fail(kind)
+        if !call.changes() || i < first || (i > first && !lasting) {
+            return Verdict::Pass;
         }
+        // What is removed asks for no room, and a disk that is full lets itself be synced.
+        if kind == ErrorKind::StorageFull
+            && !matches!(call, Call::Write { .. } | Call::Resize { .. })
+        {
+            met.1.store(true, SeqCst);
+            return Verdict::Pass;
+        }
+        met.0.store(true, SeqCst);
+        Verdict::Fail(kind)
     });
     let mut rest = ops.iter();
     for op in rest.by_ref() {
         let done = run.step(op.clone()).await;
         done.unwrap_or_else(|what| panic!("{at}: {op:?}: {what}"));
+        if spared.load(SeqCst) && !lasting {
+            return Failing::Nothing;
+        }
         if run.failed.get() {
             break;
         }
@@ -58,7 +80,14 @@ async fn fail(
         run.work(&rest.cloned().collect::<Vec<_>>(), &at).await;
     }
     run.end(&at).await;
-    failed
+    match (refused.load(SeqCst), failed) {
+        (true, true) => Failing::Told,
+        (true, false) => Failing::Ridden,
+        (false, told) => {
+            assert!(!told, "{at}: an operation failed of nothing");
+            Failing::Nothing
+        }
+    }
 }
 
 /// What an operation may say of a disk that fails so, but that it does not answer.
@@ -77,7 +106,7 @@ fn ground(seed: u64, planted: Option<Mistake>) -> Ground {
 }
 
 /// A failing change as a seed draws it.
-async fn fail_drawn(seed: u64, planted: Option<Mistake>) -> bool {
+async fn fail_drawn(seed: u64, planted: Option<Mistake>) -> Failing {
     let mut rng = Rng::with_seed(seed);
     let ops = if seed.is_multiple_of(2) {
         every_kind()
@@ -91,29 +120,57 @@ async fn fail_drawn(seed: u64, planted: Option<Mistake>) -> bool {
 
 #[test]
 fn changes_fail_once_and_for_good() {
-    let mut failed = 0;
+    let (mut met, mut told) = (0, 0);
     for seed in seeds(50) {
-        failed += u64::from(simulate(fail_drawn(seed, None)));
+        let came = simulate(fail_drawn(seed, None));
+        met += usize::from(came != Failing::Nothing);
+        told += usize::from(came == Failing::Told);
     }
-    println!("{failed} runs with an operation that failed");
-    assert!(failed > 10 || variable("AETHER_SEED").is_some(), "{failed}");
+    println!("{met} runs with a change that failed, {told} of them with an operation");
+    assert!(told > 10 || variable("AETHER_SEED").is_some(), "{told}");
 }
 
-/// Changes over the whole of the workload of every kind: one in so many, or each with `AETHER_EVERY=1`.
+/// The ways in which a change fails: of a full disk and of a broken one, alone and with all that follow.
+const WAYS: [(ErrorKind, bool); 4] = [
+    (ErrorKind::StorageFull, false),
+    (ErrorKind::Other, false),
+    (ErrorKind::StorageFull, true),
+    (ErrorKind::Other, true),
+];
+
+/// Changes over the whole of the workload of every kind: one in so many, each in another way, or with `AETHER_EVERY=1` each in every way.
+/// A full disk that is to refuse a sync, a rename or a removal refuses nothing, and such a run is none: another way takes its place.
 #[test]
 fn changes_fail_from_the_first_to_the_last() {
     let ops = every_kind();
     let changes = simulate(changes_of(&ops, "uncut"));
     let stride = if every() { 1 } else { changes / 60 };
-    let (mut runs, mut failed) = (0, 0);
-    for n in (1..=changes).step_by(stride as usize) {
-        let kind = [ErrorKind::StorageFull, ErrorKind::Other][(n / stride) as usize % 2];
-        let lasting = n / stride / 2 % 2 > 0;
-        failed += u64::from(simulate(fail(Ground::new(1), &ops, n, lasting, kind, 1)));
-        runs += 1;
+    let (mut tried, mut runs, mut told) = (0, 0, [0; WAYS.len()]);
+    let mut by_way = [0; WAYS.len()];
+    for (turn, n) in (1..=changes).step_by(stride as usize).enumerate() {
+        tried += 1;
+        let mut failed = false;
+        for way in (turn..turn + WAYS.len()).map(|way| way % WAYS.len()) {
+            let (kind, lasting) = WAYS[way];
+            let came = simulate(fail(Ground::new(1), &ops, n, lasting, kind, 1));
+            if came == Failing::Nothing {
+                continue;
+            }
+            failed = true;
+            runs += 1;
+            by_way[way] += 1;
+            told[way] += usize::from(came == Failing::Told);
+            if !every() {
+                break;
+            }
+        }
+        assert!(failed, "change {n} failed in no way");
     }
-    println!("{runs} of {changes} changes failed, {failed} of them with an operation");
-    assert!(runs >= 60 && failed > 30, "{runs} {failed}");
+    println!(
+        "{tried} of {changes} changes failed in {runs} runs: of {WAYS:?} {by_way:?}, {told:?} of them with an operation"
+    );
+    assert!(tried >= 60 && told.iter().sum::<usize>() > 30, "{told:?}");
+    assert!(by_way.iter().all(|n| *n > 5), "{by_way:?}");
 }
 
 /// A disk with little room, on which the memory is opened again and again. Answers how many operations failed.

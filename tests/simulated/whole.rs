@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use aether::role::{
@@ -23,24 +23,59 @@ use fastrand::Rng;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 
+use crate::barriers::caught;
 use crate::ground::{Ground, Settings};
 use crate::power::simulate;
+
+/// A mistake that the checker below must find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plant {
+    /// How long a call takes depends on what ran before in this process.
+    Remembers,
+    /// Once everything is to come to rest, no blob goes any more.
+    KeepsBlobs,
+}
+
+/// What the stores of all lives of a simulation share.
+#[derive(Debug, Default)]
+struct Switches {
+    /// Whether calls fail.
+    faults: AtomicBool,
+    /// Whether everything is to come to rest.
+    resting: AtomicBool,
+    /// Calls that failed or lost their reply in this life.
+    met: AtomicU64,
+    plant: Option<Plant>,
+}
+
+impl Switches {
+    fn fault(&self) -> bool {
+        self.faults.load(SeqCst)
+    }
+
+    fn met_one(&self) {
+        self.met.fetch_add(1, SeqCst);
+    }
+}
+
+/// Calls since the process began: what [`Plant::Remembers`] looks at.
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// A store whose calls take their time, fail and lose their replies as a seed says, and whose calls are in the trace.
 #[derive(Debug)]
 struct Drawn<S> {
     inner: S,
     fs: SimFs,
-    faults: Arc<AtomicBool>,
+    switches: Arc<Switches>,
     rng: Mutex<Rng>,
 }
 
 impl<S> Drawn<S> {
-    fn new(inner: S, fs: &SimFs, faults: &Arc<AtomicBool>, seed: u64) -> Self {
+    fn new(inner: S, fs: &SimFs, switches: &Arc<Switches>, seed: u64) -> Self {
         Self {
             inner,
             fs: fs.clone(),
-            faults: faults.clone(),
+            switches: switches.clone(),
             rng: Mutex::new(Rng::with_seed(seed)),
         }
     }
@@ -53,15 +88,19 @@ impl<S> Drawn<S> {
         effect: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         // Always as many draws, so that a fault does not shift the series.
-        let (before, after, fails, loses) = {
+        let (mut before, after, fails, loses) = {
             let mut rng = self.rng.lock();
             let mut micros = || Duration::from_micros(rng.u64(0..3_000));
             let (before, after) = (micros(), micros());
             (before, after, rng.f64() < 0.02, rng.f64() < 0.01)
         };
+        if self.switches.plant == Some(Plant::Remembers) {
+            before += Duration::from_micros(CALLS.fetch_add(1, SeqCst));
+        }
         self.fs.note((name, before));
         sleep(before).await;
-        if fails && self.faults.load(SeqCst) {
+        if fails && self.switches.fault() {
+            self.switches.met_one();
             self.fs.note("failed");
             return Err(Error::unavailable(format!("injected: {name} fails")));
         }
@@ -72,7 +111,8 @@ impl<S> Drawn<S> {
             .map(drop)
             .map_err(|e| format!("{:?}", e.kind()));
         self.fs.note((name, said));
-        if loses && changes && result.is_ok() && self.faults.load(SeqCst) {
+        if loses && changes && result.is_ok() && self.switches.fault() {
+            self.switches.met_one();
             self.fs.note("lost");
             let error = Error::unavailable(format!("injected: the reply of {name} is lost"));
             return Err(error.with_retry(Retry::Unknown));
@@ -181,6 +221,10 @@ impl ColdStore for Drawn<Late> {
     async fn delete(&self, key: &BlobKey) -> Result<()> {
         let Late { store, recent } = &self.inner;
         let delete = async {
+            let Switches { plant, resting, .. } = &*self.switches;
+            if *plant == Some(Plant::KeepsBlobs) && resting.load(SeqCst) {
+                return Err(Error::unavailable("planted: it stays"));
+            }
             let size = store.size(key).await?;
             store.delete(key).await?;
             if let Some(bytes) = size {
@@ -194,7 +238,7 @@ impl ColdStore for Drawn<Late> {
     async fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>> {
         let Late { store, recent } = &self.inner;
         let listed = self.run("list", false, store.list(prefix)).await?;
-        if !self.faults.load(SeqCst) {
+        if !self.switches.fault() {
             return Ok(listed);
         }
         Ok(recent.behind(listed, prefix, &mut self.rng.lock()))
@@ -202,14 +246,15 @@ impl ColdStore for Drawn<Late> {
 }
 
 /// A memory whose own tasks run too, on stores with faults that can be switched.
-fn ground(seed: u64, faults: &Arc<AtomicBool>) -> Ground {
+fn ground(seed: u64, switches: &Arc<Switches>) -> Ground {
     let mut ground = Ground::new(seed);
     ground.settings = Settings {
         flux: "tick = \"250ms\"\nbatch_rows = 12\nsample = 16",
         ..Settings::default()
     };
-    let (switch, recent) = (faults.clone(), Recent::default());
+    let (shared, recent) = (switches.clone(), Recent::default());
     ground.layer = Some(Arc::new(move |fs, meta, cold, life| {
+        shared.met.store(0, SeqCst);
         let mut config = SimulatedS3Config::default();
         // Milliseconds in place of hundreds, so that many fit into a search's deadline.
         config.scale = 0.02;
@@ -219,18 +264,19 @@ fn ground(seed: u64, faults: &Arc<AtomicBool>) -> Ground {
             recent: recent.clone(),
         };
         (
-            Arc::new(Drawn::new(meta, fs, &switch, seed ^ 2)),
-            Arc::new(Drawn::new(cold, fs, &switch, seed ^ 3)),
+            Arc::new(Drawn::new(meta, fs, &shared, seed ^ 2)),
+            Arc::new(Drawn::new(cold, fs, &shared, seed ^ 3)),
         )
     }));
-    let (switch, rng) = (faults.clone(), Mutex::new(Rng::with_seed(seed ^ 4)));
+    let (shared, rng) = (switches.clone(), Mutex::new(Rng::with_seed(seed ^ 4)));
     ground.script_for_ever(move |call, _| {
         let (kind, x) = {
             let mut rng = rng.lock();
             (rng.usize(..2), rng.f64())
         };
         let share = if call.changes() { 0.0005 } else { 0.001 };
-        if x < share && switch.load(SeqCst) {
+        if x < share && shared.fault() {
+            shared.met_one();
             use std::io::ErrorKind::{Other, StorageFull};
             Verdict::Fail([Other, StorageFull][kind])
         } else {
@@ -239,6 +285,10 @@ fn ground(seed: u64, faults: &Arc<AtomicBool>) -> Ground {
     });
     ground
 }
+
+/// Operations among faults, and how many of them, at the end, are without a new power cut: so that what comes to rest has met faults.
+const OPERATIONS: usize = 120;
+const LAST: usize = 30;
 
 /// What a simulation did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,6 +300,12 @@ struct Figures {
     moved: u64,
     cold_hits: usize,
     compacted: u64,
+    /// Operations that failed, after which it went on in the same life.
+    healed: usize,
+    /// Settled in the life that had met faults, without a reopening.
+    by_itself: usize,
+    /// Faults that this life had met.
+    met_before: u64,
 }
 
 /// The line that repeats a simulation.
@@ -257,11 +313,15 @@ fn line(seed: u64) -> String {
     format!("AETHER_SEED={seed} cargo test --test simulated whole")
 }
 
-async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
+async fn run(seed: u64, plant: Option<Plant>, words: bool) -> (Figures, Vec<String>) {
     let at = line(seed);
-    let faults = Arc::new(AtomicBool::new(false));
+    let switches = Arc::new(Switches {
+        plant,
+        ..Switches::default()
+    });
+    let faults = &switches.faults;
     let mut figures = Figures::default();
-    let ground = ground(seed, &faults);
+    let ground = ground(seed, &switches);
     if words {
         ground.fs.keep_words();
     }
@@ -275,12 +335,16 @@ async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
     };
     let mut workload = Workload::new(seed, profile);
     let mut rng = Rng::with_seed(seed);
-    for n in 0..120 {
+    for n in 0..OPERATIONS {
         // Its own tasks get their turns in between, and meet the same faults.
         run.faulty = true;
         faults.store(true, SeqCst);
         sleep(Duration::from_millis(rng.u64(0..600))).await;
-        let op = workload.next_op();
+        let cuts = n < OPERATIONS - LAST;
+        let op = std::iter::repeat_with(|| workload.next_op())
+            .find(|op| cuts || !matches!(op, Op::Crash { .. }))
+            .expect("a workload has no end");
+        let closing = matches!(op, Op::Reopen);
         let mut text = format!("{op:?}");
         text.truncate(text.floor_char_boundary(200));
         let done = run.step_without_rising(op).await;
@@ -290,6 +354,18 @@ async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
         figures.operations += 1;
         let failed = run.failed.replace(false);
         figures.failed += usize::from(failed);
+        let memory = run.memory.as_ref().filter(|_| !closing);
+        let writes = memory.is_some_and(|m| m.stats().poisoned.is_none());
+        if failed && writes && !run.world.is_dead() {
+            // It goes on: what became of the operation can be read.
+            let healed = run.look().await;
+            // A cut that was still to come may come now.
+            if !run.world.is_dead() {
+                healed.unwrap_or_else(|what| panic!("{at}: after operation {n} ({text}): {what}"));
+                figures.healed += 1;
+                continue;
+            }
+        }
         if run.memory.is_none() || failed || run.world.is_dead() {
             // The first try to recover meets them as well.
             if rng.bool() {
@@ -302,7 +378,11 @@ async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
             risen.unwrap_or_else(|what| panic!("{at}: after operation {n} ({text}): {what}"));
         }
     }
-    settle(&mut run, &at).await;
+    switches.resting.store(true, SeqCst);
+    let met = switches.met.load(SeqCst);
+    if settle(&mut run, &at).await && met > 0 {
+        (figures.by_itself, figures.met_before) = (1, met);
+    }
     for op in std::iter::repeat_with(|| workload.next_op()).take(20) {
         if !matches!(op, Op::Crash { .. }) {
             run.work(&[op], &at).await;
@@ -319,10 +399,10 @@ async fn run(seed: u64, words: bool) -> (Figures, Vec<String>) {
 }
 
 /// Where two runs of one seed part: the last calls before, and the first that differ.
-fn parting(seed: u64) -> String {
-    let one = simulate(run(seed, true)).1;
+fn parting(seed: u64, plant: Option<Plant>) -> String {
+    let one = simulate(run(seed, plant, true)).1;
     // What differs from run to run differs seldom.
-    let others = std::iter::repeat_with(|| simulate(run(seed, true)).1).take(20);
+    let others = std::iter::repeat_with(|| simulate(run(seed, plant, true)).1).take(20);
     let Some(other) = others.into_iter().find(|other| *other != one) else {
         return "seldom: twenty more runs were the same".to_owned();
     };
@@ -350,36 +430,67 @@ fn parting(seed: u64) -> String {
     )
 }
 
-/// Without faults everything comes to rest by itself: no row waits, no move is open, nothing is left to be swept, and what is stored is
-/// whole.
-async fn settle(run: &mut Run<Ground>, at: &str) {
-    // Opened again first: a write of unknown outcome has ended writing until then, and a listing that was behind has hidden an orphan.
-    // And no cut is still to come.
-    run.world.unscript();
-    run.work(&[Op::Reopen], at).await;
-    let mut last = String::new();
+/// What is open: restore queue, garbage, intents and orphans.
+type Open = (u64, u64, u64, u64);
+
+/// Waits until no row waits, no move is open and nothing is left to be swept; what is open still, where that does not come.
+async fn rest(run: &mut Run<Ground>, at: &str) -> Result<(), Open> {
+    let mut open = Open::default();
     for _ in 0..100 {
         // What a lost put may still bring is waited for ten minutes.
         run.world.advance(Duration::from_secs(10));
         sleep(Duration::from_secs(2)).await;
         let (stats, report) = (run.memory().stats(), run.world.check().await.unwrap());
         assert!(report.is_clean(), "{at}: {report:#?}");
-        let open = (
+        open = (
             stats.restore_queue,
             stats.garbage,
             report.intents,
             report.orphans,
         );
-        if open == (0, 0, 0, 0) {
+        if open == Open::default() {
             let checked = run.check_everything().await;
-            return checked.unwrap_or_else(|what| panic!("{at}: {what}"));
+            checked.unwrap_or_else(|what| panic!("{at}: {what}"));
+            return Ok(());
         }
-        last = format!(
-            "{open:?} of restore queue, garbage, intents and orphans; poisoned: {:?}",
-            stats.poisoned
+    }
+    Err(open)
+}
+
+/// Without faults everything comes to rest by itself, and what is stored is whole. Answers whether it did so without a reopening. There are
+/// two things that only a reopening mends: a write of unknown outcome has ended writing, or a listing that was behind has hidden an orphan
+/// from the opening that looked for some.
+async fn settle(run: &mut Run<Ground>, at: &str) -> bool {
+    // No cut is still to come.
+    run.world.unscript();
+    if run.memory().stats().poisoned.is_none() {
+        match rest(run, at).await {
+            Ok(()) => return true,
+            Err((0, 0, 0, _)) => {}
+            Err(open) => panic!(
+                "{at}: it does not settle: {open:?}, poisoned: {:?}",
+                run.memory().stats().poisoned
+            ),
+        }
+    }
+    run.work(&[Op::Reopen], at).await;
+    let rested = rest(run, at).await;
+    rested.unwrap_or_else(|open| panic!("{at}: it does not settle after a reopening: {open:?}"));
+    false
+}
+
+/// Runs a seed twice, which must be the same.
+fn twice(seed: u64, plant: Option<Plant>) -> Figures {
+    let first = simulate(run(seed, plant, false)).0;
+    let again = simulate(run(seed, plant, false)).0;
+    if first != again {
+        let parting = parting(seed, plant);
+        panic!(
+            "{}: {first:?}, and again {again:?}; they part {parting}",
+            line(seed)
         );
     }
-    panic!("{at}: it does not settle: {last}");
+    first
 }
 
 #[test]
@@ -388,15 +499,7 @@ fn whole_simulations_lose_nothing_and_settle_and_repeat() {
     let mut traces = BTreeSet::new();
     let range = seeds(12);
     for seed in range.clone() {
-        let first = simulate(run(seed, false)).0;
-        let again = simulate(run(seed, false)).0;
-        if first != again {
-            let parting = parting(seed);
-            panic!(
-                "{}: {first:?}, and again {again:?}; they part {parting}",
-                line(seed)
-            );
-        }
+        let first = twice(seed, None);
         traces.insert(first.trace);
         all.operations += first.operations;
         all.failed += first.failed;
@@ -404,14 +507,35 @@ fn whole_simulations_lose_nothing_and_settle_and_repeat() {
         all.moved += first.moved;
         all.cold_hits += first.cold_hits;
         all.compacted += first.compacted;
+        all.healed += first.healed;
+        all.by_itself += first.by_itself;
+        all.met_before += first.met_before;
     }
     println!("{all:?}");
-    assert_eq!(traces.len() as u64, range.end - range.start, "seeds differ");
+    let runs = range.end - range.start;
+    assert_eq!(traces.len() as u64, runs, "seeds differ");
     if traces.len() >= 10 {
         assert!(
             all.failed > 10 && all.crashes > 10 && all.moved > 50,
             "{all:?}"
         );
         assert!(all.cold_hits > 50 && all.moved > 100, "{all:?}");
+        assert!(
+            all.by_itself as u64 * 2 > runs && all.met_before > runs,
+            "{all:?}"
+        );
+    }
+}
+
+#[test]
+fn planted_simulations_that_differ_or_never_settle_are_found() {
+    for (plant, said) in [
+        (Plant::Remembers, "and again"),
+        (Plant::KeepsBlobs, "it does not settle"),
+    ] {
+        let red = (1..=12).find_map(|seed| caught(|| _ = twice(seed, Some(plant))).err());
+        let what = red.unwrap_or_else(|| panic!("{plant:?} is not found"));
+        println!("{plant:?}: {what:.200}");
+        assert!(what.contains(said), "{plant:?}: {what}");
     }
 }
