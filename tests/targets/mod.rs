@@ -164,12 +164,10 @@ fn import(path: &Path) -> bool {
     read().is_ok()
 }
 
-/// A `.npy` file of little-endian floats.
-fn npy(data: &[f32], dim: usize) -> Vec<u8> {
-    let mut header = format!(
-        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {dim}), }}",
-        data.len() / dim
-    );
+/// A `.npy` file of numbers of a type, given as their bytes.
+fn npy(dtype: &str, rows: usize, columns: usize, data: &[u8]) -> Vec<u8> {
+    let mut header =
+        format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
     while (10 + header.len() + 1) % 64 != 0 {
         header.push(' ');
     }
@@ -177,7 +175,7 @@ fn npy(data: &[f32], dim: usize) -> Vec<u8> {
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((header.len() as u16).to_le_bytes());
     bytes.extend(header.as_bytes());
-    data.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
+    bytes.extend(data);
     bytes
 }
 
@@ -193,22 +191,34 @@ fn parquet(compressed: bool) -> Vec<u8> {
 pub(crate) fn vector_files() -> Vec<Target> {
     let data = vectors(6);
     let mut fvecs = Vec::new();
+    let mut bvecs = Vec::new();
     let mut ivecs = Vec::new();
     for row in data.chunks(12) {
         fvecs.extend(12u32.to_le_bytes());
         row.iter().for_each(|x| fvecs.extend(x.to_le_bytes()));
+        bvecs.extend(12u32.to_le_bytes());
+        bvecs.extend(row.iter().map(|x| (x * 100.0) as i8 as u8));
         ivecs.extend(3u32.to_le_bytes());
         (0..3u32).for_each(|n| ivecs.extend(n.to_le_bytes()));
     }
     let jsonl = "{\"id\": 7, \"vector\": [1, 2.5, -3e2], \"payload\": {\"a\": [null, \"\\u00e9\"]}}\n\
                  {\"id\": \"text\", \"vector\": [0, 0.25, 1]}\n";
+    let floats: Vec<u8> = data.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let floats = npy("<f4", 6, 12, &floats);
+    let wide: Vec<u8> = (0..6i64).flat_map(i64::to_le_bytes).collect();
+    let narrow: Vec<u8> = (0..6u32).flat_map(u32::to_le_bytes).collect();
+    let rows = [npy("<i8", 2, 3, &wide), npy("<u4", 2, 3, &narrow)];
     let matrix = |path: &Path| Matrix::read(path, &Options::default()).is_ok();
     let truth = |path: &Path| Truth::read(path).is_ok();
     vec![
-        Target::file("base.npy", vec![npy(&data, 12)], import),
+        Target::file("base.npy", vec![floats.clone()], import),
+        Target::file("base.npy.gz", vec![crate::files::gzip(&floats)], import),
         Target::file("base.fvecs", vec![fvecs.clone()], import),
+        Target::file("base.bvecs", vec![bvecs], import),
         Target::file("matrix.fvecs", vec![fvecs], matrix),
+        Target::file("matrix.npy", vec![floats], matrix),
         Target::file("truth.ivecs", vec![ivecs], truth),
+        Target::file("truth.npy", rows.into(), truth),
         Target::file("base.jsonl", vec![jsonl.as_bytes().to_vec()], import),
         parquet_files(),
     ]
@@ -287,16 +297,21 @@ pub(crate) fn own_files() -> Vec<Target> {
         };
         read().is_ok()
     });
-    vec![recording.one_in(4), snapshot_folder().one_in(100)]
+    let segment = "segments/000000000000-000001-7870dddbc399fca3.seg";
+    vec![
+        recording.one_in(4),
+        snapshot_folder("snapshot", "meta.aether").one_in(100),
+        snapshot_folder("snapshot.segment", segment).one_in(100),
+    ]
 }
 
-/// The tables of a snapshot, restored with its segments and all.
-fn snapshot_folder() -> Target {
+/// The tables of a snapshot or one of its segments, restored with all the rest. Its mark has no decoder: that it is there is all it says.
+fn snapshot_folder(name: &'static str, file: &str) -> Target {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("snapshot"), folder.path().join("memory"));
     copy(&golden_snapshot(), &from);
-    let tables = from.join("meta.aether");
-    let good = std::fs::read(&tables).unwrap();
+    let changed = from.join(file);
+    let good = std::fs::read(&changed).unwrap();
     let toml = format!(
         "[memory]\npath = {to:?}\ndim = 4\nmetric = \"l2\"\n[flux]\ntick = \"0s\"\n[meta]\nbackend = \"memory\"\n[cold]\nbackend = \"file\"\n"
     );
@@ -304,10 +319,10 @@ fn snapshot_folder() -> Target {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    Target::new("snapshot", 16 * MIB, vec![good], move |bytes| {
+    Target::new(name, 16 * MIB, vec![good], move |bytes| {
         let _kept = &folder;
-        std::fs::remove_file(&tables).unwrap();
-        std::fs::write(&tables, bytes).unwrap();
+        std::fs::remove_file(&changed).unwrap();
+        std::fs::write(&changed, bytes).unwrap();
         let restored = Memory::restore(&from, config.clone(), registry.clone());
         let restored = runtime.block_on(restored).is_ok();
         std::fs::remove_dir_all(&to).unwrap();
