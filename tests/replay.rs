@@ -269,7 +269,8 @@ fn a_memory_records_its_accesses_and_watches_shadows_and_both_can_be_asked_after
     assert!(memory.get(&id).unwrap().is_some());
     let again = memory.stats();
     for (before, after) in stats.shadows.iter().zip(&again.shadows) {
-        // How many rows the budget holds depends on how littered the tables in RAM are, and those of an opening are new.
+        // How many rows the budget holds depends on how littered the tables in RAM are, and those of an opening are new: what was there
+        // fits again.
         assert!(after.capacity_rows >= before.rows, "{before:?} {after:?}");
         assert!(after.rows + 2 >= before.rows, "{before:?} {after:?}");
         assert!(after.demoted <= before.demoted + 2, "{before:?} {after:?}");

@@ -101,7 +101,10 @@ async fn each_call(lasting: bool, verdict: Verdict) -> (u64, u64) {
                 // While the store is away, opening is refused, and does no harm.
                 drop(run.memory.take());
                 let opened = run.world.builder().open().await;
-                assert!(opened.is_err_and(|e| run.is_honest(&e)), "{at}");
+                match opened {
+                    Ok(_) => panic!("{at}: opened without a store"),
+                    Err(e) => assert!(run.is_honest(&e), "{at}: {e:?}"),
+                }
             }
             recover(&mut run, &at).await;
             run.work(&rest.cloned().collect::<Vec<_>>(), &at).await;

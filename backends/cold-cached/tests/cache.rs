@@ -150,7 +150,7 @@ async fn damage_on_disk_is_a_miss() {
     }
 }
 
-/// The cache's files are cut to nothing under it, then taken away: what was in them comes from the store.
+/// The cache's files are cut to nothing under it: what was in them comes from the store. Nor does it mind that their names go.
 #[tokio::test]
 async fn what_vanishes_from_disk_is_a_miss() {
     let folder = tempfile::tempdir().unwrap();

@@ -145,9 +145,11 @@ fn compare_four(
 ) {
     let vectors: [&[f32]; TILE_ROWS] = rows.map(|(place, _)| chunk.vector(place));
     for some in lanes.chunks_mut(TILE_OTHERS) {
-        // The last tile is filled up with its last query, which costs less than to compare one by one.
-        let queries = std::array::from_fn(|q| some[q.min(some.len() - 1)].query);
-        let sums = tile(rule.term, &vectors, &queries);
+        let mut queries: [&[f32]; TILE_OTHERS] = [&[]; TILE_OTHERS];
+        for (query, lane) in queries.iter_mut().zip(some.iter()) {
+            *query = lane.query;
+        }
+        let sums = tile(rule.term, &vectors, &queries[..some.len()]);
         for ((place, row), sums) in rows.iter().zip(sums) {
             for (lane, sum) in some.iter_mut().zip(sums) {
                 let distance = rule.distance(sum, lane.scale, chunk.scale(*place));

@@ -1,7 +1,7 @@
 //! The cells that searches read while others write them, without a lock: the tag of a row, a list of links, the entry point, how many slots
 //! there are, and where the regions of an arena lie.
 //!
-//! What orders them is here and nowhere else, so that its interleavings can be explored, and what weak memory may show
+//! What orders these is here and nowhere else, so that its interleavings can be explored, and what weak memory may show
 //! (`tests/schedules`).
 
 use super::sync::{AtomicPtr, AtomicU32, Ordering};
@@ -31,7 +31,7 @@ impl Tag {
     }
 }
 
-/// Where searches enter the graph: the link of a row, or [`NONE`]. Whoever sees a link here sees its row's tag, and what is behind it.
+/// Where searches enter the graph: the link of a row, or [`NONE`]. Whoever sees a link here sees its row's tag, or what came after it.
 #[derive(Debug)]
 pub(crate) struct Entry(AtomicU32);
 
@@ -70,8 +70,8 @@ impl Used {
     }
 }
 
-/// Where a region of an arena lies; null while it has no memory. A reader has the number of what it looks for from one of the cells above,
-/// written after this one, and that orders the two: so reading it costs no more than any load.
+/// Where a region of an arena lies; null while it has no memory. A reader has the number of what it looks for from a tag, a list, the entry
+/// point or the count, written after this one, and that orders the two: so reading it costs no more than any load.
 #[derive(Debug)]
 pub(crate) struct Base<T>(AtomicPtr<T>);
 

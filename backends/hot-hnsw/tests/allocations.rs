@@ -1,4 +1,5 @@
-//! A search takes memory for its answer and for nothing else, once its thread has searched before.
+//! A search takes memory for its answer and for nothing else, once its thread has searched before; one that meets more rows than it has room
+//! to mark takes more.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod common;

@@ -1,4 +1,4 @@
-//! The transactions; runs on the threads of `lanes`.
+//! The transactions; runs on the threads of `lanes`, and gets on those of callers.
 //!
 //! Invariants
 //! - `commit` and `durable` run on the one writer thread, so sequence numbers are those of the file's history.
@@ -119,6 +119,11 @@ impl Core {
 
     fn with_db<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
         work(self.db.read().as_ref().ok_or_else(closed)?)
+    }
+
+    /// Whether somebody has the database for himself, to close it.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.db.is_locked_exclusive()
     }
 
     pub(crate) fn get(&self, table: Table, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {

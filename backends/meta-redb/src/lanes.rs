@@ -3,15 +3,18 @@
 //! A hop to such a thread and back costs about 10 µs on the machine this was built on, a get from redb's cache about 1 µs
 //! and one from the operating system's about 5 µs; the same get from a disk takes 100 µs and more, which would stop every
 //! task of an async worker. Threads of our own cost what tokio's blocking pool costs (17 and 18 µs for 8 µs of work) and
-//! do not tie the store to one runtime. On a virtual machine, where waking another processor is dear, the hop was found to take half of a
-//! search. So a get of some keys is done by the caller itself for as long as gets are quick, which they are from either cache; one that had
-//! to wait for the disk sends the next ones to the threads again.
+//! do not tie the store to one runtime. On a virtual machine, where waking another processor is dear, the hop was found to take two fifths of
+//! a search. So a get of some keys is done by the caller itself for as long as gets are quick, which they are from a cache. One caller does so at
+//! a time, and a get that was not quick sends the next ones to the threads: so a disk that is slow, or hangs, holds up one caller's thread for one get.
 //!
 //! Each job runs under `catch_unwind`: redb answers some kinds of damage with a panic, which becomes `Corrupt` here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,10 +30,10 @@ type Job = Box<dyn FnOnce(&Core) + Send>;
 /// Jobs that may wait before callers wait; each holds at most one batch.
 const QUEUE: usize = 64;
 
-/// Gets that take no longer than this on average are done by their callers.
+/// Gets that take no longer than this are quick.
 const QUICK_NS: u64 = 100_000;
-/// What a get is taken to need before the first: the threads find out.
-const UNKNOWN_NS: u64 = 1_000_000;
+/// What gets are taken to need before the first, and after one that was not quick: the threads find out.
+const SLOW_NS: u64 = 1_000_000;
 
 /// Which threads run a job.
 #[derive(Clone, Copy)]
@@ -41,19 +44,45 @@ pub(crate) enum Lane {
     Write,
 }
 
-/// How long gets take: a moving average over the last eight or so. Unit: nanoseconds.
+/// How long gets take: a moving average over the last eight or so, in nanoseconds; and whether a caller is at one.
 #[derive(Debug)]
-struct Pace(AtomicU64);
+struct Pace {
+    average: AtomicU64,
+    taken: AtomicBool,
+}
 
 impl Pace {
-    fn is_quick(&self) -> bool {
-        self.0.load(Relaxed) <= QUICK_NS
+    fn unknown() -> Self {
+        Self {
+            average: AtomicU64::new(SLOW_NS),
+            taken: AtomicBool::new(false),
+        }
+    }
+
+    /// Leave for one caller to do a get itself, while gets are quick and no other does.
+    fn leave(&self) -> Option<Leave<'_>> {
+        let free = || self.taken.compare_exchange(false, true, Acquire, Relaxed);
+        (self.average.load(Relaxed) <= QUICK_NS && free().is_ok()).then(|| Leave(&self.taken))
     }
 
     fn note(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let before = self.0.load(Relaxed);
-        self.0.store(before - before / 8 + took / 8, Relaxed);
+        let next = |before: u64| match took > QUICK_NS {
+            true => before.max(SLOW_NS),
+            false => before - before / 8 + took / 8,
+        };
+        let update = |before| Some(next(before));
+        // It cannot fail: every value has a next one.
+        let _ = self.average.fetch_update(Relaxed, Relaxed, update);
+    }
+}
+
+/// Given back when dropped.
+struct Leave<'a>(&'a AtomicBool);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Release);
     }
 }
 
@@ -72,7 +101,7 @@ pub(crate) struct Lanes {
 impl Lanes {
     /// Starts one writer and `readers` readers; with no reader no thread at all, for a file that never makes one wait.
     pub(crate) fn start(core: &Arc<Core>, readers: usize) -> Result<Self> {
-        let pace = Arc::new(Pace(AtomicU64::new(UNKNOWN_NS)));
+        let pace = Arc::new(Pace::unknown());
         if readers == 0 {
             return Ok(Self {
                 core: core.clone(),
@@ -133,16 +162,22 @@ impl Lanes {
         operation: &'static str,
         work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        if self.direct {
+            return contain(|| work(&self.core)).map_err(|e| error::at(e, operation));
+        }
         let timed = matches!(lane, Lane::Get).then(|| self.pace.clone());
         let work = move |core: &Core| {
-            let began = Instant::now();
+            let began = timed.is_some().then(Instant::now);
             let result = contain(|| work(core)).map_err(|e| error::at(e, operation));
-            if let Some(pace) = timed {
+            if let (Some(pace), Some(began)) = (timed, began) {
                 pace.note(began.elapsed());
             }
             result
         };
-        if self.direct || (matches!(lane, Lane::Get) && self.pace.is_quick()) {
+        if matches!(lane, Lane::Get)
+            && !self.core.is_closing()
+            && let Some(_leave) = self.pace.leave()
+        {
             return work(&self.core);
         }
         let (answer, reply) = oneshot::channel();
@@ -184,16 +219,20 @@ mod tests {
 
     #[test]
     fn one_slow_get_sends_the_next_to_the_threads_and_quick_ones_bring_them_back() {
-        let pace = Pace(AtomicU64::new(UNKNOWN_NS));
-        assert!(!pace.is_quick(), "nothing is known yet");
+        let pace = Pace::unknown();
+        assert!(pace.leave().is_none(), "nothing is known yet");
         let quick = |gets: usize| (0..gets).for_each(|_| pace.note(Duration::from_micros(10)));
         quick(30);
-        assert!(pace.is_quick());
-        pace.note(Duration::from_millis(5));
-        assert!(!pace.is_quick());
+        assert!(pace.leave().is_some());
+        pace.note(Duration::from_micros(200));
+        assert!(pace.leave().is_none());
         quick(8);
-        assert!(!pace.is_quick(), "a disk is seldom slow once");
+        assert!(pace.leave().is_none(), "a disk is seldom slow once");
         quick(22);
-        assert!(pace.is_quick());
+        let leave = pace.leave();
+        assert!(leave.is_some());
+        assert!(pace.leave().is_none(), "another caller is at it");
+        drop(leave);
+        assert!(pace.leave().is_some());
     }
 }

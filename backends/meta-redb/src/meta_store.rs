@@ -29,7 +29,7 @@ const SOME_KEYS: usize = 64;
 /// A [`MetaStore`] in one redb file.
 ///
 /// **Durability**: `durable` and `close` return after two syncs of the file; `commit` alone promises nothing beyond the
-/// process. **Threads**: one that writes, some that read; see the README. **Complexity**: O(log n) pages for each key.
+/// process. **Threads**: one that writes, some that read, and callers for quick gets; see the README. **Complexity**: O(log n) pages for each key.
 /// **Drop** without `close` waits for what was begun and gives up the file.
 #[derive(Debug)]
 pub struct RedbMeta {

@@ -28,43 +28,56 @@ impl Term {
     }
 }
 
-/// The sums of all pairs, `[rows][others]`.
+/// The sums of all pairs, `[rows][others]`, of one to [`TILE_OTHERS`] others. What stands in the places of others that are not there means
+/// nothing.
 ///
 /// # Panics
-/// When the vectors are not of one length.
+/// When the vectors are not of one length, or there are none or too many others.
 pub fn tile(
     term: Term,
     rows: &[&[f32]; TILE_ROWS],
-    others: &[&[f32]; TILE_OTHERS],
+    others: &[&[f32]],
 ) -> [[f32; TILE_OTHERS]; TILE_ROWS] {
     let dim = rows[0].len();
+    let wanted = others.len();
+    assert!(
+        (1..=TILE_OTHERS).contains(&wanted),
+        "others of a tile: expected 1 to {TILE_OTHERS}, got {wanted}"
+    );
     let alike = |v: &&[f32]| v.len() == dim;
     assert!(
         rows.iter().all(alike) && others.iter().all(alike),
         "vectors of a tile: one length"
     );
+    let mut sums = [[0.0; TILE_OTHERS]; TILE_ROWS];
     #[cfg(target_arch = "x86_64")]
     {
+        // The last stands in the places of those that are not there.
+        let filled = std::array::from_fn(|o| others[o.min(wanted - 1)]);
         let lanes = if is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has AVX-512 F; the vectors are of one length.
-            Some(unsafe { x86::lanes_avx512(term, rows, others) })
+            Some(unsafe { x86::lanes_avx512(term, rows, &filled, wanted) })
         } else if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has AVX2; the vectors are of one length.
-            Some(unsafe { x86::lanes_avx2(term, rows, others) })
+            Some(unsafe { x86::lanes_avx2(term, rows, &filled, wanted) })
         } else {
             None
         };
         if let Some(lanes) = lanes {
-            let mut sums = [[0.0; TILE_OTHERS]; TILE_ROWS];
             for r in 0..TILE_ROWS {
-                for o in 0..TILE_OTHERS {
+                for o in 0..wanted {
                     sums[r][o] = finish(term, &lanes[r][o], rows[r], others[o]);
                 }
             }
             return sums;
         }
     }
-    rows.map(|row| others.map(|other| pair(term, row, other)))
+    for (sums, row) in sums.iter_mut().zip(rows) {
+        for (sum, other) in sums.iter_mut().zip(others) {
+            *sum = pair(term, row, other);
+        }
+    }
+    sums
 }
 
 /// The sum of one pair.
@@ -105,7 +118,7 @@ mod x86 {
     /// Others of which AVX2 has registers for the sums at once.
     const HALF: usize = TILE_OTHERS / 2;
 
-    /// The partial sums of all pairs over whole runs of eight.
+    /// The partial sums over whole runs of eight of all pairs with the first `wanted` others.
     ///
     /// # Safety
     /// The processor has AVX2, and the vectors are of one length.
@@ -114,10 +127,12 @@ mod x86 {
         term: Term,
         rows: &[&[f32]; TILE_ROWS],
         others: &[&[f32]; TILE_OTHERS],
+        wanted: usize,
     ) -> [[[f32; LANES]; TILE_OTHERS]; TILE_ROWS] {
         let mut out = [[[0f32; LANES]; TILE_OTHERS]; TILE_ROWS];
         let [a, b, c, d] = *others;
-        for (half, others) in [[a, b], [c, d]].iter().enumerate() {
+        let halves = [[a, b], [c, d]];
+        for (half, others) in halves.iter().take(wanted.div_ceil(HALF)).enumerate() {
             // SAFETY: the caller's promise.
             let sums = unsafe { half_avx2(term, rows, others) };
             for (out, sums) in out.iter_mut().zip(sums) {
@@ -173,20 +188,44 @@ mod x86 {
         term: Term,
         rows: &[&[f32]; TILE_ROWS],
         others: &[&[f32]; TILE_OTHERS],
+        wanted: usize,
     ) -> [[[f32; LANES]; TILE_OTHERS]; TILE_ROWS] {
-        let mut sums = [[_mm512_setzero_ps(); TILE_OTHERS / 2]; TILE_ROWS];
+        let mut out = [[[0f32; LANES]; TILE_OTHERS]; TILE_ROWS];
+        // SAFETY: the caller's promise.
+        unsafe {
+            if wanted > 2 {
+                registers_avx512::<2>(term, rows, others, &mut out);
+            } else {
+                registers_avx512::<1>(term, rows, others, &mut out);
+            }
+        }
+        out
+    }
+
+    /// The same for the others that so many registers hold.
+    ///
+    /// # Safety
+    /// As [`lanes_avx512`].
+    #[target_feature(enable = "avx512f")]
+    unsafe fn registers_avx512<const N: usize>(
+        term: Term,
+        rows: &[&[f32]; TILE_ROWS],
+        others: &[&[f32]; TILE_OTHERS],
+        out: &mut [[[f32; LANES]; TILE_OTHERS]; TILE_ROWS],
+    ) {
+        let mut sums = [[_mm512_setzero_ps(); N]; TILE_ROWS];
         let whole = rows[0].len() / LANES * LANES;
         for at in (0..whole).step_by(LANES) {
             // SAFETY: `at + LANES <= whole`, which no vector is shorter than.
             let load = |v: &[f32]| unsafe { _mm256_castps_pd(_mm256_loadu_ps(v.as_ptr().add(at))) };
-            let beside = |a: &[f32], b: &[f32]| {
-                let first = _mm512_castpd256_pd512(load(a));
-                _mm512_castpd_ps(_mm512_insertf64x4(first, load(b), 1))
-            };
-            let y = [beside(others[0], others[1]), beside(others[2], others[3])];
+            let mut y = [_mm512_setzero_ps(); N];
+            for o in 0..N {
+                let first = _mm512_castpd256_pd512(load(others[2 * o]));
+                y[o] = _mm512_castpd_ps(_mm512_insertf64x4(first, load(others[2 * o + 1]), 1));
+            }
             for r in 0..TILE_ROWS {
                 let x = _mm512_castpd_ps(_mm512_broadcast_f64x4(load(rows[r])));
-                for o in 0..TILE_OTHERS / 2 {
+                for o in 0..N {
                     let t = match term {
                         Term::Product => _mm512_mul_ps(x, y[o]),
                         Term::SquaredDifference => {
@@ -198,14 +237,12 @@ mod x86 {
                 }
             }
         }
-        let mut out = [[[0f32; LANES]; TILE_OTHERS]; TILE_ROWS];
         for (out, sums) in out.iter_mut().zip(sums) {
             for (out, sums) in out.as_chunks_mut::<2>().0.iter_mut().zip(sums) {
                 // SAFETY: `out` is twice eight floats, one after another.
                 unsafe { _mm512_storeu_ps(out.as_mut_ptr().cast(), sums) };
             }
         }
-        out
     }
 }
 
@@ -223,15 +260,46 @@ mod tests {
             let rows: [&[f32]; TILE_ROWS] = std::array::from_fn(|r| &some[r][..]);
             let others: [&[f32]; TILE_OTHERS] = std::array::from_fn(|o| &some[TILE_ROWS + o][..]);
             for term in [Term::Product, Term::SquaredDifference] {
-                let sums = tile(term, &rows, &others);
-                for (r, row) in rows.iter().enumerate() {
-                    for (o, other) in others.iter().enumerate() {
-                        assert_eq!(sums[r][o].to_bits(), pair(term, row, other).to_bits());
-                        let terms = row.iter().zip(*other).map(|(x, y)| match term {
-                            Term::Product => f64::from(*x) * f64::from(*y),
-                            Term::SquaredDifference => (f64::from(*x) - f64::from(*y)).powi(2),
-                        });
-                        assert!((f64::from(sums[r][o]) - terms.sum::<f64>()).abs() < 1e-4);
+                for wanted in 1..=TILE_OTHERS {
+                    let sums = tile(term, &rows, &others[..wanted]);
+                    for (r, row) in rows.iter().enumerate() {
+                        for (o, other) in others[..wanted].iter().enumerate() {
+                            assert_eq!(sums[r][o].to_bits(), pair(term, row, other).to_bits());
+                            let terms = row.iter().zip(*other).map(|(x, y)| match term {
+                                Term::Product => f64::from(*x) * f64::from(*y),
+                                Term::SquaredDifference => (f64::from(*x) - f64::from(*y)).powi(2),
+                            });
+                            assert!((f64::from(sums[r][o]) - terms.sum::<f64>()).abs() < 1e-4);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a processor with AVX-512 never takes gives the same.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_sums_of_avx2_are_those_of_its_pairs_too() {
+        if !is_x86_feature_detected!("avx2") {
+            return;
+        }
+        let mut rng = fastrand::Rng::with_seed(2);
+        for dim in [0, 1, 8, 9, 64, 131] {
+            let some: Vec<Vec<f32>> = (0..TILE_ROWS + TILE_OTHERS)
+                .map(|_| (0..dim).map(|_| rng.f32() - 0.5).collect())
+                .collect();
+            let rows: [&[f32]; TILE_ROWS] = std::array::from_fn(|r| &some[r][..]);
+            let others: [&[f32]; TILE_OTHERS] = std::array::from_fn(|o| &some[TILE_ROWS + o][..]);
+            for term in [Term::Product, Term::SquaredDifference] {
+                for wanted in 1..=TILE_OTHERS {
+                    // SAFETY: the processor has AVX2; the vectors are of one length.
+                    let lanes = unsafe { x86::lanes_avx2(term, &rows, &others, wanted) };
+                    for (r, row) in rows.iter().enumerate() {
+                        for (o, other) in others[..wanted].iter().enumerate() {
+                            let sum = finish(term, &lanes[r][o], row, other);
+                            assert_eq!(sum.to_bits(), pair(term, row, other).to_bits());
+                        }
                     }
                 }
             }

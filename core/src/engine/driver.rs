@@ -169,14 +169,9 @@ impl Inner {
             if !durable {
                 return Ok(());
             }
-            self.meta.durable(seq).await.map_err(|e| {
-                // The commit is visible; whether it survives is unknown.
-                if e.retry() == Retry::Later {
-                    e.with_retry(Retry::Unknown)
-                } else {
-                    e
-                }
-            })
+            // The commit is visible; whether it survives is unknown, whatever the error is.
+            let synced = self.meta.durable(seq).await;
+            synced.map_err(|e| e.with_retry(Retry::Unknown))
         };
         let result: Result<()> = done.await;
         if let Err(error) = &result {

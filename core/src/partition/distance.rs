@@ -53,9 +53,7 @@ fn sums(
     let (bands, last) = rows.as_chunks::<ROWS>();
     for (band, rows) in bands.iter().enumerate() {
         for (t, some) in centroids.chunks(CENTROIDS).enumerate() {
-            // The last tile is filled up with its last centroid, which costs less than to compare one by one.
-            let filled = std::array::from_fn(|c| some[c.min(some.len() - 1)]);
-            for (r, sums) in tile(term, rows, &filled).into_iter().enumerate() {
+            for (r, sums) in tile(term, rows, some).into_iter().enumerate() {
                 for (c, sum) in sums.into_iter().take(some.len()).enumerate() {
                     visit(band * ROWS + r, t * CENTROIDS + c, sum);
                 }

@@ -176,6 +176,8 @@ pub enum Verdict {
     Pass,
     /// Surely no effect, and the caller is told so.
     Fail,
+    /// The same, and that trying again is of no use.
+    Deny,
     /// No effect, but the caller cannot know.
     Lost,
     /// The whole effect, but the caller cannot know.
@@ -369,6 +371,10 @@ impl Power {
             Verdict::Fail => Err(Error::unavailable(format!(
                 "injected: no effect at {call:?}"
             ))),
+            Verdict::Deny => Err(Error::unavailable(format!(
+                "injected: no effect at {call:?}, now or later"
+            ))
+            .with_retry(Retry::Never)),
             Verdict::Lost => Err(unknown("no reply")),
             Verdict::LoseReply => effect.await.and(Err(unknown("no reply"))),
             Verdict::Hold => {

@@ -1,5 +1,7 @@
 use super::*;
 use aether_core::config::ByteSize;
+use aether_core::role::RowFilter;
+use aether_core::vector::Shape;
 
 fn small(metric: Metric, dim: usize) -> Flat {
     let config = FlatConfig {
@@ -152,4 +154,39 @@ fn a_filter_may_look_into_the_index() {
     };
     let found = flat.search(&[0.0; 3], 2, &options).unwrap();
     assert_eq!(found[0].row, Row(4));
+}
+
+/// Vectors so long that a block has sixteen rows, and four queries.
+#[test]
+fn a_batch_in_blocks_finds_what_each_query_alone_does() {
+    const LONG: usize = 2048;
+    let mut rng = fastrand::Rng::with_seed(5);
+    let mut some = |n: usize| -> Vec<f32> { (0..n * LONG).map(|_| rng.f32() - 0.5).collect() };
+    let (base, queries) = (some(50), some(9));
+    let odd = |row: Row| row.0 % 2 == 1;
+    for metric in Metric::ALL {
+        let flat = Flat::new(&FlatConfig::default(), metric, LONG).unwrap();
+        let rows: Vec<Row> = (0..50).map(Row).collect();
+        flat.insert_batch(&rows, &base).unwrap();
+        for filter in [None, Some(&odd as &RowFilter<'_>)] {
+            let options = SearchOptions {
+                filter,
+                ..Default::default()
+            };
+            let shape = Shape { rows: 9, dim: LONG };
+            let block = VectorBlock::new(&queries, shape).unwrap();
+            let found = flat.search_batch(block, 7, &options).unwrap();
+            for (query, found) in queries.chunks_exact(LONG).zip(found) {
+                let alone = flat.search(query, 7, &options).unwrap();
+                let rows = |found: &[Neighbor]| found.iter().map(|n| n.row).collect::<Vec<_>>();
+                assert_eq!(rows(&found), rows(&alone), "{metric}");
+                for (a, b) in found.iter().zip(&alone) {
+                    assert!(
+                        (a.distance - b.distance).abs() < 1e-2,
+                        "{metric}: {a:?} {b:?}"
+                    );
+                }
+            }
+        }
+    }
 }
