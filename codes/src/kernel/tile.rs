@@ -250,31 +250,38 @@ mod x86 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_tile_gives_the_very_sums_of_its_pairs_and_about_the_definition() {
+    /// Calls `check` with drawn vectors of many lengths, each term, and every number of others.
+    fn drawn(check: impl Fn(Term, &[&[f32]; TILE_ROWS], &[&[f32]; TILE_OTHERS], usize)) {
         let mut rng = fastrand::Rng::with_seed(1);
         for dim in [0, 1, 7, 8, 9, 64, 131] {
             let some: Vec<Vec<f32>> = (0..TILE_ROWS + TILE_OTHERS)
                 .map(|_| (0..dim).map(|_| rng.f32() - 0.5).collect())
                 .collect();
-            let rows: [&[f32]; TILE_ROWS] = std::array::from_fn(|r| &some[r][..]);
-            let others: [&[f32]; TILE_OTHERS] = std::array::from_fn(|o| &some[TILE_ROWS + o][..]);
+            let rows = std::array::from_fn(|r| &some[r][..]);
+            let others = std::array::from_fn(|o| &some[TILE_ROWS + o][..]);
             for term in [Term::Product, Term::SquaredDifference] {
                 for wanted in 1..=TILE_OTHERS {
-                    let sums = tile(term, &rows, &others[..wanted]);
-                    for (r, row) in rows.iter().enumerate() {
-                        for (o, other) in others[..wanted].iter().enumerate() {
-                            assert_eq!(sums[r][o].to_bits(), pair(term, row, other).to_bits());
-                            let terms = row.iter().zip(*other).map(|(x, y)| match term {
-                                Term::Product => f64::from(*x) * f64::from(*y),
-                                Term::SquaredDifference => (f64::from(*x) - f64::from(*y)).powi(2),
-                            });
-                            assert!((f64::from(sums[r][o]) - terms.sum::<f64>()).abs() < 1e-4);
-                        }
-                    }
+                    check(term, &rows, &others, wanted);
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_tile_gives_the_very_sums_of_its_pairs_and_about_the_definition() {
+        drawn(|term, rows, others, wanted| {
+            let sums = tile(term, rows, &others[..wanted]);
+            for (r, row) in rows.iter().enumerate() {
+                for (o, other) in others[..wanted].iter().enumerate() {
+                    assert_eq!(sums[r][o].to_bits(), pair(term, row, other).to_bits());
+                    let terms = row.iter().zip(*other).map(|(x, y)| match term {
+                        Term::Product => f64::from(*x) * f64::from(*y),
+                        Term::SquaredDifference => (f64::from(*x) - f64::from(*y)).powi(2),
+                    });
+                    assert!((f64::from(sums[r][o]) - terms.sum::<f64>()).abs() < 1e-4);
+                }
+            }
+        });
     }
 
     /// What a processor with AVX-512 never takes gives the same.
@@ -284,26 +291,16 @@ mod tests {
         if !is_x86_feature_detected!("avx2") {
             return;
         }
-        let mut rng = fastrand::Rng::with_seed(2);
-        for dim in [0, 1, 8, 9, 64, 131] {
-            let some: Vec<Vec<f32>> = (0..TILE_ROWS + TILE_OTHERS)
-                .map(|_| (0..dim).map(|_| rng.f32() - 0.5).collect())
-                .collect();
-            let rows: [&[f32]; TILE_ROWS] = std::array::from_fn(|r| &some[r][..]);
-            let others: [&[f32]; TILE_OTHERS] = std::array::from_fn(|o| &some[TILE_ROWS + o][..]);
-            for term in [Term::Product, Term::SquaredDifference] {
-                for wanted in 1..=TILE_OTHERS {
-                    // SAFETY: the processor has AVX2; the vectors are of one length.
-                    let lanes = unsafe { x86::lanes_avx2(term, &rows, &others, wanted) };
-                    for (r, row) in rows.iter().enumerate() {
-                        for (o, other) in others[..wanted].iter().enumerate() {
-                            let sum = finish(term, &lanes[r][o], row, other);
-                            assert_eq!(sum.to_bits(), pair(term, row, other).to_bits());
-                        }
-                    }
+        drawn(|term, rows, others, wanted| {
+            // SAFETY: the processor has AVX2; the vectors are of one length.
+            let lanes = unsafe { x86::lanes_avx2(term, rows, others, wanted) };
+            for (r, row) in rows.iter().enumerate() {
+                for (o, other) in others[..wanted].iter().enumerate() {
+                    let sum = finish(term, &lanes[r][o], row, other);
+                    assert_eq!(sum.to_bits(), pair(term, row, other).to_bits());
                 }
             }
-        }
+        });
     }
 
     #[test]
