@@ -373,21 +373,21 @@ async fn check_catches_the_planted_damage() {
     };
     let damages: [(&str, Damage); 6] = [
         ("a blob is gone", |world| {
-            let (key, _) = world.cold.blobs().remove(0);
+            let (key, _) = world.segments().remove(0);
             world.cold.tamper(&key, None);
         }),
         ("a blob is cut", |world| {
-            let (key, bytes) = world.cold.blobs().remove(0);
+            let (key, bytes) = world.segments().remove(0);
             world
                 .cold
                 .tamper(&key, Some(bytes.slice(..bytes.len() - 1)));
         }),
         ("a blob is another's", |world| {
-            let blobs = world.cold.blobs();
+            let blobs = world.segments();
             world.cold.tamper(&blobs[0].0, Some(blobs[1].1.clone()));
         }),
         ("a bit of a vector", |world| {
-            let (key, bytes) = world.cold.blobs().remove(0);
+            let (key, bytes) = world.segments().remove(0);
             let mut bytes = bytes.to_vec();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 4;

@@ -99,7 +99,7 @@ async fn twenty_times_turnover_writes_less_than_ten_bytes_for_one() {
     );
     assert!(stats.segments < 40, "{} segments", stats.segments);
     sweep(&world, &memory).await;
-    assert_eq!(world.cold.blobs().len() as u64, memory.stats().segments);
+    assert_eq!(world.segments().len() as u64, memory.stats().segments);
     memory.close().await.unwrap();
     world.check_clean().await;
 }
@@ -143,7 +143,7 @@ async fn dead_and_expired_rows_leave_and_the_others_stay_where_they_are() {
     let again = memory.compact().await.unwrap();
     assert_eq!(again.rows, 0, "all is in order: {again:?}");
     sweep(&world, &memory).await;
-    assert_eq!(world.cold.blobs().len() as u64, memory.stats().segments);
+    assert_eq!(world.segments().len() as u64, memory.stats().segments);
     memory.close().await.unwrap();
     world.check_clean().await;
     let memory = world.open().await;
@@ -164,13 +164,13 @@ async fn blobs_stay_while_a_search_that_began_before_reads_them() {
     let (searcher, query) = (memory.clone(), vector(5));
     let search = tokio::spawn(async move { complete(&searcher, query, 100).await });
     world.power.wait_for_held(1).await;
-    let before = world.cold.blobs().len();
+    let before = world.segments().len();
     memory.compact().await.unwrap();
     memory.delete(&ids(0..10)).await.unwrap();
     world.clock.advance(Duration::from_secs(3600));
     memory.tick().await.unwrap();
     assert!(
-        world.cold.blobs().len() > before,
+        world.segments().len() > before,
         "a blob went under a search"
     );
     assert!(memory.stats().garbage as usize >= before);
@@ -181,7 +181,7 @@ async fn blobs_stay_while_a_search_that_began_before_reads_them() {
     let hits = found(&answer);
     assert!(hits.len() == 100 || hits.len() == 90, "{}", hits.len());
     sweep(&world, &memory).await;
-    assert_eq!(world.cold.blobs().len() as u64, memory.stats().segments);
+    assert_eq!(world.segments().len() as u64, memory.stats().segments);
     assert_found(&memory, 10..100).await;
 }
 
@@ -236,7 +236,7 @@ async fn a_commit_whose_outcome_is_unknown_keeps_every_point_in_sight() {
     assert_found(&memory, 0..60).await;
     memory.compact().await.unwrap();
     sweep(&world, &memory).await;
-    assert_eq!(world.cold.blobs().len() as u64, memory.stats().segments);
+    assert_eq!(world.segments().len() as u64, memory.stats().segments);
 }
 
 #[tokio::test]
@@ -244,7 +244,7 @@ async fn a_damaged_segment_is_left_alone_and_the_others_are_merged() {
     let world = world();
     let memory = world.open().await;
     send_cold(&memory, 0..100).await;
-    let (key, bytes) = world.cold.blobs().into_iter().next().unwrap();
+    let (key, bytes) = world.segments().into_iter().next().unwrap();
     let mut damaged = bytes.to_vec();
     // Half of it: codes are not read, vectors are.
     let half = damaged.len() / 2;

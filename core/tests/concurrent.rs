@@ -237,7 +237,7 @@ fn run(seed: u64, planted: Planted) {
         while memory.stats().garbage > 0 {
             memory.tick().await.unwrap();
         }
-        assert_eq!(world.cold.blobs().len() as u64, memory.stats().segments);
+        assert_eq!(world.segments().len() as u64, memory.stats().segments);
         memory.close().await.unwrap();
         world.check_clean().await;
     });

@@ -77,32 +77,25 @@ async fn every_flipped_bit_of_a_segment_is_found_or_harmless() {
     memory.upsert(points(0..ALL)).await.unwrap();
     memory.demote(&ids(0..COLD)).await.unwrap();
     memory.close().await.unwrap();
-    let [(key, good)] = &world.cold.blobs()[..] else {
+    let [(key, good)] = &world.segments()[..] else {
         panic!("one segment was to be written")
     };
-    let (mut refused, mut marked, mut harmless) = (0u32, 0u32, 0u32);
+    let (mut marked, mut harmless) = (0u32, 0u32);
     for bit in 0..good.len() * 8 {
         let what = format!("bit {} of byte {}", bit % 8, bit / 8);
         let mut bad = good.to_vec();
         bad[bit / 8] ^= 1 << (bit % 8);
         world.cold.tamper(key, Some(bad.into()));
-        match world.builder().open().await {
-            Err(error) => {
-                assert!(error.is_corrupt(), "{what}: {error}");
-                refused += 1;
-            }
-            Ok(memory) => {
-                if found_out(&memory, &what).await {
-                    marked += 1;
-                } else {
-                    harmless += 1;
-                }
-                memory.close().await.unwrap();
-            }
+        let memory = world.open().await;
+        if found_out(&memory, &what).await {
+            marked += 1;
+        } else {
+            harmless += 1;
         }
+        memory.close().await.unwrap();
     }
-    eprintln!("{refused} refused at open, {marked} marked, {harmless} harmless");
-    assert!(refused > 0 && marked > 0);
+    eprintln!("{marked} marked, {harmless} harmless");
+    assert!(marked > 0);
     world.cold.tamper(key, Some(good.clone()));
     let memory = world.open().await;
     assert!(!found_out(&memory, "the good bytes").await);
@@ -117,7 +110,7 @@ async fn a_blob_that_vanishes_is_named_and_the_rest_arrives_marked() {
     memory.upsert(points(0..60)).await.unwrap();
     memory.demote(&ids(0..20)).await.unwrap();
     memory.demote(&ids(20..40)).await.unwrap();
-    let blobs = world.cold.blobs();
+    let blobs = world.segments();
     assert_eq!(blobs.len(), 2);
     let (key, bytes) = &blobs[0];
     world.cold.tamper(key, None);

@@ -110,7 +110,7 @@ async fn cold_has_the_rows_in_a_segment_when_it_answers_and_keeps_them_hot() {
     let mut world = world("durability = \"cold\"");
     let memory = world.open().await;
     memory.upsert(points(0..30)).await.unwrap();
-    assert_eq!(world.cold.blobs().len(), 1, "one segment for the group");
+    assert_eq!(world.segments().len(), 1, "one segment for the group");
     assert_eq!(rows_of(&world, Table::Fresh), 0, "no other home");
     assert_eq!(rows_of(&world, Table::Cold), 30);
     assert_eq!(world.meta.pending(), 0);
@@ -133,11 +133,11 @@ async fn cold_has_the_rows_in_a_segment_when_it_answers_and_keeps_them_hot() {
     }
     // A home in the cold store makes a demotion free.
     assert_eq!(memory.demote(&ids(0..10)).await.unwrap(), 10);
-    assert_eq!(world.cold.counts().puts, 1);
+    assert_eq!(world.segments().len(), 1);
     // Updates and deletions of such rows.
     memory.upsert(points(5..15)).await.unwrap();
     assert_eq!(memory.delete(&ids(28..30)).await.unwrap(), 2);
-    assert_eq!(world.cold.counts().puts, 2);
+    assert_eq!(world.segments().len(), 2);
     assert_eq!(
         found(&complete(&memory, query.clone(), 60).await),
         exact(0..28, &query, 60)

@@ -121,6 +121,16 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
             ),
         ),
         (
+            "lost",
+            match s.lost_segments {
+                0 => "nothing".to_owned(),
+                n => format!(
+                    "{} rows in {n} segments that cannot be opened: run `aether check` for their names",
+                    s.lost_rows
+                ),
+            },
+        ),
+        (
             "codes",
             format!(
                 "{}; bounded recall {} in {} comparisons",

@@ -22,10 +22,12 @@ use super::estimate::Coders;
 use super::explained::Mover;
 use super::inner::{Gauge, Inner, Kills, Step, Why, Writer};
 use super::lock::DirLock;
+use super::lost::Lost;
 use super::memory::Memory;
 use super::moves::MoveLog;
 use super::offload::offload;
 use super::probing::Probing;
+use super::query::Fetched;
 use super::readers::Readers;
 use super::record::{
     Counters, Expiry, Fresh, Home, Identity, Manifest, Stub, decode_clock, decode_dead_key,
@@ -50,7 +52,6 @@ use crate::partition::Partitions;
 use crate::plugin::BuildContext;
 use crate::registry::Registry;
 use crate::role::{Batch, ColdStore, Event, KeyRange, MetaStore, SearchTally, Table, Tier};
-use crate::segment::Centroids;
 
 /// File of the hot index's snapshot inside the memory's folder.
 const HOT_SNAPSHOT: &str = "hot.snapshot";
@@ -141,8 +142,10 @@ impl MemoryBuilder {
     /// time enabled; the memory's tasks run there.
     ///
     /// # Errors
-    /// `Config` for wrong settings, or settings that do not fit what is stored. `Locked` when another process holds the folder.
-    /// `Corrupt` when what is stored is damaged. `Unavailable` when a store does not answer.
+    /// `Config` for wrong settings, settings that do not fit what is stored, or a cold store that is another memory's. `Locked` when another
+    /// process holds the folder. `Corrupt` when metadata are damaged, or when a cold store without this memory's mark has none of its segments.
+    /// `Unavailable` when a store does not answer. A segment that is missing or damaged is no error: searches name it, and
+    /// [`Stats::lost_segments`](super::Stats) counts it.
     pub async fn open(self) -> Result<Memory> {
         let Parts { inner, receiver } = assemble(self).await?;
         inner.load().await?;
@@ -439,10 +442,14 @@ pub(super) struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     pub(super) fn of(meta: &'a dyn MetaStore, table: Table) -> Self {
+        Self::within(meta, table, KeyRange::all())
+    }
+
+    pub(super) fn within(meta: &'a dyn MetaStore, table: Table, range: KeyRange) -> Self {
         Self {
             meta,
             table,
-            rest: Some(KeyRange::all()),
+            rest: Some(range),
         }
     }
 
@@ -451,12 +458,14 @@ impl<'a> Pages<'a> {
         let Some(range) = self.rest.take() else {
             return Ok(None);
         };
+        let end = range.end.clone();
         let page = self.meta.scan(self.table, range, PAGE).await?;
         let Some((last, _)) = page.last() else {
             return Ok(None);
         };
         if page.len() == PAGE {
-            self.rest = Some(KeyRange::after(last.clone()));
+            let start = std::ops::Bound::Excluded(last.clone());
+            self.rest = Some(KeyRange { start, end });
         }
         Ok(Some(page))
     }
@@ -484,8 +493,9 @@ impl Inner {
     /// Everything between stores and a running memory.
     async fn load(self: &Arc<Self>) -> Result<()> {
         let manifest = manifest(&*self.meta).await?;
+        self.claim_store(&manifest).await?;
         self.recover(&manifest).await?;
-        self.load_cold(manifest).await?;
+        self.load_cold(&manifest).await?;
         // The policy's books count against the budget, so they come before the rows.
         self.load_books().await?;
         let mut pinned = self.pinned_rows().await?;
@@ -549,16 +559,8 @@ impl Inner {
                     needless.push(blob);
                 }
                 Repair::DeleteIntent(number) => done.push(number),
-                Repair::Missing(segment, blob) => {
-                    if store.size(&blob).await?.is_none() {
-                        return Err(Error::corrupt(
-                            "the blob of a segment is missing from the cold store: its rows cannot be read; restore the blob from a \
-                             backup, and run `aether check` for the list",
-                        )
-                        .with("segment", segment)
-                        .with("blob", blob));
-                    }
-                }
+                // Its segment is opened by name, and noted as lost if the blob is not there.
+                Repair::Missing(..) => {}
             }
         }
         // Blobs before their intents, so that a crash in between repeats harmlessly.
@@ -580,25 +582,25 @@ impl Inner {
     }
 
     /// Reads partitions, footers and dead rows.
-    async fn load_cold(&self, manifest: Vec<(SegmentId, Manifest)>) -> Result<()> {
+    async fn load_cold(&self, manifest: &[(SegmentId, Manifest)]) -> Result<()> {
         let index = Arc::new(self.load_partitions().await?);
         // Gathered first: a future that holds an iterator which lends to a closure cannot be spawned.
         let mut reads = Vec::with_capacity(manifest.len());
-        for (id, m) in &manifest {
-            reads.push(self.blocks.footer(*id, m));
+        for (id, m) in manifest {
+            reads.push(self.open_segment(*id, m, &index));
         }
         let mut footers = futures::stream::iter(reads).buffered(self.config.search.reads.max(8));
         let mut segments: BTreeMap<SegmentId, Segment> = BTreeMap::new();
-        while let Some(segment) = footers.next().await {
-            let segment = segment?;
-            let mut named = segment.directory.blocks.iter().map(|b| b.partition);
-            if let Some(unknown) = named.find(|p| index.centroid(*p).is_none()) {
-                return Err(Error::corrupt(format!(
-                    "segment footer: partition {unknown} has no centroid"
-                ))
-                .with("segment", segment.id));
+        let mut view = ColdView::new(index.clone());
+        for (id, m) in manifest {
+            match footers.next().await {
+                Some(Ok(segment)) => drop(segments.insert(*id, segment)),
+                Some(Err(error)) if error.is_corrupt() => {
+                    view = view.with_lost(Lost::new(*id, m.clone(), &error));
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Err(Error::internal("a segment of the manifest was not opened")),
             }
-            segments.insert(segment.id, segment);
         }
         drop(footers);
         let mut pages = Pages::of(&*self.meta, Table::Dead);
@@ -607,11 +609,13 @@ impl Inner {
                 let (segment, ordinal) = decode_dead_key(&k)?;
                 if let Some(segment) = segments.get(&segment) {
                     segment.mark_dead(ordinal);
+                } else if let Some(lost) = view.lost.get(&segment) {
+                    lost.mark_dead(ordinal);
                 }
             }
         }
         let segments = segments.into_values().map(Arc::new);
-        *self.cold.write() = Arc::new(ColdView::new(index).with_segments(segments));
+        *self.cold.write() = Arc::new(view.with_segments(segments));
         Ok(())
     }
 
@@ -650,7 +654,7 @@ impl Inner {
         while let Some(page) = pages.next().await? {
             let rows: Result<Vec<Row>> = page.iter().map(|(k, _)| Row::decode(k)).collect();
             for chunk in rows?.chunks(256) {
-                let fetched = self.fetch_cold(chunk).await?;
+                let fetched = self.fetch_readable(chunk).await?;
                 let known: HashSet<Row> = fetched.iter().map(|f| f.0).collect();
                 dropped.extend(chunk.iter().filter(|r| !known.contains(r)));
                 let (mut rows, mut vectors, mut entries) = (Vec::new(), Vec::new(), Vec::new());
@@ -700,6 +704,25 @@ impl Inner {
             self.commit_durably(&writer, batch).await?;
         }
         Ok(())
+    }
+
+    /// As [`Inner::fetch_cold`], but for rows whose home is damaged or missing: they stay cold, where whoever asks for them is told.
+    async fn fetch_readable(self: &Arc<Self>, rows: &[Row]) -> Result<Vec<Fetched>> {
+        let (mut fetched, mut todo) = (Vec::new(), vec![rows]);
+        while let Some(some) = todo.pop() {
+            match self.fetch_cold(some).await {
+                Ok(more) => fetched.extend(more),
+                Err(error) if error.is_corrupt() && some.len() > 1 => {
+                    let (first, second) = some.split_at(some.len() / 2);
+                    todo.extend([second, first]);
+                }
+                Err(error) if error.is_corrupt() => {
+                    tracing::error!(row = some[0].0, %error, "a resident row cannot be read from its home, and goes cold");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(fetched)
     }
 
     /// Takes rows into directory and index, as far as the budget goes; the others only into the directory.

@@ -11,6 +11,7 @@ use super::builder::{
 };
 use super::inner::Inner;
 use super::lock::DirLock;
+use super::owner::{Owner, is_marked};
 use super::partitions::stored;
 use super::record::{
     Counters, Expiry, Fresh, Identity, Manifest, Stub, decode_dead_key, decode_intent, key,
@@ -179,6 +180,7 @@ pub(super) async fn check_stores(
         expected_cold: BTreeMap::new(),
         sizes: BTreeMap::new(),
     };
+    checker.check_owner(meta, cold).await?;
     checker.read_tables(meta).await?;
     checker.read_segments(meta, cold).await?;
     let sizes = || checker.sizes.values().copied();
@@ -217,6 +219,24 @@ struct Checker {
 }
 
 impl Checker {
+    /// The cold store may bear no other memory's mark alone.
+    async fn check_owner(&mut self, meta: &dyn MetaStore, cold: &dyn ColdStore) -> Result<()> {
+        let Some(own) = state(meta, key::OWNER).await? else {
+            return Ok(());
+        };
+        let own = (self.report).value("the memory's own number", Owner::decode(&own));
+        // One without any mark is as a crash at creation leaves it, and the next opening marks it.
+        if let Some(own) = own
+            && !own.has_marked(cold).await?
+            && is_marked(cold).await?
+        {
+            let detail =
+                "bears the mark of another memory: [cold] names the wrong folder or bucket";
+            self.report.problem("cold store", detail);
+        }
+        Ok(())
+    }
+
     async fn read_tables(&mut self, meta: &dyn MetaStore) -> Result<()> {
         let mut pages = Pages::of(meta, Table::Fresh);
         while let Some(page) = pages.next().await? {

@@ -12,6 +12,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
+use super::lost::Lost;
 use super::record::Manifest;
 use super::stats::Counts;
 use crate::codec::Decoders;
@@ -181,6 +182,8 @@ pub(crate) struct ColdView {
     /// Segments that are no longer, or perhaps not yet, searched: a row that a name leads to may still be read there, and a kill that a
     /// search of before must see is marked there.
     pub(crate) beside: Vec<Arc<Segment>>,
+    /// Segments that could not be opened.
+    pub(crate) lost: BTreeMap<SegmentId, Arc<Lost>>,
     /// By the partition's number; eight bytes for each number ever used.
     cells: Arc<Vec<Option<Arc<Cell>>>>,
     /// How many of them hold rows.
@@ -200,6 +203,7 @@ impl ColdView {
             segments: BTreeMap::new(),
             index,
             beside: Vec::new(),
+            lost: BTreeMap::new(),
             cells: Arc::default(),
             held: 0,
         }
@@ -288,6 +292,19 @@ impl ColdView {
         next
     }
 
+    /// The same with a segment that could not be opened.
+    pub(crate) fn with_lost(mut self, lost: Lost) -> Self {
+        self.lost.insert(lost.id, Arc::new(lost));
+        self
+    }
+
+    /// The same without a segment that could not be opened.
+    pub(crate) fn without_lost(&self, id: SegmentId) -> Self {
+        let mut next = self.clone();
+        next.lost.remove(&id);
+        next
+    }
+
     /// A segment that a row's name leads to.
     pub(crate) fn find(&self, id: SegmentId) -> Option<&Arc<Segment>> {
         let beside = || self.beside.iter().rev().find(|s| s.id == id);
@@ -299,6 +316,9 @@ impl ColdView {
         let beside = self.beside.iter().filter(|s| s.id == id);
         for segment in self.segments.get(&id).into_iter().chain(beside) {
             segment.mark_dead(ordinal);
+        }
+        if let Some(lost) = self.lost.get(&id) {
+            lost.mark_dead(ordinal);
         }
     }
 
@@ -477,14 +497,18 @@ impl BlockReader {
             Some(end) if end <= manifest.bytes => manifest.footer_offset..manifest.bytes,
             _ => {
                 return Err(Error::corrupt("manifest: the footer lies outside the blob")
-                    .with("segment", id));
+                    .with("segment", id)
+                    .with("blob", &manifest.blob));
             }
         };
         let bytes = self.fetch(id, &manifest.blob, &[range]).await?;
         let end = bytes.first().map(|b| &b[..]).unwrap_or_default();
-        let directory = parse_end(id, end, manifest.footer_offset, manifest.footer_bytes)?;
+        let directory = parse_end(id, end, manifest.footer_offset, manifest.footer_bytes)
+            .map_err(|e| e.with("blob", &manifest.blob))?;
         if directory.rows != manifest.rows || directory.generation != manifest.generation {
-            return Err(Error::corrupt("footer and manifest disagree").with("segment", id));
+            return Err(Error::corrupt("footer and manifest disagree")
+                .with("segment", id)
+                .with("blob", &manifest.blob));
         }
         let fidelity = self.decoders.fidelity(&directory.codec)?;
         Ok(Segment::new(id, manifest, directory, fidelity))

@@ -313,7 +313,7 @@ impl Inner {
         deadline: Instant,
         most: usize,
     ) -> Result<ColdScan> {
-        let mut scan = ColdScan::default();
+        let mut scan = ColdScan::of(view);
         let mut best = Best::new(most);
         let jobs = whole_blocks(blocks_of(view, |_| true))?;
         self.run_jobs(jobs, seen, deadline, &mut best, &mut scan)
@@ -329,6 +329,14 @@ impl Inner {
 }
 
 impl ColdScan {
+    /// Nothing yet, but for what cannot be looked at.
+    pub(super) fn of(view: &ColdView) -> Self {
+        Self {
+            cuts: view.lost_cuts(),
+            ..Self::default()
+        }
+    }
+
     /// Notes that a round has ended, if it made requests: there had been `before`.
     pub(super) fn note_round(&mut self, before: u64) {
         self.rounds += u32::from(self.cost.requests > before);

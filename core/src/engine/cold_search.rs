@@ -95,7 +95,7 @@ impl Inner {
         seen: &Seen,
         asked: &Bounded<'_>,
     ) -> Result<ColdScan> {
-        let mut scan = ColdScan::default();
+        let mut scan = ColdScan::of(view);
         let mut ranked = view.ranks(&seen.request.vector);
         let reach = self.reach(view, &mut ranked, asked.reach);
         let beyond = ranked.split_off(reach);

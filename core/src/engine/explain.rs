@@ -47,9 +47,12 @@ impl Inner {
                     let (block, _) = s.directory.locate(ordinal)?;
                     s.directory.blocks.get(block).map(|b| b.partition)
                 });
-                match block {
-                    Some(partition) => format!("segment {segment}, partition {partition}"),
-                    None => format!("segment {segment}"),
+                match (block, view.lost.get(&segment)) {
+                    (Some(partition), _) => format!("segment {segment}, partition {partition}"),
+                    (None, Some(lost)) => {
+                        format!("segment {segment}, which is lost: {}", lost.error)
+                    }
+                    (None, None) => format!("segment {segment}"),
                 }
             }
         };

@@ -485,7 +485,9 @@ impl Inner {
         Stats {
             points: self.points.load(Ordering::Acquire),
             hot_rows,
-            cold_rows: view.live_rows(),
+            cold_rows: view.live_rows() + view.lost_rows(),
+            lost_rows: view.lost_rows(),
+            lost_segments: view.lost.len() as u64,
             hot_bytes: hot_parts.values().sum(),
             hot_parts,
             hot_choice: hot.choice,

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,12 +15,12 @@ use tokio::time::Instant;
 
 use super::cold::{ReadCost, Segment};
 use super::inner::Inner;
-use super::query::Named;
+use super::query::{LONGEST, Named};
 use super::record::{Fresh, Home};
 use super::types::{Cut, Parts};
 use super::working::on_their_way;
 use crate::error::{Error, Result};
-use crate::id::Row;
+use crate::id::{Row, SegmentId};
 use crate::role::{Fidelity, Table};
 use crate::segment::Group;
 
@@ -82,14 +81,23 @@ impl ReadLimit {
     ) -> Result<Option<T>> {
         match read {
             Some(Ok(value)) => return Ok(Some(value)),
-            Some(Err(error)) if self.deadline.is_none() => return Err(error),
-            Some(Err(error)) => {
-                let why = self.unreachable.entry(segment.id.0);
-                why.or_insert_with(|| error.to_string());
-            }
+            Some(Err(error)) => self.refuse(segment.id, error)?,
             None => self.late.extend(partitions),
         }
         Ok(None)
+    }
+
+    /// Notes why a segment could not be read.
+    ///
+    /// # Errors
+    /// The same, where nothing may be left out.
+    fn refuse(&mut self, segment: SegmentId, error: Error) -> Result<()> {
+        if self.deadline.is_none() {
+            return Err(error);
+        }
+        let why = self.unreachable.entry(segment.0);
+        why.or_insert_with(|| error.to_string());
+        Ok(())
     }
 
     pub(super) fn cuts(self) -> Vec<Cut> {
@@ -145,6 +153,10 @@ impl Inner {
                     let segment = view.find(id);
                     let place = segment.and_then(|s| Some((s, s.directory.locate(ordinal)?)));
                     let Some((segment, place)) = place else {
+                        if let Some(lost) = view.lost.get(&id) {
+                            limit.refuse(id, lost.refusal())?;
+                            continue;
+                        }
                         if self.leave_unsure(limit)? {
                             continue;
                         }
@@ -178,7 +190,7 @@ impl Inner {
                 payloads.entry(block).or_default().push((i, at));
             }
         }
-        let later = || Instant::now() + Duration::from_secs(30 * 86_400);
+        let later = || Instant::now() + LONGEST;
         for (bytes, wave) in waves(cold, on_their_way(&self.config))? {
             let before = limit.cost.requests;
             let deadline = limit.deadline.unwrap_or_else(later);

@@ -31,6 +31,8 @@ use crate::role::{Event, Fidelity, Neighbor, SearchOptions, Table, Tier};
 const REPEATS: usize = 8;
 /// When to come back after that was not enough.
 const DISTURBED_HINT: Duration = Duration::from_millis(50);
+/// The longest time that anything waits: a moment further away is not always one that the clock can tell.
+pub(super) const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 /// Floats that are scored on the caller's own thread: about 50 microseconds of work.
 pub(super) const INLINE_FLOATS: usize = 64 * 1024;
 /// A hot search that takes longer than this on average goes to a blocking thread, in microseconds.
@@ -99,7 +101,7 @@ impl Inner {
         self.check_request(&request)?;
         let (begun, began) = (Instant::now(), self.now());
         let allowed = request.deadline.unwrap_or(self.config.search.deadline.0);
-        let deadline = begun + allowed.min(Duration::from_secs(30 * 86_400));
+        let deadline = begun + allowed.min(LONGEST);
         let _place = self.admission.enter(deadline).await.inspect_err(|_| {
             self.counts.overloaded.fetch_add(1, Ordering::Relaxed);
         })?;
@@ -256,7 +258,7 @@ impl Inner {
             let coverage = Coverage {
                 mode,
                 hot_rows,
-                cold_rows: moment.view.live_rows(),
+                cold_rows: moment.view.live_rows() + moment.view.lost_rows(),
                 cold_rows_estimated: scan.as_ref().map_or(0, |s| s.estimated),
                 cold_rows_scored: scan.as_ref().map_or(0, |s| s.scored),
                 partitions: moment.view.partitions(),

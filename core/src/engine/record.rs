@@ -264,6 +264,8 @@ pub(crate) mod key {
     pub(crate) const FORMAT: &[u8] = b"format";
     pub(crate) const COUNTERS: &[u8] = b"counters";
     pub(crate) const CLOCK: &[u8] = b"clock";
+    /// Whose cold store it is.
+    pub(crate) const OWNER: &[u8] = b"owner";
     pub(crate) const LEDGER: &[u8] = b"ledger";
     pub(crate) const AIM: &[u8] = b"aim";
     pub(crate) const PROBING: &[u8] = b"probing";

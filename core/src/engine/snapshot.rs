@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::builder::{Pages, keeps_files, manifest, open_stores, state};
 use super::inner::Inner;
 use super::lock::DirLock;
+use super::owner::{is_marked, not_ours};
 use super::record::key;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -56,6 +57,9 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
     let flux = inner.flux.lock().await;
     inner.check_writable()?;
     inner.flush(true).await?;
+    if let Some(lost) = inner.view().lost.values().next() {
+        return Err(lost.refusal().prefixed("a copy would have a hole"));
+    }
     let writer = inner.writer.lock().await;
     let mut report = SnapshotReport::default();
     let file = place.create(META_FILE)?;
@@ -154,6 +158,9 @@ async fn restore_into(
             "restore: the stores of the configuration hold a memory already; choose an empty folder (memory.path)",
         ));
     }
+    if is_marked(cold).await? {
+        return Err(not_ours("the cold store is another memory's"));
+    }
     let path = folder.join(META_FILE);
     let input = BufReader::new(File::open(&path).map_err(failed(&path))?);
     let mut pairs = PairReader::begin(input)?;
@@ -165,6 +172,10 @@ async fn restore_into(
         report.entries += 1;
         if table == Table::State && k == key::FORMAT {
             identity = Some(v);
+            continue;
+        }
+        // The copy is a memory of its own, and draws its own number.
+        if table == Table::State && k == key::OWNER {
             continue;
         }
         batch.put(table, k, v);

@@ -19,7 +19,7 @@
 //! | `aether_store_hedges_total{what}`, `aether_store_retries_total` | counter | reads sent twice, and calls repeated, since it was opened |
 //! | `aether_store_dollars{for}`, `aether_store_dollars_month` | gauge | price of all requests so far, and of a month of what is stored |
 //! | `aether_cache_hit_ratio` | gauge | share of blocks that the cache had |
-//! | `aether_hot_bytes`, `aether_hot_budget_bytes`, `aether_hot_rows`, `aether_cold_rows`, `aether_temperature`, `aether_pressure` | gauge | as in [`Stats`] |
+//! | `aether_hot_bytes`, `aether_hot_budget_bytes`, `aether_hot_rows`, `aether_cold_rows`, `aether_lost_rows`, `aether_temperature`, `aether_pressure` | gauge | as in [`Stats`] |
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -160,6 +160,10 @@ pub struct Stats {
     pub hot_rows: u64,
     /// Live rows in segments, those that are also resident included.
     pub cold_rows: u64,
+    /// Those of them in segments that could not be opened, since their blob is missing or damaged: not found until it is back.
+    pub lost_rows: u64,
+    /// Segments that could not be opened.
+    pub lost_segments: u64,
     /// Bytes of the hot tier: index, directory and the policy's books.
     pub hot_bytes: u64,
     /// The same by part.

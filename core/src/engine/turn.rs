@@ -102,7 +102,10 @@ impl Inner {
         metrics::gauge!("aether_hot_budget_bytes").set(self.aim.bytes() as f64);
         metrics::gauge!("aether_hot_rows").set(fill.rows as f64);
         metrics::gauge!("aether_hot_bytes").set(self.hot_parts().values().sum::<u64>() as f64);
-        metrics::gauge!("aether_cold_rows").set(self.view().live_rows() as f64);
+        let view = self.view();
+        let lost = view.lost_rows();
+        metrics::gauge!("aether_cold_rows").set((view.live_rows() + lost) as f64);
+        metrics::gauge!("aether_lost_rows").set(lost as f64);
         self.publish_remote();
         Ok(report)
     }

@@ -258,7 +258,8 @@ pub enum Cut {
         /// Partitions that were to be read and were not.
         partitions: usize,
     },
-    /// A segment could not be read, for the scan or for the vectors and payloads of the answers.
+    /// A segment could not be read, for the scan or for the vectors and payloads of the answers. Of segments that could not be opened, the
+    /// first sixteen are named; [`Stats::lost_segments`](super::Stats) counts them.
     Unreachable {
         /// Its number.
         segment: u64,

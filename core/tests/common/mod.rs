@@ -424,6 +424,7 @@ fn step_of(batch: &Batch) -> &'static str {
         () if some(Table::Segments, puts) && some(Table::Points, puts) => "cold write",
         () if some(Table::Segments, puts) => "demotion",
         () if state(b"format") => "identity",
+        () if state(b"owner") => "number",
         () if some(Table::Points, puts) || some(Table::Points, deletes) => "write",
         () if some(Table::Resident, puts) => "promotion",
         () if some(Table::Resident, deletes) => "release",
@@ -716,6 +717,13 @@ impl World {
             cuts: Vec::new(),
             waits: BTreeSet::new(),
         }
+    }
+
+    /// The blobs of segments, by name.
+    pub fn segments(&self) -> Vec<(BlobKey, Bytes)> {
+        let mut blobs = self.cold.blobs();
+        blobs.retain(|(key, _)| key.as_str().starts_with("segments/"));
+        blobs
     }
 
     /// Verifies what is stored, whoever lives.

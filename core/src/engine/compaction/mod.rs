@@ -22,6 +22,7 @@ use std::time::Duration;
 use super::cold::Segment;
 use super::driver::drive;
 use super::inner::Inner;
+use super::lost::{LOOK_EVERY, STILL_LOST};
 use super::pack::stubs;
 use super::types::Compacted;
 use crate::clock::Time;
@@ -62,6 +63,9 @@ pub(crate) struct CompactionState {
     before: BTreeMap<u32, u64>,
     /// The cold tier when its partitions were last found in order.
     looked: Option<(u64, usize, Option<SegmentId>)>,
+    /// When lost segments were last looked for, and which was the last.
+    tended: Time,
+    tended_last: Option<SegmentId>,
     /// Indices held and segments when partitions were last forgotten.
     forgot: Option<(usize, usize, Option<SegmentId>)>,
 }
@@ -115,6 +119,10 @@ impl Inner {
         let config = &self.config.compaction;
         let state = &mut *state;
         let turn = async {
+            if now.since(state.tended) >= LOOK_EVERY {
+                state.tended = now;
+                self.tend_lost(&mut state.tended_last, STILL_LOST).await?;
+            }
             self.sweep().await?;
             self.forget_partitions(state).await?;
             if !config.enabled || !state.may_spend(config.rate.0 as f64, now) {
@@ -213,6 +221,7 @@ impl Inner {
                 }
             }
         }
+        self.tend_lost(&mut None, usize::MAX).await?;
         self.forget_partitions(&mut state).await?;
         report.blobs_swept = self.sweep().await?;
         report.segments_after = self.view().segments.len();

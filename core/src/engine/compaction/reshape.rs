@@ -365,7 +365,8 @@ impl Inner {
     /// Forgets partitions that ended and that nobody can need any more.
     pub(super) async fn forget_partitions(&self, state: &mut CompactionState) -> Result<()> {
         let view = self.view();
-        if view.index.retired().is_empty() {
+        // What cannot be opened may name any of them.
+        if view.index.retired().is_empty() || !view.lost.is_empty() {
             return Ok(());
         }
         state.superseded.retain(|(held, _)| held.strong_count() > 0);
