@@ -67,6 +67,11 @@ impl Recall {
 
 /// Answers one query by its number: rows found, nearest first.
 pub(crate) trait Query: Sync {
+    /// What comes before each query and is not timed.
+    fn prepare(&self) -> aether::Result<()> {
+        Ok(())
+    }
+
     /// Runs the query.
     fn run(&self, query: usize) -> aether::Result<Vec<u64>>;
 }
@@ -126,6 +131,7 @@ pub(crate) fn run_queries_unwarmed(
             if i >= queries && started.elapsed() >= least {
                 break;
             }
+            query.prepare()?;
             let begin = Instant::now();
             let rows = query.run(i % queries)?;
             took.push(begin.elapsed());

@@ -5,6 +5,7 @@ mod churn;
 mod filters;
 mod measure;
 mod mixed;
+mod page_cache;
 mod resident;
 mod search;
 mod sweep;

@@ -9,6 +9,7 @@ use aether::{Error, PointId, Row, SearchRequest};
 use serde::Serialize;
 
 use super::base::Base;
+use super::measure::Query;
 use super::sweep::{Setting, combinations};
 use super::{Data, Loaded, Summary, run_queries, run_queries_unwarmed};
 use crate::cli::{Done, Outcome, output};
@@ -177,7 +178,7 @@ pub(super) fn measure(
     loaded: &Loaded,
     threads: Option<usize>,
     warm_up: bool,
-    query: &(impl Fn(usize) -> aether::Result<Vec<u64>> + Sync),
+    query: &impl Query,
 ) -> Done<Summary> {
     let recall = |q: usize, found: &[u64]| loaded.truth.recall(q, data.k, found);
     let (queries, seconds) = (loaded.queries.rows(), data.seconds);

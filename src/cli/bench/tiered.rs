@@ -9,6 +9,8 @@ use aether::layer::{Dollars, Ledger};
 use aether::{Config, Memory, Point, PointId, SearchRequest};
 use serde::Serialize;
 
+use super::measure::Query;
+use super::page_cache::PageCache;
 use super::resident::Resident;
 use super::search::{Printer, ample, id_number, measure};
 use super::sweep::{Setting, combinations};
@@ -45,6 +47,10 @@ pub(crate) struct Args {
     /// Measure without a pass before that warms caches
     #[arg(long)]
     no_warm_up: bool,
+    /// Before each query let the kernel forget what it holds of the memory's files, so that reads come from the disk; queries a second then
+    /// count that time too, p50_us and p99_us do not. What the memory itself keeps stays: search.cache="1B" keeps no blocks. Linux only
+    #[arg(long)]
+    drop_cache: bool,
 }
 
 /// Turns in a row without anything to do after which the scheduler is at rest.
@@ -215,6 +221,9 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     } else {
         args.mode.clone()
     };
+    let dropped = (args.drop_cache)
+        .then(|| PageCache::of(&memory.config().memory.path))
+        .transpose()?;
     let handle = tokio::runtime::Handle::current();
     let mut printer = Printer::new(json);
     for mode in modes {
@@ -243,6 +252,10 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
                 asked.push((coverage.requests, coverage.rounds));
                 Ok(answer.hits.iter().map(|h| id_number(&h.id)).collect())
+            };
+            let query = Asked {
+                query,
+                before: dropped.as_ref(),
             };
             let start = memory.stats();
             let warm_up = !args.no_warm_up;
@@ -326,6 +339,22 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     }
     memory.close().await?;
     Ok(Outcome::Fine)
+}
+
+/// A query with what comes before it.
+struct Asked<'a, F> {
+    query: F,
+    before: Option<&'a PageCache>,
+}
+
+impl<F: Fn(usize) -> aether::Result<Vec<u64>> + Sync> Query for Asked<'_, F> {
+    fn prepare(&self) -> aether::Result<()> {
+        self.before.map_or(Ok(()), PageCache::forget)
+    }
+
+    fn run(&self, query: usize) -> aether::Result<Vec<u64>> {
+        (self.query)(query)
+    }
 }
 
 async fn first_answer(memory: &Memory, loaded: &Loaded, k: usize) -> Done<()> {
