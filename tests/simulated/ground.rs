@@ -146,8 +146,12 @@ impl ColdFiles for Disk {
 }
 
 impl MetaFiles for Disk {
-    fn exists(&self, path: &Path) -> bool {
-        self.0.kind(path).is_ok()
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        match self.0.kind(path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     fn open(&self, path: &Path, read_only: bool) -> Result<Arc<dyn StorageBackend>> {

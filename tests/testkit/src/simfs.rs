@@ -244,6 +244,11 @@ impl SimFs {
 
     /// Whether this life is over.
     pub fn is_dead(&self) -> bool {
+    /// Calls of this life that only look, so far.
+    pub fn looks(&self) -> u64 {
+        self.0.lock().reads
+    }
+
         self.0.lock().dead
     }
 
