@@ -11,4 +11,5 @@ mod ground;
 mod looks;
 mod planted;
 mod power;
+mod restored;
 mod whole;
