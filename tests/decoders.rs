@@ -61,6 +61,11 @@ fn files_of_a_memory() {
     feed_all(targets::own_files());
 }
 
+#[test]
+fn what_the_engine_stores() {
+    feed_all(targets::stored());
+}
+
 /// A decoder that believes a length, and takes RAM for it before it looks whether so much is there: planted, and caught.
 #[test]
 fn a_planted_decoder_that_allocates_what_a_length_says_is_caught() {

@@ -136,7 +136,10 @@ pub(crate) fn as_file(config: &Config, registry: &aether::Registry) -> String {
 /// Keeps the settings in the memory's folder unless there is a file already; `true` if it was written.
 pub(crate) fn keep(config: &Config, registry: &aether::Registry, folder: &Path) -> Result<bool> {
     let path = folder.join(FILE);
-    if path.exists() {
+    let there = path.try_exists();
+    if there.map_err(|e| {
+        Error::unavailable(format!("cannot look at {}", path.display())).with_source(e)
+    })? {
         return Ok(false);
     }
     std::fs::write(&path, as_file(config, registry)).map_err(|e| {

@@ -300,8 +300,8 @@ impl ColdFiles for Ram {
 }
 
 impl MetaFiles for Ram {
-    fn exists(&self, path: &Path) -> bool {
-        self.there(path).is_ok()
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.there(path).is_ok())
     }
 
     fn open(&self, path: &Path, read_only: bool) -> Result<Arc<dyn StorageBackend>> {

@@ -16,38 +16,38 @@ use fastrand::Rng;
 use crate::barriers::caught;
 use crate::ground::{Ground, is_cold, meta_path};
 use crate::planted::{self, Mistake};
-use crate::power::{changes_of, drawn, simulate};
+use crate::power::{Calls, drawn, simulate};
 
-/// What came of a change that was to fail.
+/// What came of a call that was to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failing {
-    /// No change failed: there was none, or a disk that is full let it be.
+pub(crate) enum Failing {
+    /// No call failed: there was none, or a disk that is full let it be.
     Nothing,
-    /// A change failed, and no operation.
+    /// A call failed, and no operation.
     Ridden,
     /// An operation said that it failed.
     Told,
 }
 
-/// Fails the changes from the `n`th of this life on, or that one alone, until an operation has failed of it; then looks after a
+/// Fails the changes, or the looks, from the `n`th of this life on, or that one alone, until an operation has failed of it; then looks after a
 /// reopening whether all is there, and goes on.
-async fn fail(
+pub(crate) async fn fail(
     ground: Ground,
     ops: &[Op],
-    n: u64,
+    (calls, n): (Calls, u64),
     lasting: bool,
     kind: ErrorKind,
     seed: u64,
 ) -> Failing {
-    let at = format!("AETHER_SEED={seed}, {kind:?} at change {n}, lasting: {lasting}");
+    let at = format!("AETHER_SEED={seed}, {kind:?} at {n} of {calls:?}, lasting: {lasting}");
     let mut run = Run::new(ground).await;
-    let first = run.world.fs.changes() + n;
+    let first = calls.so_far(&run.world.fs) + n;
     run.faulty = true;
     run.also = may_say(kind);
     let [refused, spared] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     let met = (refused.clone(), spared.clone());
     run.world.fs.script(move |call, i| {
-        if !call.changes() || i < first || (i > first && !lasting) {
+        if !calls.has(call) || i < first || (i > first && !lasting) {
             return Verdict::Pass;
         }
         // What is removed asks for no room, and a disk that is full lets itself be synced.
@@ -115,7 +115,8 @@ async fn fail_drawn(seed: u64, planted: Option<Mistake>) -> Failing {
     };
     let kind = [ErrorKind::StorageFull, ErrorKind::Other][rng.usize(..2)];
     let (n, lasting) = (rng.u64(1..1_000), rng.bool());
-    fail(ground(seed, planted), &ops, n, lasting, kind, seed).await
+    let at = (Calls::Changes, n);
+    fail(ground(seed, planted), &ops, at, lasting, kind, seed).await
 }
 
 #[test]
@@ -143,7 +144,7 @@ const WAYS: [(ErrorKind, bool); 4] = [
 #[test]
 fn changes_fail_from_the_first_to_the_last() {
     let ops = every_kind();
-    let changes = simulate(changes_of(&ops, "uncut"));
+    let changes = simulate(Calls::Changes.of(&ops, "uncut"));
     let stride = if every() { 1 } else { changes / 60 };
     let (mut tried, mut runs, mut told) = (0, 0, [0; WAYS.len()]);
     let mut by_way = [0; WAYS.len()];
@@ -152,7 +153,14 @@ fn changes_fail_from_the_first_to_the_last() {
         let mut failed = false;
         for way in (turn..turn + WAYS.len()).map(|way| way % WAYS.len()) {
             let (kind, lasting) = WAYS[way];
-            let came = simulate(fail(Ground::new(1), &ops, n, lasting, kind, 1));
+            let came = simulate(fail(
+                Ground::new(1),
+                &ops,
+                (Calls::Changes, n),
+                lasting,
+                kind,
+                1,
+            ));
             if came == Failing::Nothing {
                 continue;
             }
@@ -446,9 +454,10 @@ fn planted_stores_that_make_light_of_a_failing_disk_are_found() {
     // Changes of the workload, in turn: few belong to a put.
     let ops = every_kind();
     for mistake in [Mistake::CommitsInWords, Mistake::PutsInWords] {
-        finds(mistake, 500, "Other at change", |n| {
+        finds(mistake, 500, "of Changes", |n| {
             let disk = ground(1, Some(mistake));
-            let failing = fail(disk, &ops, 1 + 2 * n, false, ErrorKind::Other, 1);
+            let at = (Calls::Changes, 1 + 2 * n);
+            let failing = fail(disk, &ops, at, false, ErrorKind::Other, 1);
             simulate(failing)
         });
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use aether::config::ByteSize;
 use aether::role::{ColdStore, MetaStore};
 use aether::{
-    CheckReport, Clock, Config, Error, ManualClock, Memory, MemoryBuilder, Metric, Registry, Result,
+    CheckReport, Clock, Config, Error, ManualClock, Memory, MemoryBuilder, Metric, Registry,
+    Result, SnapshotReport,
 };
 use aether_cold_file::files::{Files as ColdFiles, Handle, Kind};
 use aether_cold_file::{FileStore, FileStoreConfig};
@@ -146,8 +147,12 @@ impl ColdFiles for Disk {
 }
 
 impl MetaFiles for Disk {
-    fn exists(&self, path: &Path) -> bool {
-        self.0.kind(path).is_ok()
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        match self.0.kind(path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     fn open(&self, path: &Path, read_only: bool) -> Result<Arc<dyn StorageBackend>> {
@@ -359,6 +364,11 @@ impl Ground {
             .clock(self.clock.clone())
             .meta_store(stores.0)
             .cold_store(stores.1))
+    }
+
+    /// Restores a snapshot, which lies on the machine's own disk.
+    pub(crate) async fn restore(&self, snapshot: &Path) -> Result<SnapshotReport> {
+        self.builder(&self.fs, false)?.restore(snapshot).await
     }
 
     /// Another world with a copy of the disk and the same clock.

@@ -27,6 +27,8 @@ pub(crate) enum Mistake {
     HoldsAGrudge,
     /// The second half of what is read is zero: nobody went on reading.
     GivesHalf,
+    /// Who asks whether a table holds anything is told that it does not.
+    SeemsEmpty,
 }
 
 /// A store with a mistake.
@@ -80,6 +82,9 @@ impl MetaStore for Planted<dyn MetaStore> {
         range: KeyRange,
         limit: usize,
     ) -> Result<Vec<(Bytes, Bytes)>> {
+        if self.mistake == Mistake::SeemsEmpty && limit == 1 {
+            return Ok(Vec::new());
+        }
         self.store.scan(table, range, limit).await
     }
 

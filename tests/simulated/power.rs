@@ -2,6 +2,7 @@
 
 use aether_testkit::env::seeds;
 use aether_testkit::run::{Run, World};
+use aether_testkit::simfs::{Call, SimFs};
 use aether_testkit::workload::{EVERY_DIM, Op, Profile, Workload, every_kind};
 use fastrand::Rng;
 
@@ -18,17 +19,42 @@ pub(crate) fn simulate<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-/// How many changes of the file system an operation sequence makes.
-pub(crate) async fn changes_of(ops: &[Op], at: &str) -> u64 {
-    let mut uncut = Run::new(Ground::new(0)).await;
-    let before = uncut.world.fs.changes();
-    uncut.work(ops, at).await;
-    uncut.world.fs.changes() - before
+/// Calls of the file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// Those that change something.
+    Changes,
+    /// Those that only look: openings, reads, lists, what is there and how long.
+    Looks,
+}
+
+impl Calls {
+    pub(crate) fn has(self, call: &Call) -> bool {
+        call.changes() == (self == Self::Changes)
+    }
+
+    /// How many there were in this life.
+    pub(crate) fn so_far(self, fs: &SimFs) -> u64 {
+        match self {
+            Self::Changes => fs.changes(),
+            Self::Looks => fs.looks(),
+        }
+    }
+
+    /// How many an operation sequence makes.
+    pub(crate) async fn of(self, ops: &[Op], at: &str) -> u64 {
+        let mut uncut = Run::new(Ground::new(0)).await;
+        let before = self.so_far(&uncut.world.fs);
+        uncut.work(ops, at).await;
+        self.so_far(&uncut.world.fs) - before
+    }
 }
 
 /// Runs operations on drawn disks, cut at a drawn change in each of equal parts.
 async fn cut_in_parts(ops: &[Op], parts: u64, seed: u64) -> usize {
-    let changes = changes_of(ops, &format!("AETHER_SEED={seed}, uncut")).await;
+    let changes = Calls::Changes
+        .of(ops, &format!("AETHER_SEED={seed}, uncut"))
+        .await;
     let mut rng = Rng::with_seed(seed);
     let mut crashes = 0;
     for part in 0..parts {

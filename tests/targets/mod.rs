@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aether::config::Slot;
+use aether::decoders::{self, Decoder};
 use aether::import::{Import, Matrix, Options, Truth};
 use aether::replay::TraceReader;
 use aether::vector::{Shape, VectorBlock};
@@ -82,6 +83,7 @@ pub(crate) fn all() -> Vec<Target> {
         vector_files(),
         traces(),
         own_files(),
+        stored(),
     ];
     groups.into_iter().flatten().collect()
 }
@@ -303,6 +305,39 @@ pub(crate) fn own_files() -> Vec<Target> {
         snapshot_folder("snapshot", "meta.aether").one_in(100),
         snapshot_folder("snapshot.segment", segment).one_in(100),
     ]
+}
+
+/// Segments, their footers and codes, and the values of the metadata store, under checksums that are right.
+pub(crate) fn stored() -> Vec<Target> {
+    let context = context();
+    let slot = Slot::named(Role::Codec, "raw");
+    let codec = context.registry.codec(&slot, &context).unwrap();
+    let (alone, parts): (Vec<Decoder>, _) = decoders::segment(&context, codec)
+        .unwrap()
+        .into_iter()
+        .partition(|decoder| ["footer", "codes"].contains(&decoder.name));
+    let mut targets = vec![
+        any_of("segment", parts),
+        any_of("values", decoders::values().unwrap()),
+    ];
+    targets.extend(
+        alone
+            .into_iter()
+            .map(|decoder| Target::new(decoder.name, MIB, vec![decoder.good], decoder.read)),
+    );
+    targets
+}
+
+/// Several decoders, of which the first byte picks one.
+fn any_of(name: &'static str, decoders: Vec<Decoder>) -> Target {
+    let numbered = (0..).zip(&decoders);
+    let good = numbered.map(|(n, decoder)| [&[n], &decoder.good[..]].concat());
+    Target::new(name, MIB, good.collect(), move |bytes| {
+        let Some((first, rest)) = bytes.split_first() else {
+            return false;
+        };
+        (decoders[usize::from(*first) % decoders.len()].read)(rest)
+    })
 }
 
 /// The tables of a snapshot or one of its segments, restored with all the rest. Its mark has no decoder: that it is there is all it says.

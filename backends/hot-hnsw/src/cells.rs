@@ -1,5 +1,5 @@
-//! The cells that searches read while others write them, without a lock: the tag of a row, a list of links, the entry point, how many slots
-//! there are, and where the regions of an arena lie.
+//! The cells that searches read while others write them, without a lock: the tag of a row, a list of links, the chain of its upper records,
+//! the mark that it is linked, the entry point, how many slots there are, and where the regions of an arena lie.
 //!
 //! What orders these is here and nowhere else, so that its interleavings can be explored, and what weak memory may show
 //! (`tests/schedules`).
@@ -48,6 +48,53 @@ impl Entry {
     /// The caller holds the entry's lock.
     pub(crate) fn set(&self, link: u32) {
         self.0.store(link, Ordering::Release);
+    }
+}
+
+/// Whether a row is linked, so that it may serve as the entry point. Whoever sees the mark sees the links that lead to the row, or what came after.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Linked(AtomicU32);
+
+impl Linked {
+    /// That of a row which is not linked yet.
+    pub(crate) fn none() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 1
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(1, Ordering::Release);
+    }
+
+    /// Of a row that goes, or is about to come. Nobody reads anything by a mark that is not there.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Where a row's chain of upper records goes on: the number of a record, or [`NONE`]. One stands in the row's head and one in each record.
+/// Whoever sees a record here sees it empty, as it was when it was added, or what came after.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain<'a>(pub(crate) &'a AtomicU32);
+
+impl Chain<'_> {
+    #[inline(always)]
+    pub(crate) fn get(self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Adds a record, emptied before.
+    pub(crate) fn set(self, record: u32) {
+        self.0.store(record, Ordering::Release);
+    }
+
+    /// Puts another record here, or the end, where no search can look any more; the former.
+    pub(crate) fn replace(self, record: u32) -> u32 {
+        self.0.swap(record, Ordering::Relaxed)
     }
 }
 

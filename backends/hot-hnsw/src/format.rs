@@ -354,7 +354,7 @@ impl Graph {
         for slot in 0..rows {
             let head = self.head(slot);
             self.publish(slot);
-            head.linked.store(1, Ordering::Release);
+            head.linked.set();
             self.map.insert(row(slot), slot, self);
             for link in self.links(slot, 0).into_iter().flat_map(Links::read) {
                 self.count_in(0, link);

@@ -36,7 +36,7 @@ use aether_core::{Metric, Row};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::arena::Arena;
-use crate::cells::{Entry, Used};
+use crate::cells::{Chain, Entry, Used};
 use crate::codes::Codes;
 use crate::epoch::Pins;
 use crate::kernel::Kernels;
@@ -170,12 +170,12 @@ impl Graph {
                 cells,
             });
         }
-        let mut record = self.head(slot).upper.load(Ordering::Acquire);
+        let mut record = self.head(slot).upper().get();
         for _ in 1..level {
             if record == NONE {
                 return None;
             }
-            record = self.upper_words(record)[1].load(Ordering::Relaxed);
+            record = self.upper_next(record).get();
         }
         if record == NONE {
             return None;
@@ -192,6 +192,12 @@ impl Graph {
         unsafe {
             std::slice::from_raw_parts(self.upper.at(record).cast::<AtomicU32>(), 2 + self.shape.m)
         }
+    }
+
+    /// Where a chain goes on behind a record.
+    #[inline]
+    pub(crate) fn upper_next(&self, record: u32) -> Chain<'_> {
+        Chain(&self.upper_words(record)[1])
     }
 
     /// Whether a link leads to the row it was made for.

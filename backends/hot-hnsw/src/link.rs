@@ -47,7 +47,7 @@ impl Graph {
         }
         {
             let _entry = self.lock_entry();
-            head.linked.store(1, Ordering::Release);
+            head.linked.set();
             let entry = self.entry.get();
             let level = |link| self.head(slot_of(link)).level.load(Ordering::Relaxed);
             if entry == NONE || level(entry) < level(link) {
@@ -69,7 +69,7 @@ impl Graph {
         if self.entry.get() != NONE {
             return false;
         }
-        self.head(slot).linked.store(1, Ordering::Release);
+        self.head(slot).linked.set();
         self.entry.set(link);
         true
     }
@@ -300,7 +300,7 @@ impl Graph {
             self.entry.set(self.entry_instead_of(slot, link));
         }
         let _head = head.lock.lock();
-        head.linked.store(0, Ordering::Relaxed);
+        head.linked.clear();
         if let Some(codes) = &self.codes {
             codes.set_tag(slot, NONE);
         }
@@ -312,9 +312,7 @@ impl Graph {
     /// A row of the highest level there is: a neighbour in the highest list that has one, or else any; [`NONE`] if there is no other.
     pub(crate) fn entry_instead_of(&self, slot: u32, gone: Link) -> Link {
         let usable = |link: Link| {
-            link != gone
-                && self.is_live(link)
-                && self.head(slot_of(link)).linked.load(Ordering::Acquire) == 1
+            link != gone && self.is_live(link) && self.head(slot_of(link)).linked.get()
         };
         let level = self.head(slot).level.load(Ordering::Relaxed);
         for level in (1..=level).rev() {

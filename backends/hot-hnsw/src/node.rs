@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 pub(crate) use crate::cells::{Links, NONE};
 
-use crate::cells::Tag;
+use crate::cells::{Chain, Linked, Tag};
 use crate::kernel::LANES;
 
 /// A row's place and its generation: bits 0 to 27 the slot, bits 28 to 30 how often the slot was given out, modulo 8.
@@ -55,13 +55,13 @@ pub(crate) struct Head {
     /// Links of level 0.
     pub(crate) count: AtomicU32,
     /// First record in the upper arena, that of level 1; or [`NONE`].
-    pub(crate) upper: AtomicU32,
+    upper: AtomicU32,
     pub(crate) level: AtomicU32,
     pub(crate) generation: AtomicU32,
     /// Next slot in the map's bucket, or in the queue of free slots.
     pub(crate) next: AtomicU32,
-    /// 1 once the row may serve as the entry point.
-    pub(crate) linked: AtomicU32,
+    /// Set once the row may serve as the entry point.
+    pub(crate) linked: Linked,
     /// Epoch in which the slot was given up.
     pub(crate) retired: AtomicU64,
     /// Lists of level 0 that lead here. The last of them is not pruned away.
@@ -84,11 +84,17 @@ impl Head {
             level: AtomicU32::new(0),
             generation: AtomicU32::new(0),
             next: AtomicU32::new(NONE),
-            linked: AtomicU32::new(0),
+            linked: Linked::none(),
             retired: AtomicU64::new(0),
             incoming: AtomicU32::new(0),
             lock: Mutex::new(()),
         }
+    }
+
+    /// Where the chain of upper records begins.
+    #[inline(always)]
+    pub(crate) fn upper(&self) -> Chain<'_> {
+        Chain(&self.upper)
     }
 }
 

@@ -144,9 +144,9 @@ impl Graph {
         head.row.store(row.0, Ordering::Relaxed);
         head.count.store(0, Ordering::Relaxed);
         head.incoming.store(0, Ordering::Relaxed);
-        head.linked.store(0, Ordering::Relaxed);
+        head.linked.clear();
         let mut granted = 0;
-        let mut last: Option<u32> = None;
+        let mut chain = head.upper();
         while granted < level {
             let Some(record) = self.take_upper(slots) else {
                 break;
@@ -154,11 +154,8 @@ impl Graph {
             let words = self.upper_words(record);
             words[0].store(0, Ordering::Relaxed);
             words[1].store(NONE, Ordering::Relaxed);
-            match last {
-                None => head.upper.store(record, Ordering::Release),
-                Some(former) => self.upper_words(former)[1].store(record, Ordering::Release),
-            }
-            last = Some(record);
+            chain.set(record);
+            chain = self.upper_next(record);
             granted += 1;
         }
         head.level.store(granted, Ordering::Relaxed);
@@ -167,7 +164,7 @@ impl Graph {
     fn take_upper(&self, slots: &mut Slots) -> Option<u32> {
         if slots.upper_free != NONE {
             let record = slots.upper_free;
-            slots.upper_free = self.upper_words(record)[1].load(Ordering::Relaxed);
+            slots.upper_free = self.upper_next(record).get();
             return Some(record);
         }
         let most = self.shape.upper_records(self.room());
@@ -179,10 +176,9 @@ impl Graph {
 
     /// Gives the upper records of a slot back; nobody reads them any more.
     pub(crate) fn give_back_upper(&self, slots: &mut Slots, head: &Head) {
-        let mut record = head.upper.swap(NONE, Ordering::Relaxed);
+        let mut record = head.upper().replace(NONE);
         while record != NONE {
-            let words = self.upper_words(record);
-            let next = words[1].swap(slots.upper_free, Ordering::Relaxed);
+            let next = self.upper_next(record).replace(slots.upper_free);
             slots.upper_free = record;
             record = next;
         }

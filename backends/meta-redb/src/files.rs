@@ -17,7 +17,10 @@ use crate::error;
 /// Names in a folder, and the files under them.
 pub trait Files: fmt::Debug + Send + Sync {
     /// Whether a name is taken.
-    fn exists(&self, path: &Path) -> bool;
+    ///
+    /// # Errors
+    /// What the file system says: that it cannot be looked at does not say that there is nothing.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
 
     /// Opens a file; for writing it is made if there is none.
     ///
@@ -54,8 +57,8 @@ pub trait Files: fmt::Debug + Send + Sync {
 pub(crate) struct Machine;
 
 impl Files for Machine {
-    fn exists(&self, path: &Path) -> bool {
-        path.exists()
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
     }
 
     fn open(&self, path: &Path, read_only: bool) -> Result<Arc<dyn StorageBackend>> {

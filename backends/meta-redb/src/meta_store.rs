@@ -76,7 +76,11 @@ impl RedbMeta {
                 verify: config.verify,
             };
             if !read_only {
-                if !files.exists(&path) {
+                // A file that is there and cannot be seen must not get a new one in its place.
+                let there = files.exists(&path).map_err(|e| {
+                    error::io(&e, "the file cannot be looked at").with("file", path.display())
+                })?;
+                if !there {
                     begin(files, &path, mode)?;
                 }
                 // Also where it was there: whoever began it may have been killed before the sync.

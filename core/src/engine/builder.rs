@@ -37,6 +37,7 @@ use super::recorder::Recorder;
 use super::remote::Remote;
 use super::restore::RestoreQueue;
 use super::shadow;
+use super::snapshot::{self, SnapshotReport};
 use super::stats::Counts;
 use super::timeline::Timeline;
 use super::turn::{BY_HAND, FluxState};
@@ -128,6 +129,21 @@ impl MemoryBuilder {
             registry: registry.clone(),
         };
         check::check_stores(&config, registry, context, &*meta, &*cold).await
+    }
+
+    /// Copies a snapshot into empty stores; as [`Memory::restore`], but into the stores given to this builder, where both were. The metadata store is
+    /// closed afterwards.
+    ///
+    /// # Errors
+    /// As [`Memory::restore`].
+    pub async fn restore(self, folder: impl AsRef<Path>) -> Result<SnapshotReport> {
+        match (self.meta, self.cold) {
+            (Some(meta), Some(cold)) => {
+                self.config.check_plugins(&self.registry)?;
+                snapshot::restore_and_close(folder.as_ref(), &*meta, &*cold).await
+            }
+            _ => snapshot::restore(folder.as_ref(), self.config, self.registry).await,
+        }
     }
 
     /// Opens the memory with a runtime of its own, for callers that are not async.
@@ -395,6 +411,13 @@ async fn identity(config: &Config, meta: &dyn MetaStore) -> Result<(Identity, bo
         }
         return Ok((stored, false));
     }
+    if is_partial(meta).await? {
+        return Err(Error::config(format!(
+            "memory.path: {} holds part of a memory: it was being restored from a snapshot, and that was cut short. Restore it again, or \
+             choose an empty folder",
+            wanted.path.display()
+        )));
+    }
     if wanted.dim == 0 {
         return Err(Error::config(
             "memory.dim: a new memory needs the dimension of its vectors, such as dim = 384 under [memory]",
@@ -406,6 +429,16 @@ async fn identity(config: &Config, meta: &dyn MetaStore) -> Result<(Identity, bo
         created: 0,
     };
     Ok((identity, true))
+}
+
+/// Whether a store without the identity of a memory holds anything: a restore writes everything else before that.
+pub(super) async fn is_partial(meta: &dyn MetaStore) -> Result<bool> {
+    for table in Table::ALL {
+        if !meta.scan(table, KeyRange::all(), 1).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes a new memory what it will be for ever.

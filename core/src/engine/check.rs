@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::builder::{
-    BLOB_PREFIX, Pages, codecs, collect, keeps_files, manifest, open_stores, state,
+    BLOB_PREFIX, Pages, codecs, collect, is_partial, keeps_files, manifest, open_stores, state,
 };
 use super::inner::Inner;
 use super::lock::DirLock;
@@ -157,9 +157,12 @@ pub(super) async fn check_stores(
 ) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     let Some(format) = state(meta, key::FORMAT).await? else {
-        return Err(Error::invalid_input(
-            "check: the metadata store holds no memory yet",
-        ));
+        return Err(Error::invalid_input(match is_partial(meta).await? {
+            true => {
+                "check: the metadata store holds part of a memory, whose restoring was cut short: restore it again"
+            }
+            false => "check: the metadata store holds no memory yet",
+        }));
     };
     let Identity { dim, metric, .. } = Identity::decode(&format)?;
     (context.dim, context.metric) = (dim, metric);

@@ -16,6 +16,8 @@ mod cold_search;
 mod commit;
 mod compaction;
 mod compare;
+#[doc(hidden)]
+pub mod decoders;
 mod demotion;
 mod desk;
 mod directory;

@@ -418,58 +418,9 @@ mod tests {
     /// What a metadata store may hand back after all: any bytes.
     #[test]
     fn values_that_grew_wrong_are_refused_or_harmless() {
-        let feed = |name, good: Bytes, decode: &dyn Fn(&[u8]) -> bool| {
-            aether_testkit::damage::feed(name, 1 << 20, &[good.to_vec()], decode);
-        };
-        let id = PointId::from("a point");
-        let fresh = Fresh::encode(&id, true, &[1.0, -2.5, 3.0], Some(b"{}"));
-        feed("fresh row", fresh, &|v| {
-            Fresh::decode(&Bytes::copy_from_slice(v), 3).is_ok()
-        });
-        let stub = Stub {
-            id,
-            segment: SegmentId(7),
-            ordinal: 9,
-            ttl: false,
-            payload: true,
-        };
-        feed("cold row", stub.encode(), &|v| Stub::decode(v).is_ok());
-        let blob = BlobKey::new("segments/x").unwrap();
-        let manifest = Manifest {
-            blob: blob.clone(),
-            bytes: 1_000,
-            footer_offset: 900,
-            footer_bytes: 60,
-            rows: 20,
-            generation: 0,
-        };
-        feed("manifest entry", manifest.encode(), &|v| {
-            Manifest::decode(v).is_ok()
-        });
-        let intent = encode_intent(IntentKind::Garbage, SegmentId(4), 5, &blob);
-        feed("intent", intent, &|v| {
-            decode_intent(&9u64.to_be_bytes(), v).is_ok()
-        });
-        let identity = Identity {
-            dim: 3,
-            metric: Metric::L2,
-            created: 5,
-        };
-        feed("identity", identity.encode(), &|v| {
-            Identity::decode(v).is_ok()
-        });
-        let expiry = Expiry {
-            at: 5,
-            lifetime: 6,
-            renew: true,
-        };
-        feed("expiry", expiry.encode(), &|v| Expiry::decode(v).is_ok());
-        feed("counters", Counters::default().encode(), &|v| {
-            Counters::decode(v).is_ok()
-        });
-        feed("clock", encode_clock(5, 6), &|v| decode_clock(v).is_ok());
-        let key = dead_key(SegmentId(7), 9);
-        feed("mark of a dead row", key, &|k| decode_dead_key(k).is_ok());
+        for value in super::super::decoders::values().unwrap() {
+            aether_testkit::damage::feed(value.name, 1 << 20, &[value.good], value.read);
+        }
     }
 
     #[test]

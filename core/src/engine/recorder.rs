@@ -8,7 +8,7 @@ mod read;
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
@@ -71,8 +71,12 @@ impl Recorder {
             sample: config.sample,
             hashed: !config.hash_key.is_empty(),
         };
-        let next = match path.exists() {
-            false => 1,
+        let there = path.try_exists().map_err(|e| failed(&path, e))?;
+        let next = match there {
+            false => {
+                begin(&path, header).map_err(|e| failed(&path, e))?;
+                1
+            }
             true => {
                 let found = Recording::open(&path)?;
                 header.layout = found.header().layout;
@@ -86,16 +90,8 @@ impl Recorder {
                 found.last + 1
             }
         };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|e| failed(&path, e))?;
-        if next == 1 {
-            file.write_all(&header.encode())
-                .map_err(|e| failed(&path, e))?;
-        }
+        let opened = OpenOptions::new().write(true).open(&path);
+        let file = opened.map_err(|e| failed(&path, e))?;
         let seed = match header.hashed {
             true => checksum(config.hash_key.as_bytes(), SAMPLE_SEED),
             false => 0,
@@ -201,6 +197,17 @@ impl Recorder {
         }
         Ok(())
     }
+}
+
+/// Begins a ring under another name, and gives it its own when its header is whole: a process that ends meanwhile leaves nothing that a
+/// later opening would take for a damaged recording, and be refused for.
+fn begin(path: &Path, header: Header) -> std::io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let mut file = File::create(&name)?;
+    file.write_all(&header.encode())?;
+    file.sync_all()?;
+    std::fs::rename(&name, path)
 }
 
 #[cfg(test)]

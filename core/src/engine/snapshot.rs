@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::builder::{Pages, keeps_files, manifest, open_stores, state};
+use super::builder::{Pages, is_partial, keeps_files, manifest, open_stores, state};
 use super::inner::Inner;
 use super::lock::DirLock;
 use super::owner::{is_marked, not_ours};
@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::plugin::BuildContext;
 use crate::registry::Registry;
-use crate::role::{Batch, ColdStore, MetaStore, Table};
+use crate::role::{Batch, ColdStore, Epoch, MetaStore, Table};
 use pairs::{PairReader, PairWriter};
 use place::Place;
 
@@ -111,18 +111,13 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
     Ok(report)
 }
 
-/// Copies a snapshot into empty stores. The identity comes last: without it nothing opens what is only half there.
+/// Copies a snapshot into the stores of a configuration.
 pub(super) async fn restore(
     folder: &Path,
     config: Config,
     registry: Arc<Registry>,
 ) -> Result<SnapshotReport> {
-    if !folder.join(DONE_FILE).exists() {
-        return Err(Error::invalid_input(format!(
-            "snapshot: {} holds no whole snapshot (no file {DONE_FILE})",
-            folder.display()
-        )));
-    }
+    is_whole(folder)?;
     config.check_plugins(&registry)?;
     if !keeps_files(&config, &registry)? {
         return Err(Error::invalid_input(
@@ -141,17 +136,53 @@ pub(super) async fn restore(
         registry: registry.clone(),
     };
     let (meta, cold) = open_stores(&config, &registry, &context).await?;
-    let restored = restore_into(folder, &*meta, &*cold).await;
+    restore_and_close(folder, &*meta, &*cold).await
+}
+
+/// Copies a snapshot into stores that hold no memory.
+pub(super) async fn restore_and_close(
+    folder: &Path,
+    meta: &dyn MetaStore,
+    cold: &dyn ColdStore,
+) -> Result<SnapshotReport> {
+    let restored = restore_into(folder, meta, cold).await;
     let closed = meta.close().await;
     let report = restored?;
     closed.map(|()| report)
 }
 
+fn is_whole(folder: &Path) -> Result<()> {
+    let done = folder.join(DONE_FILE);
+    if done.try_exists().map_err(failed(&done))? {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!(
+        "snapshot: {} holds no whole snapshot (no file {DONE_FILE})",
+        folder.display()
+    )))
+}
+
+/// Removes what a restore that was cut short left in a store, which is no memory: perhaps it was of another snapshot.
+async fn clear(meta: &dyn MetaStore, epoch: Epoch) -> Result<()> {
+    for table in Table::ALL {
+        let mut pages = Pages::of(meta, table);
+        while let Some(page) = pages.next().await? {
+            let mut batch = Batch::new(epoch);
+            page.into_iter()
+                .for_each(|(key, _)| batch.delete(table, key));
+            meta.commit(batch).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The identity comes last: what has all but that is opened by nobody.
 async fn restore_into(
     folder: &Path,
     meta: &dyn MetaStore,
     cold: &dyn ColdStore,
 ) -> Result<SnapshotReport> {
+    is_whole(folder)?;
     let epoch = meta.claim().await?;
     if state(meta, key::FORMAT).await?.is_some() {
         return Err(Error::invalid_input(
@@ -160,6 +191,9 @@ async fn restore_into(
     }
     if is_marked(cold).await? {
         return Err(not_ours("the cold store is another memory's"));
+    }
+    if is_partial(meta).await? {
+        clear(meta, epoch).await?;
     }
     let path = folder.join(META_FILE);
     let input = BufReader::new(File::open(&path).map_err(failed(&path))?);

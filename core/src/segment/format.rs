@@ -22,7 +22,7 @@ pub(crate) const SEGMENT_ROWS_MAX: usize = 1 << 22;
 pub(super) const NO_PAYLOAD: u32 = u32::MAX;
 
 /// Seed of the checksum of a sub-block that begins at `offset`.
-pub(super) fn place_seed(segment: SegmentId, offset: u64) -> u64 {
+pub(crate) fn place_seed(segment: SegmentId, offset: u64) -> u64 {
     segment.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ offset
 }
 

@@ -9,15 +9,13 @@ mod writer;
 
 pub(crate) use code_page::{BlockCodes, CodePage};
 pub(crate) use codes::{Centroids, Codes, coder, measure};
-pub(crate) use format::{Block, Directory, Group, SEGMENT_ROWS_MAX, blob_key};
+pub(crate) use format::{Block, Directory, Group, SEGMENT_ROWS_MAX, blob_key, place_seed};
 pub(crate) use reader::{
     Payloads, check_frame, parse_end, parse_group, parse_keys, parse_payloads, parse_rows,
 };
-#[cfg(test)]
-pub(crate) use writer::write_segment;
 pub(crate) use writer::{
     BlockPlan, PackedBlock, Packing, SegmentRow, SegmentWriter, WrittenSegment, block_ranges,
-    pack_block,
+    pack_block, write_segment,
 };
 #[cfg(test)]
 mod tests;

@@ -68,11 +68,10 @@ fn rows() -> Vec<SegmentRow> {
         .collect()
 }
 
-fn decoders() -> Decoders {
+fn context() -> BuildContext {
     let mut registry = Registry::empty();
     registry.add(&PLAIN).unwrap();
-    let registry = Arc::new(registry);
-    let context = BuildContext {
+    BuildContext {
         dim: DIM,
         metric: Metric::L2,
         data_dir: None,
@@ -80,9 +79,13 @@ fn decoders() -> Decoders {
         seed: 0,
         read_only: false,
         hot_budget: None,
-        registry: registry.clone(),
-    };
-    Decoders::new(registry, context)
+        registry: Arc::new(registry),
+    }
+}
+
+fn decoders() -> Decoders {
+    let context = context();
+    Decoders::new(context.registry.clone(), context)
 }
 
 /// Partition p lies around (4 p, 0.5, -4 p).
@@ -248,86 +251,13 @@ fn codes_bound_the_distances_of_their_rows() {
     }
 }
 
-/// Feeds a parser with parts whose content grew wrong under a checksum that is right: what a mistake in a writer would leave.
-fn feed_sealed(name: &str, sealed: &[u8], seed: u64, parse: impl Fn(&[u8]) -> bool) {
-    let content = crate::seal::unseal(sealed, seed, name).unwrap().to_vec();
-    aether_testkit::damage::feed(name, 1 << 20, &[content], |bytes| {
-        let mut sealed = bytes.to_vec();
-        crate::seal::seal(&mut sealed, 0, seed);
-        parse(&sealed)
-    });
-}
-
+/// What a mistake in a writer would leave; and codes are estimated from as they are.
 #[test]
 fn contents_that_are_wrong_under_a_right_checksum_are_refused_or_harmless() {
-    let w = written();
-    let d = &w.directory;
-    let b = &d.blocks[1];
-    let part = |r: std::ops::Range<u64>| &w.data[r.start as usize..r.end as usize];
-    let seed = |offset| format::place_seed(SEGMENT, offset);
-    let footer = w.footer_offset..w.footer_offset + u64::from(w.footer_bytes);
-    let tail = &w.data[footer.end as usize..];
-    feed_sealed("footer", part(footer.clone()), SEGMENT.0, |sealed| {
-        // The tail, and the manifest, say what the footer's length is.
-        let mut end = sealed.to_vec();
-        let bytes = sealed.len() as u32;
-        let mut tail = tail[..tail.len() - 8].to_vec();
-        tail[8..12].copy_from_slice(&bytes.to_le_bytes());
-        crate::seal::seal(&mut tail, 0, SEGMENT.0);
-        end.extend_from_slice(&tail);
-        parse_end(SEGMENT, &end, w.footer_offset, bytes).is_ok()
-    });
-    let rows = b.rows_range();
-    feed_sealed("rows", part(rows.clone()), seed(rows.start), |sealed| {
-        parse_rows(SEGMENT, d, b, sealed).is_ok()
-    });
-    let group = d.group(b, 0).unwrap();
-    let (range, decoders) = (group.range.clone(), decoders());
-    feed_sealed("group", part(range.clone()), seed(range.start), |sealed| {
-        parse_group(SEGMENT, d, b, &group, sealed, &decoders, &mut Vec::new()).is_ok()
-    });
-    let keys = b.keys_range();
-    feed_sealed("keys", part(keys.clone()), seed(keys.start), |sealed| {
-        parse_keys(SEGMENT, b, sealed).is_ok()
-    });
-    let payloads = b.payloads_range();
-    feed_sealed(
-        "payloads",
-        part(payloads.clone()),
-        seed(payloads.start),
-        |sealed| parse_payloads(SEGMENT, b, sealed, 1 << 16).is_ok(),
-    );
-}
-
-/// The same of codes, which are estimated from as they are: any bounds will do, but no panic, and a length that is wrong is refused.
-#[test]
-fn codes_that_are_wrong_under_a_right_checksum_are_refused_or_harmless() {
-    let w = written();
-    let (d, b) = (&w.directory, &w.directory.blocks[1]);
-    let page = d.page_of(1);
-    let range = d.page_range(page).unwrap();
-    let good = w.data.slice(range.start as usize..range.end as usize);
-    let place = |at: u64| (at - range.start) as usize;
-    let codes = place(b.codes_range().start)..place(b.codes_range().end);
-    let (coder, centroids) = (coder(DIM, 4, Metric::L2).unwrap(), fixed());
-    let prepared = aether_codes::Query::new(&coder, &[3.0, 1.0, -2.0]);
-    let spot = prepared.spot(coder.measure(), centroids.centroid(b.partition).unwrap());
-    let prepared = std::cell::RefCell::new(prepared);
-    let seed = format::place_seed(SEGMENT, b.codes_range().start);
-    feed_sealed("codes", &good[codes.clone()], seed, |sealed| {
-        let mut bytes = good.to_vec();
-        bytes.splice(codes.clone(), sealed.iter().copied());
-        let read = || -> Result<bool> {
-            let page_of = CodePage::check(SEGMENT, d, page, bytes.into())?;
-            page_of.layered(d, page, &coder, &centroids)?;
-            let BlockCodes::Plain(codes) = page_of.codes(b)? else {
-                panic!("sorted before anybody asked for it");
-            };
-            let rows = page_of.rows(d, b)?.get(0).is_some();
-            let mut bounds = Vec::new();
-            let mut prepared = prepared.borrow_mut();
-            Ok(rows && prepared.estimate(&coder, spot, codes, b.rows as usize, 5.0, &mut bounds))
-        };
-        sealed.len() == codes.len() && read().unwrap_or(false)
-    });
+    let all = crate::engine::decoders::segment(&context(), Arc::new(Plain)).unwrap();
+    let names: Vec<&str> = all.iter().map(|d| d.name).collect();
+    assert_eq!(names.len(), 7, "{names:?}");
+    for decoder in all {
+        aether_testkit::damage::feed(decoder.name, 1 << 20, &[decoder.good], decoder.read);
+    }
 }

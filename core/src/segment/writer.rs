@@ -73,7 +73,6 @@ pub(crate) struct PackedBlock {
 ///
 /// # Errors
 /// As [`pack_block`] and [`SegmentWriter`].
-#[cfg(test)]
 pub(crate) fn write_segment(
     segment: SegmentId,
     rows: &[SegmentRow],

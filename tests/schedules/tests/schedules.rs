@@ -52,7 +52,8 @@ fn under_weak_memory_no_place_is_written_over_under_a_reader() {
     }
 }
 
-/// What searches read without a lock: tags, lists of links, the entry point, how many slots there are and where they lie.
+/// What searches read without a lock: tags, lists of links, chains of upper records, marks, the entry point, how many slots there are and where
+/// they lie.
 #[test]
 fn under_weak_memory_a_search_sees_whole_rows_and_links_that_somebody_wrote() {
     for scenario in [
@@ -62,6 +63,8 @@ fn under_weak_memory_a_search_sees_whole_rows_and_links_that_somebody_wrote() {
         weak::a_slot_that_is_given_to_another_row_is_seen_as_either,
         weak::a_slot_that_is_counted_has_memory,
         weak::an_entry_point_leads_to_a_whole_row,
+        weak::an_upper_record_that_is_reached_is_empty,
+        weak::a_row_that_is_marked_has_a_link,
     ] {
         loom::model(move || scenario(Planted::Nothing));
     }
@@ -92,7 +95,7 @@ fn planted_mistakes_are_caught() {
         loom::model(|| weak::a_place_is_not_written_over_under_a_reader(1, true));
     });
     assert!(weak.is_err(), "not caught by loom");
-    let planted: [(Planted, fn(Planted)); 5] = [
+    let planted: [(Planted, fn(Planted)); 7] = [
         (
             Planted::TagBeforeRow,
             weak::a_row_whose_tag_is_seen_is_whole,
@@ -112,6 +115,14 @@ fn planted_mistakes_are_caught() {
         (
             Planted::EntryBeforeTag,
             weak::an_entry_point_leads_to_a_whole_row,
+        ),
+        (
+            Planted::ChainedBeforeEmptied,
+            weak::an_upper_record_that_is_reached_is_empty,
+        ),
+        (
+            Planted::MarkedBeforeLink,
+            weak::a_row_that_is_marked_has_a_link,
         ),
     ];
     for (mistake, scenario) in planted {

@@ -129,6 +129,8 @@ pub enum Verdict {
     Flip(u64),
     /// A read or write goes so many sectors further on, as far as the file reaches.
     Misdirect(u64),
+    /// A file gets a name as if nobody had thought of it: its bytes are written under the name, piece by piece, and then synced.
+    InPlace,
     /// The life ends just before the effect.
     Die,
     /// The life ends just after the effect.
@@ -240,6 +242,11 @@ impl SimFs {
     /// Calls of this life that change something, so far.
     pub fn changes(&self) -> u64 {
         self.0.lock().changes
+    }
+
+    /// Calls of this life that only look, so far.
+    pub fn looks(&self) -> u64 {
+        self.0.lock().reads
     }
 
     /// Whether this life is over.
@@ -421,12 +428,48 @@ impl SimFs {
         self.open(path)
     }
 
+    /// Gives a file that is whole a name; `false` where a script wants it written there in place.
+    fn publish(
+        &self,
+        change: NameChange,
+        from: &Path,
+        to: &Path,
+        work: impl FnOnce(&mut Image) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let whole = self.call(
+            |_| Call::Name(change, to.to_owned()),
+            |image, verdict| match verdict {
+                Verdict::Lie => Ok(true),
+                Verdict::InPlace => Ok(false),
+                _ => work(image).map(|()| true),
+            },
+        )?;
+        if whole {
+            return Ok(true);
+        }
+        let bytes = self.contents(from).ok_or(ErrorKind::NotFound)?;
+        let file = match self.create(to) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && change == NameChange::Rename => {
+                let file = self.open(to)?;
+                file.set_len(0)?;
+                file
+            }
+            created => created?,
+        };
+        for part in bytes.chunks(bytes.len().div_ceil(2).max(1)) {
+            file.append(part)?;
+        }
+        file.sync()?;
+        Ok(false)
+    }
+
     /// Gives a file a second name.
     ///
     /// # Errors
     /// `NotFound` for no file, `AlreadyExists` when the new name is taken.
     pub fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change_name(NameChange::Link, to, |image| image.link(from, to))
+        let work = |image: &mut Image| image.link(from, to);
+        self.publish(NameChange::Link, from, to, work).map(drop)
     }
 
     /// Gives a file another name, in the place of what has it.
@@ -434,7 +477,11 @@ impl SimFs {
     /// # Errors
     /// `NotFound` for no file.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.change_name(NameChange::Rename, to, |image| image.rename(from, to))
+        let work = |image: &mut Image| image.rename(from, to);
+        match self.publish(NameChange::Rename, from, to, work)? {
+            true => Ok(()),
+            false => self.remove(from),
+        }
     }
 
     /// Removes a name; the file goes when it was the last and nobody has it open.

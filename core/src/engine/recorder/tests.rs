@@ -157,3 +157,30 @@ fn a_torn_record_is_skipped_and_another_file_is_refused() {
     assert!(Recorder::open(&config).is_err());
     assert!(Recorder::open(&RecordConfig::default()).unwrap().is_none());
 }
+
+/// A file that is cut within its header is refused, and with it the memory. So a ring gets its name when its header is whole: whatever a process
+/// that ended meanwhile left aside is written over.
+#[test]
+fn a_ring_whose_beginning_was_cut_does_not_keep_the_memory_from_opening() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path().join("ring"), 10);
+    drop(Recorder::open(&config).unwrap());
+    let whole = std::fs::read(&config.path).unwrap();
+    assert_eq!(whole.len(), HEADER);
+    for length in 0..HEADER {
+        std::fs::write(&config.path, &whole[..length]).unwrap();
+        assert!(
+            Recorder::open(&config).unwrap_err().is_corrupt(),
+            "{length}"
+        );
+        std::fs::remove_file(&config.path).unwrap();
+        std::fs::write(folder.path().join("ring.new"), &whole[..length]).unwrap();
+        let recorder = Recorder::open(&config).unwrap().unwrap();
+        note(&recorder, 1, 10);
+        recorder.write().unwrap();
+        assert_eq!(all(&config).len(), 1);
+        let names = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names, 1, "something is left aside");
+        std::fs::remove_file(&config.path).unwrap();
+    }
+}

@@ -134,9 +134,31 @@ mod tests {
         names
     }
 
-    /// Writes a snapshot of two segments; the syncs, of folders with the names that stood in each and of files with what they held, and
-    /// how it ended.
-    fn write(root: &Path, fails: Option<usize>) -> (Vec<(PathBuf, Vec<String>)>, Result<()>) {
+    /// A sync.
+    #[derive(Clone, Debug)]
+    struct Synced {
+        path: PathBuf,
+        /// What the file held, or the names that stood in the folder.
+        held: Vec<String>,
+        /// Whether the snapshot said by then that it is whole.
+        said: bool,
+    }
+
+    const FILES: [&str; 3] = ["meta.aether", "segments/a", "segments/b"];
+
+    /// What is wrong with the order in which a snapshot is written.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Planted {
+        Nothing,
+        /// It says that it is whole, and then the last file is synced.
+        SaysTooEarly,
+        /// The bytes of a file are synced by nobody.
+        ForgetsAFile,
+        /// The names of segments are synced by nobody.
+        ForgetsAFolder,
+    }
+
+    fn write_as(root: &Path, fails: Option<usize>, planted: Planted) -> (Vec<Synced>, Result<()>) {
         let synced = Mutex::new(Vec::new());
         let note = |path: &Path, file: Option<&File>| {
             let mut synced = synced.lock().unwrap();
@@ -144,7 +166,11 @@ mod tests {
                 Some(_) => vec![std::fs::read_to_string(path).unwrap()],
                 None => names(path),
             };
-            synced.push((path.to_owned(), held));
+            synced.push(Synced {
+                path: path.to_owned(),
+                held,
+                said: root.join(DONE_FILE).exists(),
+            });
             match fails {
                 Some(n) if n == synced.len() => Err(io::Error::other("no")),
                 _ => Ok(()),
@@ -152,15 +178,56 @@ mod tests {
         };
         let all = || {
             let mut place = Place::make_with(root, &note)?;
-            for name in ["meta.aether", "segments/a", "segments/b"] {
+            let mut late = None;
+            for name in FILES {
                 let mut file = place.create(name)?;
                 file.write_all(b"bytes").map_err(failed(root))?;
-                file.keep()?;
+                match planted {
+                    Planted::SaysTooEarly if name == "segments/b" => late = Some(file),
+                    Planted::ForgetsAFile if name == "segments/a" => drop(file),
+                    _ => file.keep()?,
+                }
             }
-            place.end("done")
+            if planted == Planted::ForgetsAFolder {
+                place.below.clear();
+            }
+            place.end("done")?;
+            late.map_or(Ok(()), NewFile::keep)
         };
         let ended = all();
         (synced.into_inner().unwrap(), ended)
+    }
+
+    /// Writes a snapshot of two segments; the syncs, and how it ended.
+    fn write(root: &Path, fails: Option<usize>) -> (Vec<Synced>, Result<()>) {
+        write_as(root, fails, Planted::Nothing)
+    }
+
+    /// What a power cut could spoil: the first thing that was not durable when it had to be.
+    fn judge(root: &Path, synced: &[Synced]) -> std::result::Result<(), String> {
+        let holds = |said: bool, path: &Path, what: &str| {
+            let fits = |s: &Synced| {
+                s.said == said && s.path == path && s.held.iter().any(|held| held == what)
+            };
+            let found = synced.iter().any(fits);
+            found.then_some(()).ok_or(format!("{what} in {path:?}"))
+        };
+        let folder = |path: &Path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (path.parent().unwrap().to_owned(), name)
+        };
+        for name in FILES {
+            let path = root.join(name);
+            holds(false, &path, "bytes")?;
+            let (above, name) = folder(&path);
+            holds(false, &above, &name)?;
+        }
+        for path in [root.to_owned(), root.join("segments")] {
+            let (above, name) = folder(&path);
+            holds(false, &above, &name)?;
+        }
+        // Its bytes are for people: that it is there is all it says.
+        holds(true, root, DONE_FILE)
     }
 
     #[test]
@@ -169,8 +236,9 @@ mod tests {
         let (above, root) = (above.path(), above.path().join("s"));
         let (mut synced, ended) = write(&root, None);
         ended.unwrap();
+        assert_eq!(judge(&root, &synced), Ok(()));
         // Folders that were there before are synced as well.
-        synced.retain(|(folder, _)| folder.starts_with(above));
+        synced.retain(|s| s.path.starts_with(above));
         let segments = root.join("segments");
         let expected = [
             (above.to_owned(), vec!["s"]),
@@ -188,7 +256,42 @@ mod tests {
             let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
             (folder, names)
         });
-        assert_eq!(synced, expected);
+        let synced = synced.into_iter().map(|s| (s.path, s.held));
+        assert_eq!(synced.collect::<Vec<_>>(), expected);
+    }
+
+    /// The syncs of each file and folder are left out in turn. Only the last file's own bytes need none.
+    #[test]
+    fn each_sync_of_a_snapshot_is_needed() {
+        let above = tempfile::tempdir().unwrap();
+        let root = above.path().join("s");
+        let (mut synced, ended) = write(&root, None);
+        ended.unwrap();
+        synced.retain(|s| s.path.starts_with(above.path()));
+        let paths: BTreeSet<PathBuf> = synced.iter().map(|s| s.path.clone()).collect();
+        assert_eq!(paths.len(), 7, "{paths:?}");
+        for path in paths {
+            let without = synced.iter().filter(|s| s.path != path).cloned();
+            let found = judge(&root, &without.collect::<Vec<_>>());
+            let needless = path == root.join(DONE_FILE);
+            assert_eq!(found.is_ok(), needless, "without {path:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn planted_snapshots_that_say_too_early_that_they_are_whole_are_found() {
+        let above = tempfile::tempdir().unwrap();
+        for planted in [
+            Planted::SaysTooEarly,
+            Planted::ForgetsAFile,
+            Planted::ForgetsAFolder,
+        ] {
+            let root = above.path().join(format!("{planted:?}"));
+            let (synced, ended) = write_as(&root, None, planted);
+            ended.unwrap();
+            let found = judge(&root, &synced);
+            assert!(found.is_err(), "{planted:?} is not found");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::loomed::cells::{Base, Entry, Links, NONE, Tag, Used};
+use crate::loomed::cells::{Base, Chain, Entry, Linked, Links, NONE, Tag, Used};
 use crate::loomed::epoch::Pins;
 use crate::loomed::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -54,6 +54,10 @@ pub enum Planted {
     CountedBeforeMemory,
     /// A row becomes the entry point before its tag is set.
     EntryBeforeTag,
+    /// An upper record is added to its row's chain before it is emptied.
+    ChainedBeforeEmptied,
+    /// A row is marked as linked before a link leads to it.
+    MarkedBeforeLink,
 }
 
 /// A list of links and the rows they lead to; row `r` lies in slot `r % ROWS`. What a row holds is its link times ten, plainly written.
@@ -288,4 +292,108 @@ pub fn a_slot_that_is_counted_has_memory(planted: Planted) {
 /// The first row of a graph becomes its entry point while a search begins.
 pub fn an_entry_point_leads_to_a_whole_row(planted: Planted) {
     beside_growth(planted, Growing::enter);
+}
+
+/// A row of two levels above the lowest whose records served another row before, so that they hold its links until they are emptied.
+struct Tall {
+    upper: AtomicU32,
+    counts: [AtomicU32; LEVELS],
+    nexts: [AtomicU32; LEVELS],
+    linked: Linked,
+    neighbour: [AtomicU32; 2],
+    planted: Planted,
+}
+
+const LEVELS: usize = 2;
+
+impl Tall {
+    fn new(planted: Planted) -> Self {
+        Self {
+            upper: AtomicU32::new(NONE),
+            counts: std::array::from_fn(|_| AtomicU32::new(9)),
+            nexts: std::array::from_fn(|_| AtomicU32::new(9)),
+            linked: Linked::none(),
+            neighbour: [AtomicU32::new(0), AtomicU32::new(NONE)],
+            planted,
+        }
+    }
+
+    /// The list of a neighbour, with room for one link.
+    fn links(&self) -> Links<'_> {
+        let [count, cell] = &self.neighbour;
+        Links {
+            count,
+            cells: std::slice::from_ref(cell),
+        }
+    }
+
+    /// Takes the records one after the other, as a new row does.
+    fn rise(&self) {
+        let mut chain = Chain(&self.upper);
+        for record in 0..LEVELS {
+            let empty = || {
+                self.counts[record].store(0, Relaxed);
+                self.nexts[record].store(NONE, Relaxed);
+            };
+            if self.planted == Planted::ChainedBeforeEmptied {
+                chain.set(record as u32);
+                empty();
+            } else {
+                empty();
+                chain.set(record as u32);
+            }
+            chain = Chain(&self.nexts[record]);
+        }
+    }
+
+    /// Gets a link from its neighbour, and is marked.
+    fn join(&self) {
+        let link = || assert!(self.links().append(2), "there is room");
+        if self.planted == Planted::MarkedBeforeLink {
+            self.linked.set();
+            link();
+        } else {
+            link();
+            self.linked.set();
+        }
+    }
+
+    /// Follows the chain: every record on it is empty, whatever it was before.
+    fn climb(&self) {
+        let mut record = Chain(&self.upper).get();
+        for _ in 0..LEVELS {
+            if record == NONE {
+                return;
+            }
+            assert!(record < LEVELS as u32, "a chain of another row: {record}");
+            let count = self.counts[record as usize].load(Relaxed);
+            assert_eq!(count, 0, "a record with links of another row");
+            record = Chain(&self.nexts[record as usize]).get();
+        }
+    }
+
+    /// Looks for an entry point: a row that is marked is one that its neighbour leads to.
+    fn choose(&self) {
+        if self.linked.get() {
+            assert_eq!(self.links().len(), 1, "marked, and no link leads to it");
+        }
+    }
+}
+
+fn beside_tall(planted: Planted, write: fn(&Tall), search: fn(&Tall)) {
+    let tall = Arc::new(Tall::new(planted));
+    let reader = tall.clone();
+    let reader = thread::spawn(move || search(&reader));
+    write(&tall);
+    reader.join().expect("the reader ended");
+}
+
+/// A row takes upper records while a search goes along its chain.
+pub fn an_upper_record_that_is_reached_is_empty(planted: Planted) {
+    beside_tall(planted, Tall::rise, Tall::climb);
+}
+
+/// A row is linked and marked while an entry point is looked for.
+pub fn a_row_that_is_marked_has_a_link(planted: Planted) {
+    beside_tall(planted, Tall::join, Tall::choose);
 }

@@ -83,6 +83,38 @@ fn a_rename_is_whole_or_not_at_all_and_waits_for_its_folder() {
 }
 
 #[test]
+fn what_is_written_in_place_may_be_found_half_written() {
+    let fs = fresh();
+    for (name, byte) in [("old", b"1"), ("new", b"2")] {
+        let file = fs.create(&path(name)).unwrap();
+        file.append(&byte.repeat(4)).unwrap();
+        file.sync().unwrap();
+    }
+    fs.sync_folder(Path::new("/d")).unwrap();
+    let mut seen = BTreeSet::new();
+    for n in 1..10 {
+        let fs = fs.fork();
+        let at = fs.changes() + n;
+        fs.script(move |call, i| match call {
+            Call::Name(NameChange::Rename, _) => Verdict::InPlace,
+            _ if call.changes() && i == at => Verdict::Die,
+            _ => Verdict::Pass,
+        });
+        let renamed = fs.rename(&path("new"), &path("old"));
+        assert_eq!(renamed.is_err(), fs.is_dead());
+        let next = fs.kill();
+        let old = next.contents(&path("old")).unwrap();
+        seen.insert(String::from_utf8(old).unwrap());
+        assert_eq!(next.contents(&path("new")).is_none(), renamed.is_ok());
+    }
+    let expected = ["1111", "", "22", "2222"].map(str::to_owned);
+    assert_eq!(seen, expected.into());
+    let link = |fs: &SimFs| fs.link(&path("new"), &path("old"));
+    fs.script(|_, _| Verdict::InPlace);
+    assert_eq!(link(&fs).unwrap_err().kind(), ErrorKind::AlreadyExists);
+}
+
+#[test]
 fn what_is_in_a_folder_that_did_not_survive_is_gone() {
     let fs = fresh();
     fs.make_folder(&path("sub")).unwrap();
