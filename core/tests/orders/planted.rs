@@ -236,3 +236,17 @@ fn planted_a_put_that_is_answered_too_early() {
     };
     must_find(&scenario, plant, &["cut short", "failed", "not whole"]);
 }
+
+/// A tier that takes more than it tells: without room to spare, that is beyond the budget. It is looked at before each turn in the one kind of
+/// scenario, and after what clients do in the other.
+#[test]
+fn planted_a_tier_that_takes_more_than_it_tells() {
+    for tight in [true, false] {
+        let scenario = Scenario {
+            tight,
+            hidden: 48 << 10,
+            ..Scenario::no_room_in_ram()
+        };
+        must_find(&scenario, |stores, _| stores, &["over the budget"]);
+    }
+}

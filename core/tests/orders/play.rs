@@ -122,6 +122,7 @@ struct Ground {
     versions: AtomicU64,
     space: Space,
     closes: bool,
+    hidden: u64,
     /// Snapshots, and when they were taken.
     snapshots: Mutex<Vec<(u64, u64, tempfile::TempDir)>>,
     done: AtomicU64,
@@ -156,7 +157,7 @@ impl Ground {
 
     fn within_budget(&self) -> Result<(), String> {
         let stats = self.memory.stats();
-        if stats.hot_bytes > stats.budget_bytes {
+        if stats.hot_bytes + self.hidden > stats.budget_bytes {
             return Err(format!("over the budget: {stats:#?}"));
         }
         Ok(())
@@ -424,6 +425,7 @@ async fn play_with(
         versions: AtomicU64::new(prepared.next_version),
         space: Space(scenario.settings.dim),
         closes,
+        hidden: scenario.hidden,
         snapshots: Mutex::default(),
         done: AtomicU64::new(0),
     });

@@ -53,6 +53,8 @@ pub(crate) struct Scenario {
     pub(crate) share: u64,
     /// Whether the budget is looked at before every turn, not only after what clients do.
     pub(crate) tight: bool,
+    /// Hot bytes beside those that the memory tells: a mistake that is planted.
+    pub(crate) hidden: u64,
 }
 
 impl Scenario {
@@ -74,6 +76,7 @@ impl Scenario {
             clients,
             share: 1,
             tight: false,
+            hidden: 0,
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) use child::{ChildArgs, child};
 
 use self::disk::Filler;
 use self::life::{Life, Lives};
-use self::oracle::Oracle;
+use self::oracle::{Found, Oracle};
 use super::output::{self, Progress};
 use super::settings::{FILE, keep};
 use super::{Done, Failure, Outcome, io_failure};
@@ -88,6 +88,34 @@ struct Summary {
     seconds: f64,
 }
 
+impl Summary {
+    /// The same with what was found.
+    fn with(self, found: &Found) -> Self {
+        Self {
+            acknowledged: found.acknowledged,
+            failed: found.failed,
+            completed: found.completed,
+            undone: found.undone,
+            lost: found.lost,
+            phantom: found.phantom,
+            check: match found.problems().len() {
+                0 => "clean".to_owned(),
+                n => format!("{n} problems"),
+            },
+            problems: found.problems(),
+            ..self
+        }
+    }
+
+    /// What the command ends with.
+    fn outcome(&self) -> Outcome {
+        match self.problems.is_empty() {
+            true => Outcome::Fine,
+            false => Outcome::Wrong,
+        }
+    }
+}
+
 pub(crate) async fn run(args: Args, json: bool) -> Done {
     let registry = Arc::new(aether::registry()?);
     let temporary = match &args.dir {
@@ -101,8 +129,8 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
     };
     let config = prepare(&args, &folder, &registry)?;
     let summary = torture(&args, &folder, &config, &registry).await?;
-    let clean = summary.problems.is_empty();
-    if let Some(temporary) = temporary.filter(|_| !clean) {
+    let outcome = summary.outcome();
+    if let Some(temporary) = temporary.filter(|_| outcome != Outcome::Fine) {
         output::note(format_args!("kept: {}", temporary.keep().display()));
     }
     if json {
@@ -113,7 +141,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
             output::complain(problem);
         }
     }
-    Ok(if clean { Outcome::Fine } else { Outcome::Wrong })
+    Ok(outcome)
 }
 
 /// Writes the configuration file that the children read, and reads it as they do.
@@ -197,22 +225,8 @@ async fn torture(
         summary.verified += 1;
     }
     progress.finish();
-    let found = &oracle.found;
-    Ok(Summary {
-        acknowledged: found.acknowledged,
-        failed: found.failed,
-        completed: found.completed,
-        undone: found.undone,
-        lost: found.lost,
-        phantom: found.phantom,
-        check: match found.problems().len() {
-            0 => "clean".to_owned(),
-            n => format!("{n} problems"),
-        },
-        problems: found.problems(),
-        seconds: begun.elapsed().as_secs_f64(),
-        ..summary
-    })
+    summary.seconds = begun.elapsed().as_secs_f64();
+    Ok(summary.with(&oracle.found))
 }
 
 /// The hot index of the next life, unless a configuration file says: the one may read what the other left.
@@ -221,4 +235,35 @@ fn hot(args: &Args, rng: &mut Rng) -> Option<String> {
     args.config
         .is_none()
         .then(|| format!("hot.backend={backend}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the last line says of what the oracle found, each thing by itself.
+    #[test]
+    fn planted_findings_are_told_in_the_last_line_and_in_the_exit_code() {
+        let told = |found: &Found| {
+            let summary = Summary::default().with(found);
+            let line = serde_json::to_value(&summary).unwrap();
+            let figures = ["lost", "phantom"].map(|name| line[name].as_u64().unwrap());
+            let check = line["check"].as_str().unwrap().to_owned();
+            (figures, check, summary.outcome() == Outcome::Fine)
+        };
+        let clean = Found::default();
+        assert_eq!(told(&clean), ([0, 0], "clean".to_owned(), true));
+        let mut found = clean.clone();
+        found.lost = 1;
+        found.problem("a point is lost".to_owned());
+        assert_eq!(told(&found), ([1, 0], "1 problems".to_owned(), false));
+        let mut found = clean.clone();
+        found.phantom = 2;
+        found.problem("a point that nobody wrote".to_owned());
+        found.problem("another".to_owned());
+        assert_eq!(told(&found), ([0, 2], "2 problems".to_owned(), false));
+        let mut found = clean;
+        found.problem("check: a segment is damaged".to_owned());
+        assert_eq!(told(&found), ([0, 0], "1 problems".to_owned(), false));
+    }
 }

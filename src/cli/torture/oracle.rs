@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use aether::config::SearchMode;
 use aether::role::Fidelity;
-use aether::{Config, Memory, Metric, Parts, PointId, Record, Registry, SearchRequest, Stats};
+use aether::{
+    Answer, CheckReport, Config, Memory, Metric, Parts, PointId, Record, Registry, SearchRequest,
+    Stats,
+};
 
 use super::script::{
     Line, Op, PLACES, Place, Version, WORKERS, id_of, mix, operation, payload_of, vector_of,
@@ -160,6 +163,16 @@ impl Oracle {
         self.compare_pins(&memory).await?;
         self.compare_searches(&memory).await?;
         let stats = memory.stats();
+        self.compare_stats(&stats);
+        memory.close().await?;
+        drop(memory);
+        let report = aether::check(config, registry.clone()).await?;
+        self.compare_report(&report);
+        Ok(stats)
+    }
+
+    /// All points are counted, and the budget holds.
+    fn compare_stats(&mut self, stats: &Stats) {
         self.found
             .must(stats.points as usize == self.live.len(), || {
                 format!("expected {} points counted: {stats:?}", self.live.len())
@@ -167,9 +180,10 @@ impl Oracle {
         self.found.must(stats.hot_bytes <= stats.budget_bytes, || {
             format!("over the budget of hot bytes: {stats:?}")
         });
-        memory.close().await?;
-        drop(memory);
-        let report = aether::check(config, registry.clone()).await?;
+    }
+
+    /// What is stored is whole, and recovery left nothing behind.
+    fn compare_report(&mut self, report: &CheckReport) {
         self.found
             .must(report.is_clean(), || format!("check: {report:#?}"));
         let whole = report.points as usize == self.live.len();
@@ -180,7 +194,6 @@ impl Oracle {
                     self.live.len()
                 )
             });
-        Ok(stats)
     }
 
     /// Every place holds what it must, or what it may.
@@ -270,12 +283,18 @@ impl Oracle {
     /// Every live point is found exactly once, nothing else is, and the nearest are the nearest.
     async fn compare_searches(&mut self, memory: &Memory) -> Done<()> {
         let query = vector_of(mix(&[self.found.acknowledged]));
+        let most = self.live.len() + 1;
+        let request = SearchRequest::new(query.clone(), most).mode(SearchMode::Complete);
+        let answer = memory.search(request).await?;
+        self.compare_answer(&query, &answer);
+        Ok(())
+    }
+
+    fn compare_answer(&mut self, query: &[f32], answer: &Answer) {
         let mut truth: Vec<(f32, PointId)> = (self.live.iter())
-            .map(|(p, v)| (Metric::L2.distance(&query, &vector_of(*v)), id_of(*p)))
+            .map(|(p, v)| (Metric::L2.distance(query, &vector_of(*v)), id_of(*p)))
             .collect();
         truth.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let request = SearchRequest::new(query, truth.len() + 1).mode(SearchMode::Complete);
-        let answer = memory.search(request).await?;
         self.found.must(answer.coverage.is_whole(), || {
             format!("a complete search was not whole: {:?}", answer.coverage)
         });
@@ -295,7 +314,6 @@ impl Oracle {
         self.found.must(!exact || first == nearest, || {
             format!("the ten nearest: expected {nearest:?}, found {first:?}")
         });
-        Ok(())
     }
 }
 
@@ -456,6 +474,71 @@ mod tests {
         let found = scene.judge().await;
         assert_eq!((found.lost, found.phantom), (0, 1));
         assert!(!found.is_clean());
+    }
+
+    /// Each thing that figures, a check or a search may say and must not, beside what they say of a memory in order.
+    #[tokio::test]
+    async fn planted_figures_checks_and_searches_that_are_wrong() {
+        let mut scene = Scene::new();
+        let writes: Vec<_> = (0..20).map(|place| (place, Some(7 + place))).collect();
+        scene.write(&writes).await;
+        scene.oracle.live = writes.iter().map(|(p, v)| (*p, v.unwrap())).collect();
+        let memory = memory::open(scene.config.clone(), scene.registry.clone());
+        let memory = memory.await.unwrap();
+        let query = vector_of(5);
+        let request = SearchRequest::new(query.clone(), 21).mode(SearchMode::Complete);
+        let answer = memory.search(request).await.unwrap();
+        let stats = memory.stats();
+        memory.close().await.unwrap();
+        drop(memory);
+        let report = aether::check(&scene.config, scene.registry.clone());
+        let report = report.await.unwrap();
+        let mut judged = |answer: &Answer, stats: &Stats, report: &CheckReport| {
+            scene.oracle.found = Found::default();
+            scene.oracle.compare_answer(&query, answer);
+            scene.oracle.compare_stats(stats);
+            scene.oracle.compare_report(report);
+            scene.oracle.found.problems().join(" ")
+        };
+        assert_eq!(judged(&answer, &stats, &report), "");
+        let stats_of: [(&str, fn(&mut Stats)); 3] = [
+            ("points counted", |s| s.points += 1),
+            ("points counted", |s| s.points -= 1),
+            ("over the budget", |s| s.hot_bytes = s.budget_bytes + 1),
+        ];
+        for (said, spoil) in stats_of {
+            let mut wrong = stats.clone();
+            spoil(&mut wrong);
+            let words = judged(&answer, &wrong, &report);
+            assert!(words.contains(said), "{said}: {words}");
+        }
+        let reports: [(&str, fn(&mut CheckReport)); 4] = [
+            ("check: ", |r| r.problem_count = 1),
+            ("no orphans", |r| r.orphans = 1),
+            ("no intents", |r| r.intents = 1),
+            ("expected 20 points", |r| r.points -= 1),
+        ];
+        for (said, spoil) in reports {
+            let mut wrong = report.clone();
+            spoil(&mut wrong);
+            let words = judged(&answer, &stats, &wrong);
+            assert!(words.contains(said), "{said}: {words}");
+        }
+        let answers: [(&str, fn(&mut Answer)); 5] = [
+            ("missed [Int(", |a| drop(a.hits.pop())),
+            ("found a point twice", |a| a.hits.push(a.hits[0].clone())),
+            ("is not there", |a| a.hits[19].id = id_of(30)),
+            ("the ten nearest", |a| a.hits.swap(0, 15)),
+            ("was not whole", |a| {
+                a.coverage.cuts = vec![aether::Cut::Deadline { partitions: 1 }];
+            }),
+        ];
+        for (said, spoil) in answers {
+            let mut wrong = answer.clone();
+            spoil(&mut wrong);
+            let words = judged(&wrong, &stats, &report);
+            assert!(words.contains(said), "{said}: {words}");
+        }
     }
 
     #[tokio::test]
