@@ -190,7 +190,9 @@ fn planted_an_opening_that_does_not_see_what_a_cut_restore_left_is_found() {
     let found = (1..200).find_map(|n| {
         let mistake = Some(Mistake::SeemsEmpty);
         let ended = end_at(&origins.0, &origins.1, n, End::Fails, mistake);
-        let judge = || drop(simulate(ended));
+        let judge = || {
+            simulate(ended);
+        };
         Some((n, caught(judge).err()?))
     });
     let (n, what) = found.expect("it is found");

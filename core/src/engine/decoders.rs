@@ -205,7 +205,9 @@ impl Sample {
                 _ => PointId::from(format!("p{i}")),
             },
             vector: (0..dim).map(|d| f32::from(i) + d as f32 * 0.1).collect(),
-            payload: i.is_multiple_of(3).then(|| Bytes::from(format!("{{\"n\":{i}}}"))),
+            payload: i
+                .is_multiple_of(3)
+                .then(|| Bytes::from(format!("{{\"n\":{i}}}"))),
             partition: u32::from(i / 4),
         };
         let rows: Vec<SegmentRow> = (0..10).map(row).collect();

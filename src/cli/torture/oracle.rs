@@ -477,6 +477,9 @@ mod tests {
     }
 
     /// Each thing that figures, a check or a search may say and must not, beside what they say of a memory in order.
+    /// What is said of something, and how it is spoilt so that this is said.
+    type Mistake<T> = (&'static str, fn(&mut T));
+
     #[tokio::test]
     async fn planted_figures_checks_and_searches_that_are_wrong() {
         let mut scene = Scene::new();
@@ -501,7 +504,7 @@ mod tests {
             scene.oracle.found.problems().join(" ")
         };
         assert_eq!(judged(&answer, &stats, &report), "");
-        let stats_of: [(&str, fn(&mut Stats)); 3] = [
+        let stats_of: [Mistake<Stats>; 3] = [
             ("points counted", |s| s.points += 1),
             ("points counted", |s| s.points -= 1),
             ("over the budget", |s| s.hot_bytes = s.budget_bytes + 1),
@@ -512,7 +515,7 @@ mod tests {
             let words = judged(&answer, &wrong, &report);
             assert!(words.contains(said), "{said}: {words}");
         }
-        let reports: [(&str, fn(&mut CheckReport)); 4] = [
+        let reports: [Mistake<CheckReport>; 4] = [
             ("check: ", |r| r.problem_count = 1),
             ("no orphans", |r| r.orphans = 1),
             ("no intents", |r| r.intents = 1),
@@ -524,7 +527,7 @@ mod tests {
             let words = judged(&answer, &stats, &wrong);
             assert!(words.contains(said), "{said}: {words}");
         }
-        let answers: [(&str, fn(&mut Answer)); 5] = [
+        let answers: [Mistake<Answer>; 5] = [
             ("missed [Int(", |a| drop(a.hits.pop())),
             ("found a point twice", |a| a.hits.push(a.hits[0].clone())),
             ("is not there", |a| a.hits[19].id = id_of(30)),
