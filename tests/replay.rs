@@ -225,7 +225,9 @@ fn a_memory_records_its_accesses_and_watches_shadows_and_both_can_be_asked_after
     );
     let config = folder.path().join("aether.toml");
     std::fs::write(&config, &toml).unwrap();
-    let memory = aether::open_blocking(aether::Config::from_toml(&toml).unwrap()).unwrap();
+    let parsed = aether::Config::from_toml(&toml).unwrap();
+    let batch_rows = parsed.flux.batch_rows;
+    let memory = aether::open_blocking(parsed).unwrap();
     let vector = |i: u64| vec![i as f32, (i % 7) as f32, 0.0, 1.0];
     for batch in 0..8 {
         let ids = batch * 250..(batch + 1) * 250;
@@ -251,6 +253,23 @@ fn a_memory_records_its_accesses_and_watches_shadows_and_both_can_be_asked_after
     let live = stats.counted.hits_hot;
     assert_eq!((lru.live_hits, lfu.live_hits), (live, live));
     assert!(lru.rows > 0 && lru.rows <= lru.capacity_rows);
+    // All rows are looked at, so that the live policy's moves are those of the memory, and both shadows tell the same of it.
+    let (promoted, demoted) = (stats.counted.promoted, stats.counted.demoted);
+    for shadow in [lru, lfu] {
+        assert_eq!(
+            (shadow.live_promoted, shadow.live_demoted),
+            (promoted, demoted + stats.counted.landed_cold)
+        );
+        let misses = (shadow.accesses - live) as f64;
+        let segments = shadow.live_demoted as f64 / batch_rows as f64;
+        let usd = misses * 0.000_000_4 + segments * 0.000_005;
+        assert!(
+            (shadow.live_usd - usd).abs() < 1e-12,
+            "{} {usd}",
+            shadow.live_usd
+        );
+        assert!(shadow.live_demoted > 0, "{shadow:?}");
+    }
     let id = aether::PointId::Int(13);
     let told = memory.explain_by(&id, "lru").unwrap().unwrap();
     assert!(told.policy == "lru" && told.shadow_tier.is_some(), "{told}");
@@ -292,6 +311,24 @@ fn a_memory_records_its_accesses_and_watches_shadows_and_both_can_be_asked_after
     let explained: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(explained["policy"], "lru");
     assert_eq!(explained["standing"]["known"], true, "{text}");
+
+    // People see the live policy's figures below each shadow's, machines beside them.
+    let text = aether(&["stats", "--config", config]).stdout;
+    let text = String::from_utf8(text).unwrap();
+    for what in ["lru, 50", "lfu, 50", "flux, the live policy, meanwhile: "] {
+        assert!(text.contains(what), "{what}: {text}");
+    }
+    let json = aether(&["stats", "--config", config, "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let shadow = &json["shadows"][0];
+    for what in ["demoted", "promoted", "read_us_per_access", "usd"] {
+        let live = &shadow[format!("live_{what}")];
+        assert!(
+            live.is_number() && shadow[what].is_number(),
+            "{what}: {shadow}"
+        );
+    }
+    assert_eq!(shadow["live_hits"], again.shadows[0].live_hits, "{shadow}");
 
     let trace = Trace::read(&recording, &TraceOptions::default(), &mut |_| ()).unwrap();
     assert_eq!((trace.requests(), trace.keys()), (2000 + 500, 2000));

@@ -200,7 +200,7 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
     if let Some(derived) = &s.objective {
         objective(derived)?;
     }
-    shadows(&s.shadows)
+    shadows(&s.policy, &s.shadows)
 }
 
 /// What the searches did in the hot index, mean of one.
@@ -238,25 +238,32 @@ fn objective(derived: &aether::Sizing) -> Done<()> {
     steps.try_for_each(|step| output::line(format_args!("{:<14} {step}", "")))
 }
 
-/// What other policies would have done.
-fn shadows(shadows: &[aether::ShadowStats]) -> Done<()> {
+/// What other policies would have done, and what the live one did meanwhile.
+fn shadows(live: &str, shadows: &[aether::ShadowStats]) -> Done<()> {
     let percent = |share: Option<f64>| {
         share.map_or_else(|| "-".to_owned(), |x| format!("{:.1} %", x * 100.0))
     };
+    let figures = |hit_rate, promoted: u64, demoted: u64, read_us: f64, usd: f64| {
+        format!(
+            "{} hits, {promoted} promoted, {demoted} demoted, about {read_us:.0} us of reading an access and {usd:.4} dollars in all",
+            percent(hit_rate)
+        )
+    };
     shadows.iter().try_for_each(|s| {
+        let (own, us, usd) = (s.hit_rate(), s.read_us_per_access, s.usd);
         output::line(format_args!(
-            "{:<14} {}: {} hits where the live policy has {}, of {} uses ({:.0} % of the rows); {} promoted, {} demoted; about {:.0} us \
-             of reading an access and {:.4} dollars in all",
+            "{:<14} {}, {} uses of {} % of the rows: {}",
             "shadow",
             s.policy,
-            percent(s.hit_rate()),
-            percent(s.live_hit_rate()),
             s.accesses,
             s.sample * 100.0,
-            s.promoted,
-            s.demoted,
-            s.read_us_per_access,
-            s.usd
+            figures(own, s.promoted, s.demoted, us, usd)
+        ))?;
+        let (own, us, usd) = (s.live_hit_rate(), s.live_read_us_per_access, s.live_usd);
+        output::line(format_args!(
+            "{:<14} {live}, the live policy, meanwhile: {}",
+            "",
+            figures(own, s.live_promoted, s.live_demoted, us, usd)
         ))
     })
 }

@@ -18,6 +18,8 @@ use crate::role::{Event, EvictionPolicy, Item, PREFETCH_MAX, TOGETHER_MAX};
 #[derive(Debug)]
 enum Heard {
     Event(Event),
+    /// What was so already.
+    Reminder(Event),
     /// Rows that answered one search.
     Together(Box<[Row]>),
 }
@@ -27,7 +29,7 @@ impl Heard {
     fn row(&self) -> Row {
         match self {
             Self::Together(rows) => rows.first().copied().unwrap_or(Row(0)),
-            Self::Event(event) => match *event {
+            Self::Event(event) | Self::Reminder(event) => match *event {
                 Event::Inserted { item, .. }
                 | Event::Missed { item }
                 | Event::Moved { item, .. } => item.row,
@@ -131,10 +133,18 @@ impl Desk {
 
     /// Notes what must not be lost; when the queue is full, the policy hears everything now.
     pub(crate) fn tell(&self, events: impl IntoIterator<Item = Event>, now: Time) {
+        self.note(events.into_iter().map(Heard::Event), now);
+    }
+
+    /// As [`Desk::tell`], of what is no news: no shadow counts a move among it.
+    pub(crate) fn remind(&self, events: impl IntoIterator<Item = Event>, now: Time) {
+        self.note(events.into_iter().map(Heard::Reminder), now);
+    }
+
+    fn note(&self, heard: impl Iterator<Item = Heard>, now: Time) {
         let full = {
             let mut queue = self.queue.lock();
-            let heard = events.into_iter().map(|e| (Heard::Event(e), now));
-            queue.heard.extend(heard);
+            queue.heard.extend(heard.map(|h| (h, now)));
             queue.heard.len() >= self.limit
         };
         if full {
@@ -184,7 +194,7 @@ impl Desk {
                     seat.shadows.hear_together(rows, at);
                 }
             }
-            Heard::Event(event) => {
+            Heard::Event(event) | Heard::Reminder(event) => {
                 if let Event::Missed { item } = event {
                     let mut missed = self.missed.lock();
                     if missed.len() < self.limit {
@@ -195,7 +205,8 @@ impl Desk {
                     watch(reuse, event, at);
                 }
                 seat.live.on_event(event, at);
-                if watched {
+                let moved = matches!(event, Event::Moved { .. });
+                if watched && !(moved && matches!(heard, Heard::Reminder(_))) {
                     seat.shadows.hear(event, at);
                 }
             }
@@ -239,8 +250,10 @@ mod tests {
 
     impl EvictionPolicy for Scribe {
         fn on_event(&mut self, event: &Event, _now: Time) {
-            if let Event::Accessed { row } = event {
-                self.0.lock().push(format!("used {}", row.0));
+            match event {
+                Event::Accessed { row } => self.0.lock().push(format!("used {}", row.0)),
+                Event::Moved { item, .. } => self.0.lock().push(format!("moved {}", item.row.0)),
+                _ => {}
             }
         }
         fn on_together(&mut self, rows: &[Row], _now: Time) {
@@ -321,5 +334,32 @@ mod tests {
         desk.together(rows(0..200), Time(2));
         desk.with(|_| ());
         assert_eq!(told.lock()[0].matches(',').count(), TOGETHER_MAX - 1);
+    }
+
+    /// A move that the policy is told of again was made once: it hears of it, and it is counted once beside the shadows.
+    #[test]
+    fn what_the_policy_is_reminded_of_is_not_counted_as_a_move() {
+        let counts = Arc::new(Counts::default());
+        let config = ShadowConfig {
+            sample: 1.0,
+            ..ShadowConfig::default()
+        };
+        let shadow: Box<dyn EvictionPolicy> = Box::new(Scribe::default());
+        let shadows = Shadows::new(&config, 1, 1, vec![("scribe".to_owned(), shadow)]);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let live = Box::new(Scribe(told.clone()));
+        let desk = Desk::new(live, shadows, None, 100, counts);
+        let item = Item {
+            row: Row(1),
+            bytes: 1,
+            restore_us: 0.0,
+        };
+        let to = crate::role::Tier::Cold;
+        desk.tell([Event::Moved { item, to }], Time(1));
+        desk.remind([Event::Moved { item, to }], Time(2));
+        desk.remind([Event::Accessed { row: Row(1) }], Time(3));
+        let stats = desk.with_shadows(|shadows| shadows.stats());
+        assert_eq!((stats[0].live_demoted, stats[0].accesses), (1, 1));
+        assert_eq!(*told.lock(), ["moved 1", "moved 1", "used 1"]);
     }
 }

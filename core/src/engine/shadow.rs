@@ -2,7 +2,7 @@
 //!
 //! A row is in the sample by a hash of its number, so that a shadow sees all events of some rows and none of others. It keeps a tier of
 //! its own, as large as the sample's share of the live one, and the books of its policy; nothing moves. The figures are estimates by the
-//! sample; the live policy is counted on the same rows, so that they can be compared with each other.
+//! sample; the live policy is counted on the same rows over the same time, and by the same arithmetic, so that they can be compared.
 //!
 //! An update makes a new row, which is in the sample or not by its own number: as many enter so as leave. Where both versions are in it,
 //! the new one takes over what the shadow knew.
@@ -21,8 +21,8 @@ use crate::wire::Reader;
 
 /// Makes the sample independent of other hashes of rows.
 const SAMPLE_SEED: u64 = 0x7368_6164_6f77;
-/// Binds a saved shadow to its place.
-const SAVED_SEED: u64 = 0x7368_6164_6f78;
+/// Binds a saved shadow to its place, and to what is counted of it.
+const SAVED_SEED: u64 = 0x7368_6164_6f79;
 /// Rows that a shadow may wish for after rows were used together.
 const WISHES: usize = 16;
 
@@ -45,13 +45,21 @@ pub struct ShadowStats {
     pub live_hits: u64,
     /// Rows brought in.
     pub promoted: u64,
-    /// Rows moved out.
+    /// Rows of the sample that the live policy, or a person, brought in.
+    pub live_promoted: u64,
+    /// Rows moved out, those included that found no room when they were written.
     pub demoted: u64,
+    /// Rows of the sample that left the live tier, or found no room in it.
+    pub live_demoted: u64,
     /// Estimated time spent on reading cold rows, for each access, in microseconds: misses times the time of a read.
     pub read_us_per_access: f64,
+    /// The same of the live policy, by the same estimate.
+    pub live_read_us_per_access: f64,
     /// Estimated dollars, for the whole memory: a read of the cold store for each miss, and a segment for each `flux.batch_rows` rows
     /// moved out.
     pub usd: f64,
+    /// The same of the live policy, by the same estimate.
+    pub live_usd: f64,
     /// RAM that its books take, beside the hot tier's budget.
     pub bytes: u64,
 }
@@ -68,6 +76,14 @@ impl ShadowStats {
     }
 }
 
+/// What a policy made of the accesses to rows of the sample.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    hits: u64,
+    promoted: u64,
+    demoted: u64,
+}
+
 /// One policy beside the live one.
 #[derive(Debug)]
 pub(crate) struct Shadow {
@@ -76,10 +92,9 @@ pub(crate) struct Shadow {
     /// Its tier.
     hot: BTreeSet<Row>,
     accesses: u64,
-    hits: u64,
-    live_hits: u64,
-    promoted: u64,
-    demoted: u64,
+    own: Tally,
+    /// Of the live policy since this shadow began.
+    live: Tally,
 }
 
 /// All shadows of a memory.
@@ -109,10 +124,8 @@ impl Shadows {
             policy,
             hot: BTreeSet::new(),
             accesses: 0,
-            hits: 0,
-            live_hits: 0,
-            promoted: 0,
-            demoted: 0,
+            own: Tally::default(),
+            live: Tally::default(),
         };
         Self {
             sample: config.sample,
@@ -165,8 +178,14 @@ impl Shadows {
         match *event {
             Event::Accessed { row } if self.sampled(row) => self.access(row, true, now),
             Event::Missed { item } if self.sampled(item.row) => self.access(item.row, false, now),
-            Event::Inserted { item, .. } if self.sampled(item.row) => self.enter_new(item.row, now),
-            Event::Replaced { old, item, .. } => {
+            Event::Inserted { item, tier } if self.sampled(item.row) => {
+                self.count_landed(tier);
+                self.enter_new(item.row, now);
+            }
+            Event::Replaced { old, item, tier } => {
+                if self.sampled(item.row) {
+                    self.count_landed(tier);
+                }
                 match (self.sampled(old), self.sampled(item.row)) {
                     (true, true) => self.replace(old, item.row, now),
                     (true, false) => self.remove(old, now),
@@ -180,8 +199,25 @@ impl Shadows {
                     shadow.policy.on_event(event, now);
                 }
             }
-            // Moves of the live tier are the live policy's.
+            // Moves of the live tier are the live policy's: they are counted, and no shadow hears of them.
+            Event::Moved { item, to } if self.sampled(item.row) => {
+                self.count_live(|live| match to {
+                    Tier::Hot => live.promoted += 1,
+                    Tier::Cold => live.demoted += 1,
+                });
+            }
             _ => {}
+        }
+    }
+
+    fn count_live(&mut self, count: impl Fn(&mut Tally)) {
+        self.all.iter_mut().for_each(|s| count(&mut s.live));
+    }
+
+    /// A row that was written went to a tier; to the cold one it went in a segment, as rows do that are moved out.
+    fn count_landed(&mut self, tier: Tier) {
+        if tier == Tier::Cold {
+            self.count_live(|live| live.demoted += 1);
         }
     }
 
@@ -209,9 +245,9 @@ impl Shadows {
             let item = self.item(row);
             let shadow = &mut self.all[at];
             shadow.accesses += 1;
-            shadow.live_hits += u64::from(live_hit);
+            shadow.live.hits += u64::from(live_hit);
             if shadow.hot.contains(&row) {
-                shadow.hits += 1;
+                shadow.own.hits += 1;
                 shadow.policy.on_event(&Event::Accessed { row }, now);
             } else {
                 shadow.policy.on_event(&Event::Missed { item }, now);
@@ -230,6 +266,8 @@ impl Shadows {
             let tier = if entered { Tier::Hot } else { Tier::Cold };
             if entered {
                 shadow.hot.insert(row);
+            } else {
+                shadow.own.demoted += 1;
             }
             shadow.policy.on_event(&Event::Inserted { item, tier }, now);
         }
@@ -248,6 +286,8 @@ impl Shadows {
             let shadow = &mut self.all[at];
             if tier == Tier::Hot {
                 shadow.hot.insert(new);
+            } else {
+                shadow.own.demoted += 1;
             }
             let replaced = Event::Replaced { old, item, tier };
             shadow.policy.on_event(&replaced, now);
@@ -266,7 +306,7 @@ impl Shadows {
         if self.make_room(at, Some(candidate), now) {
             let shadow = &mut self.all[at];
             shadow.hot.insert(item.row);
-            shadow.promoted += 1;
+            shadow.own.promoted += 1;
             let to = Tier::Hot;
             shadow.policy.on_event(&Event::Moved { item, to }, now);
         }
@@ -287,7 +327,7 @@ impl Shadows {
             let shadow = &mut self.all[at];
             // A policy that proposes what is not hot is told so once; a shadow must not hold up the live tier.
             let was_hot = shadow.hot.remove(&victim.row);
-            shadow.demoted += u64::from(was_hot);
+            shadow.own.demoted += u64::from(was_hot);
             let to = Tier::Cold;
             shadow.policy.on_event(&Event::Moved { item, to }, now);
             if !was_hot {
@@ -299,22 +339,33 @@ impl Shadows {
 
     /// The figures of all.
     pub(crate) fn stats(&self) -> Vec<ShadowStats> {
+        // Dollars, and microseconds of reading for each access.
+        let price = |accesses: u64, of: Tally| {
+            let misses = accesses.saturating_sub(of.hits) as f64;
+            let segments = of.demoted as f64 / self.batch_rows as f64;
+            let usd = (misses * self.read_usd + segments * self.write_usd) / self.sample;
+            let read_us = misses / accesses.max(1) as f64 * f64::from(self.restore_us);
+            (usd, read_us)
+        };
         let figures = |s: &Shadow| {
-            let misses = (s.accesses - s.hits) as f64;
-            let segments = s.demoted as f64 / self.batch_rows as f64;
-            let usd = misses * self.read_usd + segments * self.write_usd;
+            let (usd, read_us_per_access) = price(s.accesses, s.own);
+            let (live_usd, live_read_us_per_access) = price(s.accesses, s.live);
             ShadowStats {
                 policy: s.name.clone(),
                 sample: self.sample,
                 rows: s.hot.len() as u64,
                 capacity_rows: self.capacity,
                 accesses: s.accesses,
-                hits: s.hits,
-                live_hits: s.live_hits,
-                promoted: s.promoted,
-                demoted: s.demoted,
-                read_us_per_access: misses / s.accesses.max(1) as f64 * f64::from(self.restore_us),
-                usd: usd / self.sample,
+                hits: s.own.hits,
+                live_hits: s.live.hits,
+                promoted: s.own.promoted,
+                live_promoted: s.live.promoted,
+                demoted: s.own.demoted,
+                live_demoted: s.live.demoted,
+                read_us_per_access,
+                live_read_us_per_access,
+                usd,
+                live_usd,
                 bytes: s.policy.bytes() + s.hot.len() as u64 * 16,
             }
         };
@@ -354,10 +405,11 @@ impl Shadows {
     pub(crate) fn save(&self) -> Vec<(String, Vec<u8>)> {
         let saved = |s: &Shadow| {
             let mut out = Vec::new();
-            let counts = [s.accesses, s.hits, s.live_hits, s.promoted, s.demoted];
+            let counts = [s.own, s.live].map(|of| [of.hits, of.promoted, of.demoted]);
             let head = [self.sample.to_bits(), s.hot.len() as u64];
             let rows = s.hot.iter().map(|row| row.0);
-            for word in counts.into_iter().chain(head).chain(rows) {
+            let words = std::iter::once(s.accesses).chain(counts.into_iter().flatten());
+            for word in words.chain(head).chain(rows) {
                 out.extend_from_slice(&word.to_le_bytes());
             }
             s.policy.save(&mut out);
@@ -374,9 +426,14 @@ impl Shadows {
         };
         let what = "a shadow's books";
         let mut r = Reader::new(unseal(bytes, SAVED_SEED, what)?, what);
-        let mut counts = [0; 5];
-        for count in &mut counts {
-            *count = r.u64()?;
+        let accesses = r.u64()?;
+        let mut tallies = [Tally::default(); 2];
+        for of in &mut tallies {
+            *of = Tally {
+                hits: r.u64()?,
+                promoted: r.u64()?,
+                demoted: r.u64()?,
+            };
         }
         if r.u64()? != self.sample.to_bits() {
             return Err(r.bad("they are of another sample"));
@@ -387,13 +444,8 @@ impl Shadows {
         }
         shadow.policy.load(r.remaining())?;
         shadow.hot = hot;
-        [
-            shadow.accesses,
-            shadow.hits,
-            shadow.live_hits,
-            shadow.promoted,
-            shadow.demoted,
-        ] = counts;
+        shadow.accesses = accesses;
+        [shadow.own, shadow.live] = tallies;
         Ok(())
     }
 }

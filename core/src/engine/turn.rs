@@ -241,7 +241,7 @@ impl Inner {
             }
         }
         if !events.is_empty() {
-            self.desk.tell(events, self.now());
+            self.desk.remind(events, self.now());
         }
     }
 

@@ -121,6 +121,68 @@ fn a_shadow_keeps_a_tier_of_its_own_and_counts_by_its_own_hits() {
     assert!(all.explain("lru", Row(1), Time(4)).is_none());
 }
 
+/// A policy that does what the live one does has its figures too: hits, moves, dollars and time of reading.
+#[test]
+fn the_live_policy_is_counted_on_the_same_rows_by_the_same_arithmetic() {
+    let mut all = shadows(1.0, 2);
+    let moved = |row, to| Event::Moved {
+        item: Item {
+            row: Row(row),
+            bytes: 100,
+            restore_us: 1000.0,
+        },
+        to,
+    };
+    // The live tier is a queue of two as well.
+    let events = [
+        missed(1),
+        moved(1, Tier::Hot),
+        missed(2),
+        moved(2, Tier::Hot),
+        Event::Accessed { row: Row(1) },
+        missed(3),
+        moved(1, Tier::Cold),
+        moved(3, Tier::Hot),
+        missed(1),
+        moved(2, Tier::Cold),
+        moved(1, Tier::Hot),
+    ];
+    for (event, at) in events.iter().zip(1..) {
+        all.hear(event, Time(at));
+    }
+    let stats = &all.stats()[0];
+    let own = (stats.hits, stats.promoted, stats.demoted);
+    let live = (stats.live_hits, stats.live_promoted, stats.live_demoted);
+    assert_eq!((own, live), ((1, 4, 2), (1, 4, 2)));
+    let own = (stats.usd, stats.read_us_per_access);
+    let live = (stats.live_usd, stats.live_read_us_per_access);
+    assert_eq!((own, live), ((6.0, 800.0), (6.0, 800.0)));
+    // A row that found no room in the live tier went to the cold one in a segment too.
+    let Event::Missed { item } = missed(7) else {
+        unreachable!()
+    };
+    let tier = Tier::Cold;
+    all.hear(&Event::Inserted { item, tier }, Time(20));
+    let stats = &all.stats()[0];
+    assert_eq!((stats.live_demoted, stats.live_usd), (3, 8.0));
+}
+
+#[test]
+fn moves_of_rows_outside_the_sample_do_not_count() {
+    let mut all = shadows(0.1, 1_000);
+    for row in 0..50_000 {
+        let Event::Missed { item } = missed(row) else {
+            unreachable!()
+        };
+        let to = Tier::Hot;
+        all.hear(&Event::Moved { item, to }, Time(row));
+    }
+    let moved = all.stats()[0].live_promoted;
+    // As many as are looked at: five standard deviations are 335.
+    assert!((4_665..=5_335).contains(&moved), "{moved}");
+    assert_eq!(all.stats()[0].rows, 0);
+}
+
 #[test]
 fn new_rows_enter_replaced_and_removed_ones_leave() {
     let mut all = shadows(1.0, 2);
