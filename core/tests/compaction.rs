@@ -102,6 +102,9 @@ async fn twenty_times_turnover_writes_less_than_ten_bytes_for_one() {
     assert_eq!(world.segments().len() as u64, memory.stats().segments);
     memory.close().await.unwrap();
     world.check_clean().await;
+    // Of the memory's whole life, not of one opening.
+    let memory = world.open().await;
+    assert_eq!(memory.stats().write_amplification(), Some(amplification));
 }
 
 #[tokio::test]

@@ -60,10 +60,15 @@ impl Remote {
 }
 
 impl Inner {
-    fn ledger(&self) -> Ledger {
+    pub(super) fn ledger(&self) -> Ledger {
         let usage = self.blocks.store().usage().unwrap_or_default();
-        let searches = self.counts.searches.load(Relaxed);
-        self.remote.before.plus(usage, searches)
+        let counts = &self.counts;
+        self.remote.before.plus(Ledger {
+            usage,
+            searches: counts.searches.load(Relaxed),
+            segment_bytes: counts.cold_written_bytes.load(Relaxed),
+            demoted_bytes: counts.demoted_bytes.load(Relaxed),
+        })
     }
 
     /// Writes the ledger down with whatever else is flushed.

@@ -233,13 +233,8 @@ impl Stats {
         (all > 0).then(|| self.counted.hits_hot as f64 / all as f64)
     }
 
-    /// Bytes put into the cold store for each byte that went cold; `None` before the first.
+    /// Bytes put into the cold store for each byte that went cold since the memory was created; `None` before the first.
     pub fn write_amplification(&self) -> Option<f64> {
-        let Counted {
-            cold_written_bytes,
-            demoted_bytes,
-            ..
-        } = self.counted;
-        (demoted_bytes > 0).then(|| cold_written_bytes as f64 / demoted_bytes as f64)
+        self.remote.ledger.write_amplification()
     }
 }

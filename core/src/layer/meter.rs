@@ -73,6 +73,10 @@ pub struct Ledger {
     pub usage: Usage,
     /// Searches answered.
     pub searches: u64,
+    /// Bytes of segments put, by demotions and compactions.
+    pub segment_bytes: u64,
+    /// Bytes of ids, vectors and payloads that went cold.
+    pub demoted_bytes: u64,
 }
 
 impl Ledger {
@@ -89,11 +93,18 @@ impl Ledger {
     }
 
     /// This and what came on top.
-    pub(crate) fn plus(self, usage: Usage, searches: u64) -> Self {
+    pub(crate) fn plus(self, more: Self) -> Self {
         Self {
-            usage: self.usage + usage,
-            searches: self.searches + searches,
+            usage: self.usage + more.usage,
+            searches: self.searches + more.searches,
+            segment_bytes: self.segment_bytes + more.segment_bytes,
+            demoted_bytes: self.demoted_bytes + more.demoted_bytes,
         }
+    }
+
+    /// Bytes put into the cold store for each byte that went cold; `None` before the first.
+    pub fn write_amplification(&self) -> Option<f64> {
+        (self.demoted_bytes > 0).then(|| self.segment_bytes as f64 / self.demoted_bytes as f64)
     }
 }
 

@@ -255,8 +255,15 @@ fn prices_are_those_of_the_table() {
         ..Usage::default()
     };
     let ledger = Ledger::default()
-        .plus(usage, 400)
-        .plus(Usage::default(), 100);
+        .plus(Ledger {
+            usage,
+            searches: 400,
+            ..Ledger::default()
+        })
+        .plus(Ledger {
+            searches: 100,
+            ..Ledger::default()
+        });
     let dollars = Dollars::of(&prices, &ledger, 10_000_000_000, 20_000_000_000);
     let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
     assert!(near(dollars.reads, 0.0016 + 0.18), "{dollars:?}");

@@ -275,6 +275,7 @@ pub(crate) async fn run(args: Args, json: bool) -> Done {
             let ledger = Ledger {
                 usage: used,
                 searches,
+                ..Ledger::default()
             };
             let priced = Dollars::of(&memory.config().remote, &ledger, 0, 0);
             let per_search = |n: u64| n as f64 / searches.max(1) as f64;

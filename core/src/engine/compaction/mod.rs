@@ -403,8 +403,8 @@ impl Inner {
         metrics::counter!("aether_compaction_bytes_total", "way" => "read").increment(step.read);
         metrics::counter!("aether_compaction_bytes_total", "way" => "written")
             .increment(step.written);
-        let (written, demoted) = (&self.counts.cold_written_bytes, &self.counts.demoted_bytes);
-        let amplification = written.load(Relaxed) as f64 / demoted.load(Relaxed).max(1) as f64;
-        metrics::gauge!("aether_write_amplification").set(amplification);
+        if let Some(amplification) = self.ledger().write_amplification() {
+            metrics::gauge!("aether_write_amplification").set(amplification);
+        }
     }
 }
