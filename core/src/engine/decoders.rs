@@ -30,14 +30,17 @@ use crate::segment::{
 };
 use crate::vector::Metric;
 
+/// Whether bytes were taken for good.
+pub type Decode = Box<dyn Fn(&[u8]) -> bool>;
+
 /// Something that decodes.
 pub struct Decoder {
     /// What it decodes.
     pub name: &'static str,
     /// Bytes that it takes.
     pub good: Vec<u8>,
-    /// Whether bytes were taken for good.
-    pub read: Box<dyn Fn(&[u8]) -> bool>,
+    /// What decodes it.
+    pub read: Decode,
 }
 
 impl fmt::Debug for Decoder {
@@ -202,7 +205,9 @@ impl Sample {
                 _ => PointId::from(format!("p{i}")),
             },
             vector: (0..dim).map(|d| f32::from(i) + d as f32 * 0.1).collect(),
-            payload: (i % 3 == 0).then(|| Bytes::from(format!("{{\"n\":{i}}}"))),
+            payload: i
+                .is_multiple_of(3)
+                .then(|| Bytes::from(format!("{{\"n\":{i}}}"))),
             partition: u32::from(i / 4),
         };
         let rows: Vec<SegmentRow> = (0..10).map(row).collect();
