@@ -189,6 +189,23 @@ fn what_cannot_be_replayed_is_refused_with_a_reason() {
         ),
         (&["--trace", good, "--policy", "bellady"], 1, "belady"),
         (&["--trace", good, "--policy", "lru:speed=1"], 1, "speed"),
+        (
+            &["--trace", good, "--policy", "belady:horizon=1"],
+            1,
+            "belady takes no settings",
+        ),
+        (
+            &[
+                "--trace",
+                good,
+                "--cache",
+                "1",
+                "--report",
+                "no/such/page.html",
+            ],
+            1,
+            "cannot write the report no/such/page.html",
+        ),
         (&["--trace", good, "--policy", ""], 1, "at least one policy"),
         (&["--trace", good, "--cache", "0"], 2, "at least 1"),
         (
@@ -206,6 +223,13 @@ fn what_cannot_be_replayed_is_refused_with_a_reason() {
         assert!(stderr.contains(what), "{args:?}: {stderr}");
         assert_eq!(out.status.code(), Some(code), "{args:?}: {stderr}");
     }
+    // The limits are no answer to a setting that is wrong.
+    let out = aether(&["replay", "--trace", good, "--policy", "lru,flux:history=-1"]);
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert!(
+        stderr.contains("flux:history=-1") && !stderr.contains("belady"),
+        "{stderr}"
+    );
     // A cache of one row is a cache.
     let one = aether(&[
         "replay", "--trace", good, "--policy", "lru", "--cache", "1", "--json",

@@ -88,7 +88,7 @@ impl CacheSize {
     }
 }
 
-/// A policy and its settings, as `lfu` or `flux:half_life=1h,history=2`.
+/// A policy and its settings, as `lfu` or `flux:history=2,probe=0`.
 #[derive(Clone, Debug)]
 pub struct Choice {
     text: String,
@@ -96,7 +96,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Reads a list such as `lru,flux:half_life=1h,history=2,belady`: a part with `=` belongs to the policy before it.
+    /// Reads a list such as `lru,flux:history=2,probe=0,belady`: a part with `=` belongs to the policy before it.
     ///
     /// # Errors
     /// `InvalidInput` for a key before any policy, `Config` for a value that is no TOML.
@@ -262,19 +262,34 @@ impl Plan {
     /// Builds every policy once, so that a wrong name or key is known before hours of work.
     ///
     /// # Errors
-    /// `Config` with the names there are; `InvalidInput` for an empty list.
+    /// `Config` with the names there are, or with the policy that refuses its settings; `InvalidInput` for an empty list, and for settings
+    /// of a limit.
     pub fn check(&self, registry: &Arc<Registry>) -> Result<()> {
         if self.policies.is_empty() || self.sizes.is_empty() {
             return Err(Error::invalid_input(
                 "expected at least one policy and one cache size",
             ));
         }
-        for choice in self.policies.iter().filter(|c| !c.is_limit()) {
-            choice.build(registry, self.seed).map_err(|e| {
-                Error::config(format!(
+        for choice in &self.policies {
+            if choice.is_limit() {
+                if choice.text() != choice.name() {
+                    return Err(Error::invalid_input(format!(
+                        "policy {:?}: {} takes no settings",
+                        choice.text(),
+                        choice.name()
+                    )));
+                }
+                continue;
+            }
+            let known = registry
+                .iter()
+                .any(|p| p.role() == Role::Policy && p.name == choice.name());
+            choice.build(registry, self.seed).map_err(|e| match known {
+                true => Error::config(format!("policy {:?}: {}", choice.text(), e.message())),
+                false => Error::config(format!(
                     "{}; or one of the laboratory's limits, {BELADY} and {BELADY_SIZE}",
                     e.message()
-                ))
+                )),
             })?;
         }
         Ok(())

@@ -285,6 +285,27 @@ fn a_row_that_left_is_remembered_and_comes_back_with_its_past() {
     assert_eq!(back, known.keep, "admission promised what promotion gave");
 }
 
+/// 20 bytes and an eighth, where the history is full; what else the books hold is the same with and without one.
+#[test]
+fn a_row_that_left_takes_at_most_24_bytes() {
+    let books = |share| {
+        let mut policy = Policy::new(flux(), share);
+        (0..10_000).for_each(|row| insert(&mut policy, item(row, 100.0), Time(0)));
+        for row in 10_000..100_000 {
+            let item = item(row, 100.0);
+            policy.on_event(&Event::Missed { item }, Time(0));
+        }
+        policy
+    };
+    let (with, without) = (books(3.0), books(0.0));
+    let context = context(Time(0), 10_000);
+    let known = |row: &u64| with.explain(Row(*row), &context).known;
+    let remembered = (10_000..100_000).filter(known).count() as u64;
+    assert!((15_000..=30_000).contains(&remembered), "{remembered}");
+    let bytes = with.bytes() - without.bytes();
+    assert!(bytes <= 24 * remembered, "{bytes} for {remembered} rows");
+}
+
 /// Where scores decide, a stranger is refused among rows that are used often, and let in as soon as it is used as often.
 #[test]
 fn a_stranger_enters_when_it_is_worth_the_move() {

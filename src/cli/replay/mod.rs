@@ -26,7 +26,7 @@ pub(crate) struct Args {
         required_unless_present = "semantic"
     )]
     traces: Vec<PathBuf>,
-    /// Policies, as lru,flux:half_life=1h,belady; the limits are belady and belady-size
+    /// Policies, as lru,flux:history=2,belady; the limits are belady and belady-size
     #[arg(long, value_name = "LIST", default_value = "flux,lru,belady")]
     policy: String,
     /// Cache sizes: shares such as 0.1% of the keys, or numbers of rows
@@ -77,6 +77,9 @@ pub(crate) fn run(args: &Args, json: bool) -> Done {
         threads: args.threads.unwrap_or(cores),
     };
     plan.check(&registry)?;
+    if let Some(path) = &args.report {
+        report::check(path)?;
+    }
     let options = TraceOptions {
         format: args.format,
         limit: args.limit,

@@ -38,8 +38,20 @@ td.name, th.name { text-align: left; } .scroll { overflow-x: auto; }
 /// Writes the page.
 pub(super) fn write(path: &Path, cells: &[Cell], by_bytes: bool) -> Done<()> {
     let page = page(cells, by_bytes)?;
-    std::fs::write(path, page)
-        .map_err(|e| crate::cli::io_failure(format_args!("write the report {}", path.display()), e))
+    std::fs::write(path, page).map_err(|e| unwritable(path, e))
+}
+
+/// Whether the folder is there, so that a wrong one is known before hours of work.
+pub(super) fn check(path: &Path) -> Done<()> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    match folder.as_os_str().is_empty() || folder.is_dir() {
+        true => Ok(()),
+        false => Err(unwritable(path, std::io::ErrorKind::NotFound.into())),
+    }
+}
+
+fn unwritable(path: &Path, error: std::io::Error) -> crate::cli::Failure {
+    crate::cli::io_failure(format_args!("write the report {}", path.display()), error)
 }
 
 /// What there is of one field, in order of first appearance.
