@@ -3,7 +3,9 @@
 //! [`Time`] is the memory's own time line: microseconds since the memory was created, never backwards,
 //! carried across restarts by the engine. Plug-ins see only [`Time`].
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -50,6 +52,12 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Microseconds since the Unix epoch as the wall says it; may jump either way. The engine reads it only
     /// at open, to estimate how long the memory was closed.
     fn wall_us(&self) -> u64;
+
+    /// What tells two machines apart that do the same at the same moment: the number of a new memory is made of it. 0 where the same
+    /// run is to give the same bytes; the machine's clock draws it at random.
+    fn nonce(&self) -> u64 {
+        0
+    }
 }
 
 /// The machine's clocks.
@@ -85,6 +93,11 @@ impl Clock for SystemClock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn nonce(&self) -> u64 {
+        // Seeded by the system for each process and each call.
+        RandomState::new().hash_one(std::process::id())
     }
 }
 

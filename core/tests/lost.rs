@@ -208,6 +208,93 @@ async fn a_resident_row_whose_home_is_lost_is_not_lost() {
     }
 }
 
+/// Pinned rows that are lost keep no healthy ones waiting, and come back as pinned rows do.
+#[tokio::test]
+async fn pinned_rows_of_a_lost_segment_keep_no_others_waiting() {
+    let world = two_segments(Settings::default()).await;
+    let memory = world.open().await;
+    memory.pin(&ids(15..25)).await.unwrap();
+    memory.close().await.unwrap();
+    let (key, good) = world.segments().swap_remove(0);
+    // Not resident at the next opening: all of them wait for promotion, those that are lost and the others.
+    let resident = world.meta.dump();
+    for (table, row, _) in resident.iter().filter(|(t, ..)| *t == Table::Resident) {
+        world.meta.lose(*table, row);
+    }
+    world.cold.tamper(&key, None);
+    let memory = world.open().await;
+    assert_eq!(memory.stats().hot_rows, 20);
+    for _ in 0..20 {
+        world.clock.advance(Duration::from_secs(7));
+        memory.tick().await.unwrap();
+    }
+    let stats = memory.stats();
+    assert_eq!(stats.hot_rows, 25, "20..25 came");
+    assert_eq!(stats.restore_failures.len(), 5, "{stats:?}");
+    assert!(
+        stats
+            .restore_failures
+            .iter()
+            .all(|f| f.error.contains(key.as_str()))
+    );
+    world.cold.tamper(&key, Some(good));
+    for _ in 0..6 {
+        world.clock.advance(Duration::from_secs(7));
+        memory.tick().await.unwrap();
+    }
+    assert_eq!(memory.stats().hot_rows, 30);
+    whole(&memory, 0..ALL).await;
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}
+
+/// Of many lost segments an answer names some; all that are back are found at one look, whatever the others are.
+#[tokio::test]
+async fn many_lost_segments_are_counted_and_come_back() {
+    let world = World::with(Settings {
+        compaction: "enabled = false",
+        ..Settings::default()
+    });
+    let memory = world.open().await;
+    memory.upsert(points(0..ALL)).await.unwrap();
+    for n in 0..40 {
+        memory.demote(&ids(n..n + 1)).await.unwrap();
+    }
+    memory.close().await.unwrap();
+    let all = world.segments();
+    assert_eq!(all.len(), 40);
+    for (key, good) in &all {
+        let damaged = key.as_str() < all[12].0.as_str();
+        world
+            .cold
+            .tamper(key, damaged.then(|| good.slice(..good.len() / 2)));
+    }
+    let memory = world.open().await;
+    let stats = memory.stats();
+    assert_eq!((stats.lost_segments, stats.lost_rows), (40, 40));
+    assert_eq!(stats.lost_blobs.len(), 16);
+    let answer = search(&memory, SearchMode::Bounded).await;
+    assert_eq!(answer.coverage.cuts.len(), 16);
+    assert_eq!(answer.coverage.cold_rows, 40);
+    // Twelve stay damaged, more than end a look; the others are back.
+    for (key, good) in &all[12..] {
+        world.cold.tamper(key, Some(good.clone()));
+    }
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(31));
+        memory.tick().await.unwrap();
+    }
+    assert_eq!(memory.stats().lost_segments, 12);
+    for (key, good) in &all[..12] {
+        world.cold.tamper(key, Some(good.clone()));
+    }
+    world.clock.advance(Duration::from_secs(31));
+    memory.tick().await.unwrap();
+    whole(&memory, 0..ALL).await;
+    memory.close().await.unwrap();
+    world.check_clean().await;
+}
+
 /// Partitions that only a lost segment may name stay, however often the others are split.
 #[tokio::test]
 async fn partitions_of_a_lost_segment_stay() {
@@ -290,7 +377,8 @@ async fn two_memories_cannot_share_a_store() {
             aether_core::error::ErrorKind::Config,
             "{said}"
         );
-        assert!(said.contains("cannot share"), "{said}");
+        assert!(said.contains("of this memory alone"), "{said}");
+        assert!(second.meta.dump().is_empty(), "a refused memory is none");
         assert_eq!(world.segments(), before, "nothing was deleted");
         // In its own store it is a memory as any other.
         let own = World {
@@ -300,6 +388,15 @@ async fn two_memories_cannot_share_a_store() {
         own.open().await.close().await.unwrap();
         own.check_clean().await;
     }
+    // Both marks, as after a race: neither opens.
+    let both = BlobKey::new("owner/00000000000000000000000000000001").unwrap();
+    world.cold.tamper(&mark, Some("".into()));
+    world.cold.tamper(&both, Some("".into()));
+    assert!(world.builder().open().await.is_err());
+    assert!(!world.check().await.is_clean());
+    assert_eq!(world.segments(), before, "nothing was deleted");
+    world.cold.tamper(&both, None);
+    world.cold.tamper(&mark, None);
     // The first one marks its store anew.
     let memory = world.open().await;
     whole(&memory, 0..ALL).await;
@@ -324,13 +421,22 @@ async fn memories_without_a_number_get_one_and_copies_their_own() {
     let folder = folder.path().join("copy");
     memory.snapshot(&folder).await.unwrap();
     memory.close().await.unwrap();
+    // Not into its own store, nor another's.
+    let same = World {
+        cold: world.cold.clone(),
+        ..World::with(Settings::default())
+    };
+    let error = same.builder().restore(&folder).await.unwrap_err();
+    assert!(
+        error.to_string().contains("of this memory alone"),
+        "{error}"
+    );
     world.clock.set_wall_us(77_000_000);
     let copy = world.restored(&folder).await.unwrap();
-    assert_eq!(number(&copy), None);
+    assert!(number(&copy).is_some_and(|n| n != own));
     let memory = copy.open().await;
     whole(&memory, 0..ALL).await;
     memory.close().await.unwrap();
     copy.check_clean().await;
-    assert!(number(&copy).is_some_and(|n| n != own));
     assert_ne!(mark_of(&copy), mark_of(&world));
 }

@@ -68,7 +68,6 @@ const STEPS: &[(&str, Option<&str>)] = &[
         Some("the store syncs when it is closed"),
     ),
     ("open: durable after identity", None),
-    ("open: durable after number", None),
     ("open: durable after intent", Some(AGAIN)),
     ("open: durable after intent's end", Some(AGAIN)),
     ("open: durable after demotion", Some(MOVED)),

@@ -125,8 +125,14 @@ pub(crate) fn print(s: &aether::Stats) -> Done<()> {
             match s.lost_segments {
                 0 => "nothing".to_owned(),
                 n => format!(
-                    "{} rows in {n} segments that cannot be opened: run `aether check` for their names",
-                    s.lost_rows
+                    "{} rows in {n} segments that cannot be opened: {}{}",
+                    s.lost_rows,
+                    s.lost_blobs.join(", "),
+                    if n > s.lost_blobs.len() as u64 {
+                        ", ..."
+                    } else {
+                        ""
+                    }
                 ),
             },
         ),

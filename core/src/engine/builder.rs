@@ -26,6 +26,7 @@ use super::lost::Lost;
 use super::memory::Memory;
 use super::moves::MoveLog;
 use super::offload::offload;
+use super::owner::{Owner, refuse_full};
 use super::probing::Probing;
 use super::query::Fetched;
 use super::readers::Readers;
@@ -140,9 +141,10 @@ impl MemoryBuilder {
         match (self.meta, self.cold) {
             (Some(meta), Some(cold)) => {
                 self.config.check_plugins(&self.registry)?;
-                snapshot::restore_and_close(folder.as_ref(), &*meta, &*cold).await
+                let drawn = (&self.config.memory, &*self.clock);
+                snapshot::restore_and_close(folder.as_ref(), drawn, &*meta, &*cold).await
             }
-            _ => snapshot::restore(folder.as_ref(), self.config, self.registry).await,
+            _ => snapshot::restore(folder.as_ref(), self.config, self.registry, self.clock).await,
         }
     }
 
@@ -281,12 +283,14 @@ async fn assemble(builder: MemoryBuilder) -> Result<Parts> {
     let recorder = Recorder::open(&config.record)?;
     let objective = config.objective()?;
     let shadows = shadow::build(&config, &registry, &context, identity.dim)?;
-    // Only when everything is built: a refused configuration leaves no memory behind.
-    if new {
-        write_identity(&identity, &*meta, epoch, wall_us).await?;
-    }
     let counts = Arc::new(Counts::default());
     let (cold, remote) = Remote::open(cold, &*meta, &config.remote, config.memory.seed).await?;
+    // Only when everything is built: a refused configuration leaves no memory behind.
+    if new {
+        refuse_full(&*cold, &HashSet::new()).await?;
+        let own = Owner::draw(&config.memory, epoch, timeline.clock());
+        write_identity(&identity, own, &*meta, epoch, wall_us).await?;
+    }
     let payload_max = config.limits.payload_bytes.0.max(1 << 24);
     let blocks = BlockReader::new(
         cold,
@@ -444,6 +448,7 @@ pub(super) async fn is_partial(meta: &dyn MetaStore) -> Result<bool> {
 /// Makes a new memory what it will be for ever.
 async fn write_identity(
     identity: &Identity,
+    own: Owner,
     meta: &dyn MetaStore,
     epoch: crate::role::Epoch,
     wall_us: u64,
@@ -462,6 +467,7 @@ async fn write_identity(
         Bytes::from_static(key::CLOCK),
         encode_clock(0, wall_us),
     );
+    own.put(&mut batch);
     let seq = meta.commit(batch).await?;
     meta.durable(seq).await
 }
@@ -629,7 +635,7 @@ impl Inner {
             match footers.next().await {
                 Some(Ok(segment)) => drop(segments.insert(*id, segment)),
                 Some(Err(error)) if error.is_corrupt() => {
-                    view = view.with_lost(Lost::new(*id, m.clone(), &error));
+                    view = view.with_lost(Lost::new(*id, m.clone(), error));
                 }
                 Some(Err(error)) => return Err(error),
                 None => return Err(Error::internal("a segment of the manifest was not opened")),
@@ -687,8 +693,8 @@ impl Inner {
         while let Some(page) = pages.next().await? {
             let rows: Result<Vec<Row>> = page.iter().map(|(k, _)| Row::decode(k)).collect();
             for chunk in rows?.chunks(256) {
-                let fetched = self.fetch_readable(chunk).await?;
-                let known: HashSet<Row> = fetched.iter().map(|f| f.0).collect();
+                let (fetched, mut known) = self.fetch_readable(chunk).await?;
+                known.extend(fetched.iter().map(|f| f.0));
                 dropped.extend(chunk.iter().filter(|r| !known.contains(r)));
                 let (mut rows, mut vectors, mut entries) = (Vec::new(), Vec::new(), Vec::new());
                 let mut mortal = Vec::new();
@@ -739,9 +745,16 @@ impl Inner {
         Ok(())
     }
 
-    /// As [`Inner::fetch_cold`], but for rows whose home is damaged or missing: they stay cold, where whoever asks for them is told.
-    async fn fetch_readable(self: &Arc<Self>, rows: &[Row]) -> Result<Vec<Fetched>> {
-        let (mut fetched, mut todo) = (Vec::new(), vec![rows]);
+    /// As [`Inner::fetch_cold`], but for rows whose home is damaged or missing, which are answered apart: they stay cold for now, where whoever
+    /// asks for them is told, and are resident again when the memory opens with their home.
+    async fn fetch_readable(
+        self: &Arc<Self>,
+        rows: &[Row],
+    ) -> Result<(Vec<Fetched>, HashSet<Row>)> {
+        let mut unreadable = self.lost_among(rows).await?;
+        let rest = rows.iter().filter(|r| !unreadable.contains(*r));
+        let rest: Vec<Row> = rest.copied().collect();
+        let (mut fetched, mut todo) = (Vec::new(), vec![&rest[..]]);
         while let Some(some) = todo.pop() {
             match self.fetch_cold(some).await {
                 Ok(more) => fetched.extend(more),
@@ -750,12 +763,13 @@ impl Inner {
                     todo.extend([second, first]);
                 }
                 Err(error) if error.is_corrupt() => {
-                    tracing::error!(row = some[0].0, %error, "a resident row cannot be read from its home, and goes cold");
+                    tracing::error!(%error, "a resident row cannot be read from its home");
+                    unreadable.extend(some);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(fetched)
+        Ok((fetched, unreadable))
     }
 
     /// Takes rows into directory and index, as far as the budget goes; the others only into the directory.
@@ -831,24 +845,28 @@ impl Inner {
     async fn load_pins(&self) -> Result<()> {
         let pinned = self.pinned_rows().await?;
         self.pins.write().extend(pinned);
-        let mut pins: Vec<Row> = self.pins.read().iter().copied().collect();
-        // The policy and the queue hear of them in an order that does not change from run to run.
-        pins.sort_unstable();
-        {
-            // Pinned points that are cold (there was no room at open) come back as soon as there is some.
-            let directory = self.directory.read();
-            let mut restore = self.restore.lock();
-            for row in pins.iter().filter(|r| directory.row(**r).is_none()) {
-                if !restore.push(*row, f64::INFINITY, BY_HAND) {
-                    self.counts
-                        .restores_dropped
-                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                }
-            }
-        }
         let pinned = |row| Event::Pinned { row, pinned: true };
+        let pins = self.queue_pinned();
         self.desk.tell(pins.into_iter().map(pinned), self.now());
         Ok(())
+    }
+
+    /// Lets pinned rows that are cold (there was no room at open, or no home to read them from) wait for room. Answers all pinned rows, in an order
+    /// that does not change from run to run.
+    pub(super) fn queue_pinned(&self) -> Vec<Row> {
+        let mut pins: Vec<Row> = self.pins.read().iter().copied().collect();
+        pins.sort_unstable();
+        let directory = self.directory.read();
+        let mut restore = self.restore.lock();
+        for row in pins.iter().filter(|r| directory.row(**r).is_none()) {
+            if !restore.push(*row, f64::INFINITY, BY_HAND) {
+                self.counts
+                    .restores_dropped
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        drop((restore, directory));
+        pins
     }
 
     /// Gives the policy its books back.

@@ -11,7 +11,7 @@ use super::builder::{
 };
 use super::inner::Inner;
 use super::lock::DirLock;
-use super::owner::{Owner, is_marked};
+use super::owner::{Owner, refuse_marked};
 use super::partitions::stored;
 use super::record::{
     Counters, Expiry, Fresh, Identity, Manifest, Stub, decode_dead_key, decode_intent, key,
@@ -19,7 +19,7 @@ use super::record::{
 use crate::clock::SystemClock;
 use crate::codec::Decoders;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{PointId, Row, SegmentId};
 use crate::migrate::IntentKind;
 use crate::partition::Partitions;
@@ -222,22 +222,23 @@ struct Checker {
 }
 
 impl Checker {
-    /// The cold store may bear no other memory's mark alone.
+    /// The cold store may bear no other memory's mark.
     async fn check_owner(&mut self, meta: &dyn MetaStore, cold: &dyn ColdStore) -> Result<()> {
-        let Some(own) = state(meta, key::OWNER).await? else {
-            return Ok(());
-        };
-        let own = (self.report).value("the memory's own number", Owner::decode(&own));
         // One without any mark is as a crash at creation leaves it, and the next opening marks it.
-        if let Some(own) = own
-            && !own.has_marked(cold).await?
-            && is_marked(cold).await?
-        {
-            let detail =
-                "bears the mark of another memory: [cold] names the wrong folder or bucket";
-            self.report.problem("cold store", detail);
+        let own = self
+            .report
+            .value("the memory's own number", Owner::of(meta).await);
+        let refused = match own.flatten() {
+            Some(own) => own.refuse_others(cold).await,
+            None => refuse_marked(cold).await,
+        };
+        match refused {
+            Err(error) if error.kind() == ErrorKind::Config => {
+                self.report.problem("cold store", error);
+                Ok(())
+            }
+            other => other,
         }
-        Ok(())
     }
 
     async fn read_tables(&mut self, meta: &dyn MetaStore) -> Result<()> {

@@ -298,13 +298,6 @@ impl ColdView {
         self
     }
 
-    /// The same without a segment that could not be opened.
-    pub(crate) fn without_lost(&self, id: SegmentId) -> Self {
-        let mut next = self.clone();
-        next.lost.remove(&id);
-        next
-    }
-
     /// A segment that a row's name leads to.
     pub(crate) fn find(&self, id: SegmentId) -> Option<&Arc<Segment>> {
         let beside = || self.beside.iter().rev().find(|s| s.id == id);

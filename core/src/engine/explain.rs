@@ -50,7 +50,7 @@ impl Inner {
                 match (block, view.lost.get(&segment)) {
                     (Some(partition), _) => format!("segment {segment}, partition {partition}"),
                     (None, Some(lost)) => {
-                        format!("segment {segment}, which is lost: {}", lost.error)
+                        format!("segment {segment}, which is lost: {}", lost.refusal())
                     }
                     (None, None) => format!("segment {segment}"),
                 }

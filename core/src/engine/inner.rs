@@ -23,6 +23,7 @@ use super::estimate::Coders;
 use super::explained::Mover;
 use super::garbage::Garbage;
 use super::lock::DirLock;
+use super::lost::NAMED;
 use super::moves::{Made, MoveLog};
 use super::offload::offload;
 use super::probing::Probing;
@@ -488,6 +489,9 @@ impl Inner {
             cold_rows: view.live_rows() + view.lost_rows(),
             lost_rows: view.lost_rows(),
             lost_segments: view.lost.len() as u64,
+            lost_blobs: (view.missed().take(NAMED))
+                .map(|l| l.manifest.blob.to_string())
+                .collect(),
             hot_bytes: hot_parts.values().sum(),
             hot_parts,
             hot_choice: hot.choice,

@@ -1,22 +1,24 @@
 //! Segments that cannot be opened, since their blob is missing or damaged: the memory goes on without them, and says so.
 //!
 //! Every search of the cold tier is marked with the blob's name, a read of a row that lies there is a typed error with the same words, and
-//! nothing that belongs to the segment is forgotten. Now and then the blob is asked for again: when it is back, so are its rows. A segment
-//! whose every row has been deleted meanwhile is struck from the manifest.
+//! nothing that belongs to the segment is forgotten. Now and then its blob is looked for: when it is back, so are its rows. A segment whose
+//! every row has been deleted meanwhile is struck from the manifest.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use bytes::Bytes;
+use parking_lot::Mutex;
 
-use super::builder::Pages;
+use super::builder::{BLOB_PREFIX, Pages};
 use super::cold::{ColdView, Segment};
 use super::inner::Inner;
-use super::record::{Manifest, decode_dead_key, encode_intent};
+use super::record::{Manifest, Stub, decode_dead_key, encode_intent};
 use super::types::Cut;
 use crate::error::{Error, Result};
-use crate::id::SegmentId;
+use crate::id::{BlobKey, Row, SegmentId};
 use crate::migrate::IntentKind;
 use crate::partition::Partitions;
 use crate::role::{Batch, KeyRange, Table};
@@ -24,58 +26,68 @@ use crate::segment::Centroids;
 
 /// Time between two looks for blobs.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// Blobs that are still lost end a look: each costs a request.
-pub(super) const STILL_LOST: usize = 8;
-/// Lost segments that an answer names.
-const NAMED: usize = 16;
+/// Blobs that are there and still cannot be opened end a look.
+const STILL_DAMAGED: usize = 8;
+/// Segments that come back together.
+const AT_ONCE: usize = 64;
+/// Lost segments that an answer and the statistics name.
+pub(super) const NAMED: usize = 16;
 
 /// A segment of the manifest that is not searched.
 #[derive(Debug)]
 pub(crate) struct Lost {
     pub(crate) id: SegmentId,
     pub(crate) manifest: Manifest,
-    /// What was said of it.
-    pub(crate) error: String,
-    dead: RwLock<BTreeSet<u32>>,
+    error: Error,
+    live: AtomicU64,
+    dead: Mutex<HashSet<u32>>,
 }
 
 impl Lost {
-    pub(super) fn new(id: SegmentId, manifest: Manifest, error: &Error) -> Self {
+    pub(super) fn new(id: SegmentId, manifest: Manifest, error: Error) -> Self {
         tracing::error!(segment = %id, blob = %manifest.blob, rows = manifest.rows, %error,
             "a segment cannot be opened: its rows are not found until its blob is back");
+        let live = AtomicU64::new(u64::from(manifest.rows));
         Self {
             id,
             manifest,
-            error: error.to_string(),
-            dead: RwLock::default(),
+            error,
+            live,
+            dead: Mutex::default(),
         }
     }
 
     /// Marks a row as deleted.
     pub(crate) fn mark_dead(&self, ordinal: u32) {
-        self.dead.write().insert(ordinal);
+        if ordinal < self.manifest.rows && self.dead.lock().insert(ordinal) {
+            self.live.fetch_sub(1, Relaxed);
+        }
     }
 
     /// Rows that would be found if it could be opened.
     pub(crate) fn live(&self) -> u64 {
-        u64::from(self.manifest.rows).saturating_sub(self.dead.read().len() as u64)
+        self.live.load(Relaxed)
     }
 
     /// The error of a read of one of its rows.
     pub(crate) fn refusal(&self) -> Error {
-        Error::corrupt(self.error.clone())
+        self.error.duplicate()
     }
 }
 
 impl ColdView {
+    /// Segments that cannot be opened and hold rows.
+    pub(crate) fn missed(&self) -> impl Iterator<Item = &Arc<Lost>> {
+        self.lost.values().filter(|l| l.live() > 0)
+    }
+
     /// What a search of the cold tier could not look at, whatever it looks at; the first [`NAMED`] of it.
     pub(crate) fn lost_cuts(&self) -> Vec<Cut> {
-        let lost = self.lost.values().filter(|l| l.live() > 0);
         let cut = |l: &Arc<Lost>| Cut::Unreachable {
             segment: l.id.0,
-            error: l.error.clone(),
+            error: l.error.to_string(),
         };
-        lost.take(NAMED).map(cut).collect()
+        self.missed().take(NAMED).map(cut).collect()
     }
 
     /// Rows that live in segments that cannot be opened.
@@ -107,59 +119,95 @@ impl Inner {
         Ok(segment)
     }
 
-    /// Looks again for the blobs of segments that could not be opened, in turn after the one that was `last`, until so many are still lost;
-    /// ends segments of which no row is left. Called with the compaction's lock, so that no partition is forgotten and no snapshot is taken
-    /// meanwhile.
-    pub(super) async fn tend_lost(
-        &self,
-        last: &mut Option<SegmentId>,
-        still_lost: usize,
-    ) -> Result<()> {
+    /// Looks for the blobs of segments that could not be opened, in turn after the one that was `last`, and ends segments of which no row is
+    /// left. One listing tells which blobs are there, however many are not. Called with the compaction's lock, so that no partition is
+    /// forgotten and no snapshot is taken meanwhile.
+    ///
+    /// # Errors
+    /// As the store; nothing is lost by that.
+    pub(super) async fn tend_lost(&self, last: &mut Option<SegmentId>) -> Result<()> {
         let view = self.view();
+        if view.lost.is_empty() {
+            return Ok(());
+        }
+        for lost in view.lost.values().filter(|l| l.live() == 0) {
+            self.end_lost(lost).await?;
+        }
+        let listed = self.blocks.store().list(BLOB_PREFIX).await?;
+        let listed: HashSet<BlobKey> = listed.into_iter().map(|b| b.key).collect();
+        let there = view.missed().filter(|l| listed.contains(&l.manifest.blob));
         let (before, after): (Vec<_>, Vec<_>) =
-            (view.lost.values()).partition(|l| last.is_some_and(|last| l.id <= last));
-        let mut misses = 0;
+            there.partition(|l| last.is_some_and(|last| l.id <= last));
+        let (mut back, mut damaged) = (Vec::new(), 0);
         for lost in after.into_iter().chain(before) {
             *last = Some(lost.id);
-            if lost.live() == 0 {
-                self.end_lost(lost).await?;
-                continue;
-            }
             match self
                 .open_segment(lost.id, &lost.manifest, &view.index)
                 .await
             {
-                Ok(segment) => self.take_back(segment).await?,
-                Err(error) => {
+                Ok(segment) => back.push(segment),
+                Err(error) if error.is_corrupt() => {
                     tracing::debug!(segment = %lost.id, %error, "still lost");
-                    misses += 1;
-                    if misses >= still_lost {
-                        break;
-                    }
+                    damaged += 1;
+                }
+                Err(error) => {
+                    self.take_back(back).await?;
+                    return Err(error);
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Shows a segment whose blob is back.
-    async fn take_back(&self, segment: Segment) -> Result<()> {
-        // With the writer's lock: every row deleted so far has its mark in the store, and nobody deletes another one meanwhile.
-        let _writer = self.writer.lock().await;
-        let mut marks = Pages::within(
-            &*self.meta,
-            Table::Dead,
-            KeyRange::prefix(&segment.id.key()),
-        );
-        while let Some(page) = marks.next().await? {
-            for (key, _) in page {
-                segment.mark_dead(decode_dead_key(&key)?.1);
+            if back.len() == AT_ONCE {
+                self.take_back(std::mem::take(&mut back)).await?;
+            }
+            if damaged == STILL_DAMAGED {
+                break;
             }
         }
-        tracing::info!(segment = %segment.id, rows = segment.live(), "a lost segment is back");
-        let mut cold = self.cold.write();
-        let next = cold.without_lost(segment.id);
-        *cold = Arc::new(next.with_segment(Arc::new(segment)));
+        self.take_back(back).await
+    }
+
+    /// Those rows among some whose home is a segment that cannot be opened.
+    pub(super) async fn lost_among(&self, rows: &[Row]) -> Result<HashSet<Row>> {
+        let view = self.view();
+        if view.lost.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let keys: Vec<Bytes> = (rows.iter().map(|r| Bytes::copy_from_slice(&r.key()))).collect();
+        let mut lost = HashSet::new();
+        for (row, value) in rows.iter().zip(self.get_chunked(Table::Cold, &keys).await?) {
+            let stub = value.as_deref().map(Stub::decode).transpose()?;
+            if stub.is_some_and(|stub| view.lost.contains_key(&stub.segment)) {
+                lost.insert(*row);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Shows segments whose blobs are back, and lets the pinned rows among theirs wait for room.
+    async fn take_back(&self, segments: Vec<Segment>) -> Result<()> {
+        if segments.is_empty() {
+            return Ok(());
+        }
+        // With the writer's lock: every row deleted so far has its mark in the store, and nobody deletes another one meanwhile.
+        let writer = self.writer.lock().await;
+        self.check_unpoisoned()?;
+        for segment in &segments {
+            let of = KeyRange::prefix(&segment.id.key());
+            let mut marks = Pages::within(&*self.meta, Table::Dead, of);
+            while let Some(page) = marks.next().await? {
+                for (key, _) in page {
+                    segment.mark_dead(decode_dead_key(&key)?.1);
+                }
+            }
+            tracing::info!(segment = %segment.id, rows = segment.live(), "a lost segment is back");
+        }
+        {
+            let mut cold = self.cold.write();
+            let mut next = ColdView::clone(&cold);
+            segments.iter().for_each(|s| drop(next.lost.remove(&s.id)));
+            *cold = Arc::new(next.with_segments(segments.into_iter().map(Arc::new)));
+        }
+        drop(writer);
+        self.queue_pinned();
         Ok(())
     }
 
@@ -179,7 +227,9 @@ impl Inner {
         garbage.note(number, now, lost.id, blob.clone(), false);
         drop(garbage);
         let mut cold = self.cold.write();
-        *cold = Arc::new(cold.without_lost(lost.id));
+        let mut next = ColdView::clone(&cold);
+        next.lost.remove(&lost.id);
+        *cold = Arc::new(next);
         tracing::info!(segment = %lost.id, "a lost segment has no live rows and was given up");
         Ok(())
     }

@@ -22,6 +22,7 @@ use super::types::{
     Answer, Changed, Changes, Compacted, Parts, Point, Record, SearchRequest, TickReport, Written,
     check_reward,
 };
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::{PointId, Row};
@@ -223,7 +224,7 @@ impl Memory {
     /// Many points, in the order asked, with the parts wanted. Counts as accesses.
     ///
     /// # Errors
-    /// As [`Memory::get`].
+    /// As [`Memory::get`], for the first of them that cannot be read; the others are had by asking for fewer at once.
     pub async fn get_many(&self, ids: &[PointId], parts: Parts) -> Result<Vec<Option<Record>>> {
         self.inner.get(ids, parts).await
     }
@@ -440,7 +441,8 @@ impl Memory {
     /// Copies the whole memory, as of one moment, into a new folder. Writes wait while the metadata is copied.
     ///
     /// # Errors
-    /// `InvalidInput` when the folder exists and is not empty. `Unavailable` when it cannot be written.
+    /// `InvalidInput` when the folder exists and is not empty. `Unavailable` when it cannot be written. `Corrupt` when a segment cannot be read: a
+    /// copy would have a hole.
     pub async fn snapshot(&self, folder: impl AsRef<Path>) -> Result<SnapshotReport> {
         self.inner.check_open()?;
         snapshot::write(&self.inner, folder.as_ref()).await
@@ -449,14 +451,15 @@ impl Memory {
     /// Copies a snapshot into the stores that a configuration names, which must be empty; open the memory afterwards.
     ///
     /// # Errors
-    /// `InvalidInput` when the stores hold a memory already. `Corrupt` for a damaged snapshot; the stores may then hold part of it,
+    /// `InvalidInput` when the stores hold a memory already; `Config` when the cold store holds anything of another. `Corrupt` for a damaged snapshot; the stores may then hold part of it,
     /// but no memory opens from them. `Config` when the plug-ins cannot be built.
     pub async fn restore(
         folder: impl AsRef<Path>,
         config: Config,
         registry: Arc<Registry>,
     ) -> Result<SnapshotReport> {
-        snapshot::restore(folder.as_ref(), config, registry).await
+        let clock = Arc::new(SystemClock::new());
+        snapshot::restore(folder.as_ref(), config, registry, clock).await
     }
 
     /// Says farewell: refuses new calls, finishes what was acknowledged, writes down access statistics, the policy's books and the hot

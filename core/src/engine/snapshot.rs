@@ -7,6 +7,7 @@
 mod pairs;
 mod place;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
@@ -18,9 +19,10 @@ use serde::Serialize;
 use super::builder::{Pages, is_partial, keeps_files, manifest, open_stores, state};
 use super::inner::Inner;
 use super::lock::DirLock;
-use super::owner::{is_marked, not_ours};
+use super::owner::{Owner, refuse_full};
 use super::record::key;
-use crate::config::Config;
+use crate::clock::Clock;
+use crate::config::{Config, MemoryConfig};
 use crate::error::{Error, Result};
 use crate::plugin::BuildContext;
 use crate::registry::Registry;
@@ -50,16 +52,16 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
 
 /// Writes a snapshot of a running memory.
 pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotReport> {
-    let mut place = Place::make(folder)?;
     // Nothing moves while the flux is held, no segment ends while compaction is, and nothing is written while the writer is: one moment
     // for metadata and manifest. Segments are never changed, so they are copied after the writer is let go.
     let compaction = inner.compaction.lock().await;
     let flux = inner.flux.lock().await;
     inner.check_writable()?;
-    inner.flush(true).await?;
-    if let Some(lost) = inner.view().lost.values().next() {
+    if let Some(lost) = inner.view().missed().next() {
         return Err(lost.refusal().prefixed("a copy would have a hole"));
     }
+    let mut place = Place::make(folder)?;
+    inner.flush(true).await?;
     let writer = inner.writer.lock().await;
     let mut report = SnapshotReport::default();
     let file = place.create(META_FILE)?;
@@ -116,6 +118,7 @@ pub(super) async fn restore(
     folder: &Path,
     config: Config,
     registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
 ) -> Result<SnapshotReport> {
     is_whole(folder)?;
     config.check_plugins(&registry)?;
@@ -129,23 +132,27 @@ pub(super) async fn restore(
         dim: config.memory.dim,
         metric: config.memory.metric,
         data_dir: Some(config.memory.path.clone()),
-        clock: Arc::new(crate::clock::SystemClock::new()),
+        clock: clock.clone(),
         seed: config.memory.seed,
         read_only: false,
         hot_budget: None,
         registry: registry.clone(),
     };
     let (meta, cold) = open_stores(&config, &registry, &context).await?;
-    restore_and_close(folder, &*meta, &*cold).await
+    restore_and_close(folder, (&config.memory, &*clock), &*meta, &*cold).await
 }
+
+/// Of what a memory's number is made.
+type Drawn<'a> = (&'a MemoryConfig, &'a dyn Clock);
 
 /// Copies a snapshot into stores that hold no memory.
 pub(super) async fn restore_and_close(
     folder: &Path,
+    drawn: Drawn<'_>,
     meta: &dyn MetaStore,
     cold: &dyn ColdStore,
 ) -> Result<SnapshotReport> {
-    let restored = restore_into(folder, meta, cold).await;
+    let restored = restore_into(folder, drawn, meta, cold).await;
     let closed = meta.close().await;
     let report = restored?;
     closed.map(|()| report)
@@ -162,13 +169,15 @@ fn is_whole(folder: &Path) -> Result<()> {
     )))
 }
 
-/// Removes what a restore that was cut short left in a store, which is no memory: perhaps it was of another snapshot.
+/// Removes what a restore that was cut short left in a store, which is no memory: perhaps it was of another snapshot. The number stays, by which
+/// the cold store knows it.
 async fn clear(meta: &dyn MetaStore, epoch: Epoch) -> Result<()> {
     for table in Table::ALL {
         let mut pages = Pages::of(meta, table);
         while let Some(page) = pages.next().await? {
             let mut batch = Batch::new(epoch);
-            page.into_iter()
+            let own = |k: &Bytes| table == Table::State && k == key::OWNER;
+            (page.into_iter().filter(|(k, _)| !own(k)))
                 .for_each(|(key, _)| batch.delete(table, key));
             meta.commit(batch).await?;
         }
@@ -176,9 +185,11 @@ async fn clear(meta: &dyn MetaStore, epoch: Epoch) -> Result<()> {
     Ok(())
 }
 
-/// The identity comes last: what has all but that is opened by nobody.
+/// The identity comes last: what has all but that is opened by nobody. The copy is a memory of its own: it draws its own number, and marks the cold
+/// store before anything is there that another memory might delete.
 async fn restore_into(
     folder: &Path,
+    (memory, clock): Drawn<'_>,
     meta: &dyn MetaStore,
     cold: &dyn ColdStore,
 ) -> Result<SnapshotReport> {
@@ -189,12 +200,20 @@ async fn restore_into(
             "restore: the stores of the configuration hold a memory already; choose an empty folder (memory.path)",
         ));
     }
-    if is_marked(cold).await? {
-        return Err(not_ours("the cold store is another memory's"));
+    let own = Owner::of(meta).await?;
+    match own {
+        Some(own) => own.refuse_others(cold).await?,
+        None => refuse_full(cold, &HashSet::new()).await?,
     }
     if is_partial(meta).await? {
         clear(meta, epoch).await?;
     }
+    let own = own.unwrap_or_else(|| Owner::draw(memory, epoch, clock));
+    let mut batch = Batch::new(epoch);
+    own.put(&mut batch);
+    let seq = meta.commit(batch).await?;
+    meta.durable(seq).await?;
+    own.mark_store(cold).await?;
     let path = folder.join(META_FILE);
     let input = BufReader::new(File::open(&path).map_err(failed(&path))?);
     let mut pairs = PairReader::begin(input)?;
@@ -208,7 +227,6 @@ async fn restore_into(
             identity = Some(v);
             continue;
         }
-        // The copy is a memory of its own, and draws its own number.
         if table == Table::State && k == key::OWNER {
             continue;
         }

@@ -164,6 +164,8 @@ pub struct Stats {
     pub lost_rows: u64,
     /// Segments that could not be opened.
     pub lost_segments: u64,
+    /// Names of the first sixteen of their blobs.
+    pub lost_blobs: Vec<String>,
     /// Bytes of the hot tier: index, directory and the policy's books.
     pub hot_bytes: u64,
     /// The same by part.

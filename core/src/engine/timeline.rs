@@ -37,6 +37,11 @@ impl Timeline {
         }
     }
 
+    /// What drives it.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     /// Now.
     pub(crate) fn now(&self) -> Time {
         let passed = self.clock.monotonic_us().saturating_sub(self.started);

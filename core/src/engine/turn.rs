@@ -303,34 +303,42 @@ impl Inner {
         let mut promoted = 0;
         for by in [Mover::Hand, Mover::Flux] {
             let mine = ready.iter().filter(|w| mover_of(w.reason) == by);
-            let mine: Vec<Waiting> = mine.cloned().collect();
-            if mine.is_empty() {
-                continue;
-            }
-            let step = |w: &Waiting| Step {
-                row: w.row,
-                keep: Some(w.keep),
-                reason: w.reason,
-            };
-            let steps: Vec<Step> = mine.iter().map(step).collect();
-            match self.promote(&steps, &Why { by, midpoint }).await {
-                Ok((moved, no_room)) => {
-                    promoted += moved.len();
-                    let mut restore = self.restore.lock();
-                    // A row that found no room is worth less than what is there: it comes back when it is used again. Only what a
-                    // caller asked for keeps waiting.
-                    let asked = |w: &Waiting| no_room.contains(&w.row) && w.keep == f64::INFINITY;
-                    mine.into_iter()
-                        .filter(asked)
-                        .for_each(|w| restore.put_back(w));
+            let mut parts: Vec<Vec<Waiting>> = vec![mine.cloned().collect()];
+            while let Some(mut mine) = parts.pop() {
+                if mine.is_empty() {
+                    continue;
                 }
-                Err(error) => {
-                    let mut restore = self.restore.lock();
-                    for waiting in mine {
-                        restore.failed(waiting, now, flux.rng.f64(), &error.to_string());
+                let step = |w: &Waiting| Step {
+                    row: w.row,
+                    keep: Some(w.keep),
+                    reason: w.reason,
+                };
+                let steps: Vec<Step> = mine.iter().map(step).collect();
+                match self.promote(&steps, &Why { by, midpoint }).await {
+                    Ok((moved, no_room)) => {
+                        promoted += moved.len();
+                        let mut restore = self.restore.lock();
+                        // A row that found no room is worth less than what is there: it comes back when it is used again. Only what a
+                        // caller asked for keeps waiting.
+                        let asked =
+                            |w: &Waiting| no_room.contains(&w.row) && w.keep == f64::INFINITY;
+                        mine.into_iter()
+                            .filter(asked)
+                            .for_each(|w| restore.put_back(w));
                     }
-                    drop(restore);
-                    self.check_writable()?;
+                    // Some of them are damaged or lost: the others need not wait for those.
+                    Err(error) if error.is_corrupt() && mine.len() > 1 => {
+                        let later = mine.split_off(mine.len() / 2);
+                        parts.extend([later, mine]);
+                    }
+                    Err(error) => {
+                        let mut restore = self.restore.lock();
+                        for waiting in mine {
+                            restore.failed(waiting, now, flux.rng.f64(), &error.to_string());
+                        }
+                        drop(restore);
+                        self.check_writable()?;
+                    }
                 }
             }
         }

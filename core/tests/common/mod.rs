@@ -424,7 +424,6 @@ fn step_of(batch: &Batch) -> &'static str {
         () if some(Table::Segments, puts) && some(Table::Points, puts) => "cold write",
         () if some(Table::Segments, puts) => "demotion",
         () if state(b"format") => "identity",
-        () if state(b"owner") => "number",
         () if some(Table::Points, puts) || some(Table::Points, deletes) => "write",
         () if some(Table::Resident, puts) => "promotion",
         () if some(Table::Resident, deletes) => "release",

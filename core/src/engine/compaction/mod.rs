@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::cold::Segment;
 use super::driver::drive;
 use super::inner::Inner;
-use super::lost::{LOOK_EVERY, STILL_LOST};
+use super::lost::LOOK_EVERY;
 use super::pack::stubs;
 use super::types::Compacted;
 use crate::clock::Time;
@@ -121,7 +121,7 @@ impl Inner {
         let turn = async {
             if now.since(state.tended) >= LOOK_EVERY {
                 state.tended = now;
-                self.tend_lost(&mut state.tended_last, STILL_LOST).await?;
+                self.tend_lost(&mut state.tended_last).await?;
             }
             self.sweep().await?;
             self.forget_partitions(state).await?;
@@ -221,7 +221,7 @@ impl Inner {
                 }
             }
         }
-        self.tend_lost(&mut None, usize::MAX).await?;
+        self.tend_lost(&mut state.tended_last).await?;
         self.forget_partitions(&mut state).await?;
         report.blobs_swept = self.sweep().await?;
         report.segments_after = self.view().segments.len();

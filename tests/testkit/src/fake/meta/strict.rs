@@ -166,6 +166,14 @@ impl StrictMeta {
         disk.live.insert(key, value);
     }
 
+    /// Takes a stored pair out of both images behind the store's back.
+    pub fn lose(&self, table: Table, key: &[u8]) {
+        let mut disk = self.disk.lock();
+        let key = (table, Bytes::copy_from_slice(key));
+        disk.durable.remove(&key);
+        disk.live.remove(&key);
+    }
+
     /// Whether this handle was closed.
     pub fn is_closed(&self) -> bool {
         *self.closed.lock()
