@@ -30,8 +30,8 @@ use crate::segment::{
 };
 use crate::vector::Metric;
 
-/// Whether bytes are taken for good.
-type Takes = dyn Fn(&[u8]) -> bool;
+/// Whether bytes were taken for good.
+pub type Decode = Box<dyn Fn(&[u8]) -> bool>;
 
 /// Something that decodes.
 pub struct Decoder {
@@ -39,8 +39,8 @@ pub struct Decoder {
     pub name: &'static str,
     /// Bytes that it takes.
     pub good: Vec<u8>,
-    /// Whether bytes were taken for good.
-    pub read: Box<Takes>,
+    /// What decodes it.
+    pub read: Decode,
 }
 
 impl fmt::Debug for Decoder {
