@@ -1,43 +1,18 @@
 //! What is on its way between the tiers keeps to `memory.working_space`, counted at the allocator: one test, since every thread counts.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-#![allow(
+
+#[allow(
     unsafe_code,
     reason = "an allocator that counts is an unsafe trait's implementation"
 )]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use aether::{BlockingMemory, Config, Point, PointId};
-
-static HELD: AtomicI64 = AtomicI64::new(0);
-static PEAK: AtomicI64 = AtomicI64::new(0);
-
-struct Counting;
-
-fn count(bytes: i64) {
-    let held = HELD.fetch_add(bytes, Relaxed) + bytes;
-    if bytes > 0 {
-        PEAK.fetch_max(held, Relaxed);
-    }
-}
-
-// SAFETY: every call goes on to the system's allocator unchanged; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use counting::{Counting, HELD, PEAK};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
