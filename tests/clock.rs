@@ -150,7 +150,8 @@ struct Waiting(StrictCold, Arc<Hostile>);
 impl ColdStore for Waiting {
     async fn put(&self, key: &BlobKey, data: Bytes) -> Result<()> {
         let began = self.1.monotonic_us();
-        while self.1.monotonic_us() == began {
+        // Of segments alone: the mark of a new memory comes before anything that is watched.
+        while key.as_str().starts_with("segments/") && self.1.monotonic_us() == began {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.0.put(key, data).await
