@@ -626,7 +626,7 @@ impl Inner {
         // Gathered first: a future that holds an iterator which lends to a closure cannot be spawned.
         let mut reads = Vec::with_capacity(manifest.len());
         for (id, m) in manifest {
-            reads.push(self.open_segment(*id, m, &index));
+            reads.push(self.open_surely(*id, m, &index));
         }
         let mut footers = futures::stream::iter(reads).buffered(self.config.search.reads.max(8));
         let mut segments: BTreeMap<SegmentId, Segment> = BTreeMap::new();

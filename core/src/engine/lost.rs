@@ -28,6 +28,8 @@ use crate::segment::Centroids;
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Blobs that are there and still cannot be opened end a look.
 const STILL_DAMAGED: usize = 8;
+/// Reads of a footer at an opening, before its blob is believed to be damaged.
+const TRIES: u32 = 4;
 /// Segments that come back together.
 const AT_ONCE: usize = 64;
 /// Lost segments that an answer and the statistics name.
@@ -163,6 +165,27 @@ impl Inner {
             }
         }
         self.take_back(back).await
+    }
+
+    /// The same at an opening: a blob that is there is read more than once before it is believed to be damaged, for what is garbled on its way
+    /// would hide its rows until it is looked for again.
+    pub(super) async fn open_surely(
+        &self,
+        id: SegmentId,
+        manifest: &Manifest,
+        index: &Partitions,
+    ) -> Result<Segment> {
+        let mut tries = 1;
+        loop {
+            let opened = self.open_segment(id, manifest, index).await;
+            match &opened {
+                Err(error) if error.is_corrupt() && tries < TRIES => tries += 1,
+                _ => return opened,
+            }
+            if self.blocks.store().size(&manifest.blob).await? != Some(manifest.bytes) {
+                return opened;
+            }
+        }
     }
 
     /// Those rows among some whose home is a segment that cannot be opened.
