@@ -107,6 +107,9 @@ fn opens_answers_and_goes_on(name: &str) {
         .demote(&(205..220).map(id_of).collect::<Vec<_>>())
         .unwrap();
     assert_eq!(memory.promote(&[id_of(1), id_of(2)]).unwrap(), 2);
+    // A copy checks every part of both layouts.
+    let snapshot = folder.path().join("snapshot");
+    assert!(memory.snapshot(&snapshot).unwrap().segments > report.segments);
     memory.close().unwrap();
     drop(memory);
     let report = check(&config);

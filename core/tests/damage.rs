@@ -8,7 +8,7 @@ mod common;
 use aether_core::config::SearchMode;
 use aether_core::engine::{Answer, Cut, Parts};
 use aether_core::{Memory, Metric, PointId, SearchRequest};
-use common::{Settings, World, complete, exact, found, ids, points, vector};
+use common::{Call, Settings, Verdict, World, complete, exact, found, ids, points, vector};
 
 const NO_CACHE: &str = "cache = \"1B\"";
 const COLD: u64 = 10;
@@ -146,4 +146,43 @@ async fn a_blob_that_vanishes_is_named_and_the_rest_arrives_marked() {
     assert_eq!(found(&answer), exact(0..60, &query, 60));
     memory.close().await.unwrap();
     world.check_clean().await;
+}
+
+/// A snapshot that says that it is whole holds no bytes that were garbled on their way, or damaged where they lie.
+#[tokio::test]
+async fn a_snapshot_of_damaged_bytes_is_none() {
+    let world = world();
+    let memory = world.open().await;
+    memory.upsert(points(0..ALL)).await.unwrap();
+    memory.demote(&ids(0..COLD)).await.unwrap();
+    let [(key, good)] = &world.segments()[..] else {
+        panic!("one segment was to be written")
+    };
+    let is_refused = async |what: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let error = memory.snapshot(folder.path()).await.expect_err(what);
+        assert!(error.is_corrupt(), "{what}: {error}");
+        assert!(error.to_string().contains(key.as_str()), "{what}: {error}");
+        assert!(!folder.path().join("DONE").exists(), "{what}");
+    };
+    world.power.script(|call, _| match call {
+        Call::Read(_) => Verdict::Garble,
+        _ => Verdict::Pass,
+    });
+    is_refused("garbled on its way").await;
+    world.power.unscript();
+    // Some of every part, header and tail among them.
+    for byte in (0..good.len()).step_by(5) {
+        let mut bad = good.to_vec();
+        bad[byte] ^= 1 << (byte % 8);
+        world.cold.tamper(key, Some(bad.into()));
+        is_refused(&format!("byte {byte}")).await;
+    }
+    world.cold.tamper(key, Some(good.clone()));
+    let folder = tempfile::tempdir().unwrap();
+    memory.snapshot(folder.path()).await.unwrap();
+    memory.close().await.unwrap();
+    aether_core::engine::compute_in_place(true);
+    let copy = world.restored(folder.path()).await.unwrap();
+    copy.check_clean().await;
 }

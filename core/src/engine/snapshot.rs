@@ -20,15 +20,17 @@ use super::builder::{Pages, is_partial, keeps_files, manifest, open_stores, stat
 use super::inner::Inner;
 use super::lock::DirLock;
 use super::owner::{Owner, refuse_full};
-use super::record::key;
+use super::record::{Manifest, key};
 use crate::clock::Clock;
 use crate::config::{Config, MemoryConfig};
 use crate::error::{Error, Result};
+use crate::id::SegmentId;
 use crate::plugin::BuildContext;
 use crate::registry::Registry;
 use crate::role::{Batch, ColdStore, Epoch, MetaStore, Table};
+use crate::segment::{check_part, parts};
 use pairs::{PairReader, PairWriter};
-use place::Place;
+use place::{NewFile, Place};
 
 const META_FILE: &str = "meta.aether";
 const DONE_FILE: &str = "DONE";
@@ -82,26 +84,9 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
     let file = out.into_inner();
     file.map_err(|e| failed(&path)(e.into_error()))?.keep()?;
 
-    for (_, m) in manifest {
+    for (id, m) in manifest {
         let mut file = place.create(m.blob.as_str())?;
-        let mut at = 0;
-        while at < m.bytes {
-            let end = (at + COPY_BYTES).min(m.bytes);
-            let range = at..end;
-            let parts = inner
-                .blocks
-                .store()
-                .read(&m.blob, std::slice::from_ref(&range))
-                .await?;
-            let parts = parts.ok_or_else(|| {
-                Error::corrupt("the blob of a segment is missing from the cold store")
-                    .with("blob", &m.blob)
-            })?;
-            for part in parts {
-                file.write_all(&part).map_err(failed(&file.path))?;
-            }
-            at = end;
-        }
+        copy_segment(inner, id, &m, &mut file).await?;
         file.keep()?;
         report.segments += 1;
         report.segment_bytes += m.bytes;
@@ -111,6 +96,48 @@ pub(super) async fn write(inner: &Arc<Inner>, folder: &Path) -> Result<SnapshotR
         .map_err(|e| Error::internal("a report is not JSON").with_source(e))?;
     place.end(&text)?;
     Ok(report)
+}
+
+/// Copies a blob and checks every part of it on the way: what was damaged or garbled would be found out by the restore, when there may be nothing
+/// else any more.
+async fn copy_segment(
+    inner: &Inner,
+    id: SegmentId,
+    m: &Manifest,
+    file: &mut NewFile<'_>,
+) -> Result<()> {
+    let shown = inner.view().segments.get(&id).map(|s| s.directory.clone());
+    let directory = match shown {
+        Some(directory) => directory,
+        None => inner.blocks.footer(id, m).await?.directory,
+    };
+    let of = |e: Error| e.with("blob", &m.blob);
+    let short = || Error::corrupt("the blob of a segment is shorter than its manifest says");
+    let parts = parts(&directory, m.footer_offset, m.bytes);
+    let mut rest = &parts[..];
+    while let Some(first) = rest.first() {
+        let most = first.start + COPY_BYTES;
+        let taken = rest.iter().take_while(|part| part.end <= most).count();
+        let (now, after) = rest.split_at(taken.max(1));
+        rest = after;
+        let range = first.start..now.last().map_or(first.end, |last| last.end);
+        let read = (inner.blocks.store()).read(&m.blob, std::slice::from_ref(&range));
+        let bytes = read.await?.ok_or_else(|| {
+            of(Error::corrupt(
+                "the blob of a segment is missing from the cold store",
+            ))
+        })?;
+        let bytes = bytes.into_iter().next().unwrap_or_default();
+        for part in now {
+            let at = |place: u64| (place - range.start) as usize;
+            let data = bytes.get(at(part.start)..at(part.end));
+            let data = data.ok_or_else(|| of(short()))?;
+            let end = (m.footer_offset, m.footer_bytes);
+            check_part(id, inner.dim, &directory, end, part.start, data).map_err(of)?;
+        }
+        file.write_all(&bytes).map_err(failed(&file.path))?;
+    }
+    Ok(())
 }
 
 /// Copies a snapshot into the stores of a configuration.

@@ -160,6 +160,29 @@ impl Directory {
         })
     }
 
+    /// Where everything lies that has a seal of its own, in order; nothing lies between, nor before or behind but header, footer and tail.
+    pub(crate) fn sealed(&self) -> Vec<Range<u64>> {
+        let of = |b: &Block| {
+            let groups = match self.group_rows {
+                0 => vec![b.vectors_range()],
+                _ => (0..self.group_count(b))
+                    .filter_map(|index| Some(self.group(b, index)?.range))
+                    .collect(),
+            };
+            let others = [
+                b.rows_range(),
+                b.codes_range(),
+                b.keys_range(),
+                b.payloads_range(),
+            ];
+            groups.into_iter().chain(others)
+        };
+        let mut all: Vec<_> = self.blocks.iter().flat_map(of).collect();
+        all.retain(|range| !range.is_empty());
+        all.sort_unstable_by_key(|range| range.start);
+        all
+    }
+
     /// The group that holds the row at a place of a block.
     pub(crate) fn group_of(&self, block: &Block, place: usize) -> Option<Group> {
         let index = (place as u32).checked_div(self.group_rows).unwrap_or(0);

@@ -11,7 +11,8 @@ pub(crate) use code_page::{BlockCodes, CodePage};
 pub(crate) use codes::{Centroids, Codes, coder, measure};
 pub(crate) use format::{Block, Directory, Group, SEGMENT_ROWS_MAX, blob_key, place_seed};
 pub(crate) use reader::{
-    Payloads, check_frame, parse_end, parse_group, parse_keys, parse_payloads, parse_rows,
+    Payloads, check_frame, check_part, parse_end, parse_group, parse_keys, parse_payloads,
+    parse_rows, parts,
 };
 pub(crate) use writer::{
     BlockPlan, PackedBlock, Packing, SegmentRow, SegmentWriter, WrittenSegment, block_ranges,

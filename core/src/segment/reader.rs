@@ -1,6 +1,8 @@
 //! Reads the parts of a segment, trusting nothing.
 #![deny(clippy::indexing_slicing)]
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::format::{
@@ -203,24 +205,64 @@ pub(crate) fn check_frame(
     footer_bytes: u32,
 ) -> Result<Directory> {
     let bad = |what: &str| Error::corrupt(format!("segment {what}")).with("segment", segment);
-    let mut header = Reader::new(data, "segment header");
-    let magic = header.take(8)?;
-    let (version, stored_dim, number) = (header.u32()?, header.u32()?, header.u64()?);
     let directory = usize::try_from(footer_offset)
         .ok()
         .and_then(|start| data.get(start..))
         .ok_or_else(|| bad("footer: lies outside the blob"))
         .and_then(|end| parse_end(segment, end, footer_offset, footer_bytes))?;
+    check_header(segment, dim, &directory, data)?;
+    Ok(directory)
+}
+
+/// Checks the header with which a blob begins.
+fn check_header(segment: SegmentId, dim: usize, directory: &Directory, data: &[u8]) -> Result<()> {
+    let mut header = Reader::new(data, "segment header");
+    let magic = header.take(8)?;
+    let (version, stored_dim, number) = (header.u32()?, header.u32()?, header.u64()?);
     let expected = match directory.group_rows {
         0 => VERSION_1,
         _ => VERSION,
     };
     if magic != MAGIC || version != expected || stored_dim as usize != dim || number != segment.0 {
-        return Err(bad(
-            "header: expected this segment's magic, version, dimension and number",
-        ));
+        return Err(Error::corrupt(
+            "segment header: expected this segment's magic, version, dimension and number",
+        )
+        .with("segment", segment));
     }
-    Ok(directory)
+    Ok(())
+}
+
+/// Where the parts of a blob lie that can be checked each by itself: header, all that is sealed, and from the footer on.
+pub(crate) fn parts(directory: &Directory, footer_offset: u64, bytes: u64) -> Vec<Range<u64>> {
+    let sealed = directory.sealed();
+    let begins = sealed.first().map_or(footer_offset, |first| first.start);
+    let (header, end) = (0..begins, footer_offset..bytes);
+    std::iter::once(header)
+        .chain(sealed)
+        .chain(std::iter::once(end))
+        .collect()
+}
+
+/// Checks one of [`parts`], without a look at what it means.
+pub(crate) fn check_part(
+    segment: SegmentId,
+    dim: usize,
+    directory: &Directory,
+    (footer_offset, footer_bytes): (u64, u32),
+    start: u64,
+    bytes: &[u8],
+) -> Result<()> {
+    if start == 0 {
+        return check_header(segment, dim, directory, bytes);
+    }
+    if start < footer_offset {
+        let checked = unseal(bytes, place_seed(segment, start), "segment part");
+        return checked.map(drop).map_err(|e| e.with("segment", segment));
+    }
+    if parse_end(segment, bytes, footer_offset, footer_bytes)? != *directory {
+        return Err(Error::corrupt("segment footer: another than before").with("segment", segment));
+    }
+    Ok(())
 }
 
 /// The row numbers of a block, as they lie in the blob.
