@@ -216,6 +216,7 @@ impl StorageBackend for OpenFile {
 pub(crate) struct Settings {
     pub(crate) dim: usize,
     pub(crate) flux: &'static str,
+    pub(crate) search: &'static str,
     pub(crate) compaction: &'static str,
     pub(crate) rest: &'static str,
 }
@@ -225,6 +226,7 @@ impl Default for Settings {
         Self {
             dim: EVERY_DIM,
             flux: "tick = \"0s\"\nbatch_rows = 12\nsample = 16",
+            search: "",
             compaction: "ratio = 3\nsegment_bytes = \"4KiB\"\ngrace = \"4s\"\nenabled = true",
             rest: "",
         }
@@ -310,12 +312,13 @@ impl Ground {
         let Settings {
             dim,
             flux,
+            search,
             compaction,
             rest,
         } = self.settings;
         let text = format!(
             "[memory]\ndim = {dim}\nmetric = \"l2\"\nhot_budget = \"84KiB\"\ninsert_wait = \"60s\"\n{FLUSH}\n\
-             [flux]\n{flux}\n[search]\npartition_rows = 16\nprobe_min = 1\n\
+             [flux]\n{flux}\n[search]\npartition_rows = 16\nprobe_min = 1\n{search}\n\
              [compaction]\n{compaction}\n[limits]\nbatch_bytes = \"4MiB\"\n\
              [hot]\nbackend = \"fake\"\n[meta]\nbackend = \"redb\"\n[cold]\nbackend = \"file\"\n\
              [codec]\nbackend = \"raw\"\n[policy]\nbackend = \"lru\"\n{rest}\n"
@@ -421,6 +424,17 @@ impl World for Ground {
             return Ok(CheckReport::default());
         }
         self.builder(&fs, true)?.check().await
+    }
+
+    /// On a disk of its own, without faults.
+    async fn check_copy(&self, snapshot: &Path) -> Result<Option<CheckReport>> {
+        let copy = Self {
+            clock: self.clock.clone(),
+            settings: self.settings,
+            ..Self::new(0)
+        };
+        copy.restore(snapshot).await?;
+        copy.check().await.map(Some)
     }
 
     fn is_dead(&self) -> bool {

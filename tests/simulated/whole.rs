@@ -1,6 +1,6 @@
 //! The whole engine in one simulation: one seed for the disk, a remote store in front of it, the order in which things happen, and the
-//! operations. First a time of faults and power cuts in which nothing may be lost, then a time without in which everything settles. The
-//! same seed makes the same calls with the same outcomes.
+//! operations. First a time of faults, power cuts and reads that lie, in which nothing may be lost and nothing wrong be said, then a time
+//! without in which everything settles. The same seed makes the same calls with the same outcomes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -13,9 +13,9 @@ use aether::role::{
 };
 use aether::{BlobKey, Error, ErrorKind, Result, Retry};
 use aether_cold_simulated_s3::{SimulatedS3, SimulatedS3Config};
-use aether_testkit::env::seeds;
+use aether_testkit::env::{seeds, variable};
 use aether_testkit::run::{Run, World};
-use aether_testkit::simfs::{SimFs, Verdict};
+use aether_testkit::simfs::{Call, SimFs, Verdict};
 use aether_testkit::workload::{EVERY_DIM, Op, Profile, Workload};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,12 +24,14 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::barriers::caught;
-use crate::ground::{Ground, Settings};
+use crate::ground::{Ground, Settings, is_cold};
 use crate::power::simulate;
 
 /// A mistake that the checker below must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plant {
+    /// What a read of a blob gave is given again for as long as the process lives.
+    KeepsReads,
     /// How long a call takes depends on what ran before in this process.
     Remembers,
     /// Once everything is to come to rest, no blob goes any more.
@@ -45,10 +47,35 @@ struct Switches {
     resting: AtomicBool,
     /// Calls that failed or lost their reply in this life.
     met: AtomicU64,
+    /// The share of reads of segments that lie, and how many did, by kind.
+    lying: Mutex<(f64, [usize; LIES])>,
     plant: Option<Plant>,
 }
 
+/// Kinds of reads that lie: from another place, stale, with a bit turned over, less than was asked.
+const LIES: usize = 4;
+
 impl Switches {
+    fn lie(&self, share: f64) {
+        self.lying.lock().0 = share;
+    }
+
+    /// What becomes of a read of so many bytes. Always as many draws, so that a lie does not shift the series.
+    fn draw_lie(&self, len: usize, rng: &mut Rng) -> Verdict {
+        let (x, kind, n) = (rng.f64(), rng.usize(..LIES), rng.u64(..));
+        let (share, told) = &mut *self.lying.lock();
+        if x >= *share || len < 2 {
+            return Verdict::Pass;
+        }
+        told[kind] += 1;
+        [
+            Verdict::Misdirect(1 + n % 7),
+            Verdict::Stale(n),
+            Verdict::Flip(n),
+            Verdict::Short(1 + n as usize % (len - 1)),
+        ][kind]
+    }
+
     fn fault(&self) -> bool {
         self.faults.load(SeqCst)
     }
@@ -157,7 +184,12 @@ impl Recent {
 struct Late {
     store: SimulatedS3,
     recent: Recent,
+    /// What [`Plant::KeepsReads`] gives again.
+    kept: Mutex<BTreeMap<Asked, Vec<Bytes>>>,
 }
+
+/// A blob, and where parts of it begin and end.
+type Asked = (BlobKey, Vec<(u64, u64)>);
 
 #[async_trait]
 impl MetaStore for Drawn<Arc<dyn MetaStore>> {
@@ -199,7 +231,7 @@ impl MetaStore for Drawn<Arc<dyn MetaStore>> {
 #[async_trait]
 impl ColdStore for Drawn<Late> {
     async fn put(&self, key: &BlobKey, data: Bytes) -> Result<()> {
-        let Late { store, recent } = &self.inner;
+        let Late { store, recent, .. } = &self.inner;
         let bytes = data.len() as u64;
         let put = async {
             store.put(key, data).await?;
@@ -210,8 +242,22 @@ impl ColdStore for Drawn<Late> {
     }
 
     async fn read(&self, key: &BlobKey, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
+        let keeps = self.switches.plant == Some(Plant::KeepsReads);
+        let asked = || {
+            (
+                key.clone(),
+                ranges.iter().map(|r| (r.start, r.end)).collect(),
+            )
+        };
+        if keeps && let Some(kept) = self.inner.kept.lock().get(&asked()) {
+            return Ok(Some(kept.clone()));
+        }
         let read = self.inner.store.read(key, ranges);
-        self.run("read", false, read).await
+        let read = self.run("read", false, read).await?;
+        if keeps && let Some(parts) = &read {
+            self.inner.kept.lock().insert(asked(), parts.clone());
+        }
+        Ok(read)
     }
 
     async fn size(&self, key: &BlobKey) -> Result<Option<u64>> {
@@ -219,7 +265,7 @@ impl ColdStore for Drawn<Late> {
     }
 
     async fn delete(&self, key: &BlobKey) -> Result<()> {
-        let Late { store, recent } = &self.inner;
+        let Late { store, recent, .. } = &self.inner;
         let delete = async {
             let Switches { plant, resting, .. } = &*self.switches;
             if *plant == Some(Plant::KeepsBlobs) && resting.load(SeqCst) {
@@ -236,7 +282,7 @@ impl ColdStore for Drawn<Late> {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<BlobInfo>> {
-        let Late { store, recent } = &self.inner;
+        let Late { store, recent, .. } = &self.inner;
         let listed = self.run("list", false, store.list(prefix)).await?;
         if !self.switches.fault() {
             return Ok(listed);
@@ -250,6 +296,8 @@ fn ground(seed: u64, switches: &Arc<Switches>) -> Ground {
     let mut ground = Ground::new(seed);
     ground.settings = Settings {
         flux: "tick = \"250ms\"\nbatch_rows = 12\nsample = 16",
+        // Without room for blocks every read comes to the disk.
+        search: ["", "cache = \"1B\""][(seed / 2 % 2) as usize],
         ..Settings::default()
     };
     let (shared, recent) = (switches.clone(), Recent::default());
@@ -262,6 +310,7 @@ fn ground(seed: u64, switches: &Arc<Switches>) -> Ground {
         let cold = Late {
             store: SimulatedS3::new(cold, &config, seed ^ 1),
             recent: recent.clone(),
+            kept: Mutex::default(),
         };
         (
             Arc::new(Drawn::new(meta, fs, &shared, seed ^ 2)),
@@ -269,7 +318,17 @@ fn ground(seed: u64, switches: &Arc<Switches>) -> Ground {
         )
     }));
     let (shared, rng) = (switches.clone(), Mutex::new(Rng::with_seed(seed ^ 4)));
+    let lies = Mutex::new(Rng::with_seed(seed ^ 5));
     ground.script_for_ever(move |call, _| {
+        // Of segments alone: redb looks at the checksums of its pages on opening only.
+        if let Call::Read { path, len, .. } = call
+            && is_cold(path)
+        {
+            let lie = shared.draw_lie(*len, &mut lies.lock());
+            if lie != Verdict::Pass {
+                return lie;
+            }
+        }
         let (kind, x) = {
             let mut rng = rng.lock();
             (rng.usize(..2), rng.f64())
@@ -306,11 +365,46 @@ struct Figures {
     by_itself: usize,
     /// Faults that this life had met.
     met_before: u64,
+    /// Reads of segments that lied, by kind, and those of them that gave other bytes.
+    lies: [usize; LIES],
+    untrue: u64,
+    /// Openings after which segments were lost, until they were looked for again.
+    lost: usize,
 }
 
 /// The line that repeats a simulation.
 fn line(seed: u64) -> String {
     format!("AETHER_SEED={seed} cargo test --test simulated whole")
+}
+
+/// What an operation may say beside that a store does not answer: that the disk is full, and where reads lie, that what it read is damaged.
+fn may_say(lying: bool) -> &'static [ErrorKind] {
+    match lying {
+        true => &[ErrorKind::Capacity, ErrorKind::Corrupt],
+        false => &[ErrorKind::Capacity],
+    }
+}
+
+/// Segments that an opening among lies could not read are back without another one, once they are looked for again.
+async fn find_lost(run: &Run<Ground>, times: &mut usize) -> Result<(), String> {
+    let Some(memory) = &run.memory else {
+        return Ok(());
+    };
+    let lost = || memory.stats().lost_segments;
+    // One that may not write takes nothing back.
+    if run.world.is_dead() || lost() == 0 || memory.stats().poisoned.is_some() {
+        return Ok(());
+    }
+    *times += 1;
+    for _ in 0..3 {
+        run.world.advance(Duration::from_secs(31));
+        let turn = memory.tick().await;
+        if run.world.is_dead() || lost() == 0 {
+            return Ok(());
+        }
+        turn.map_err(|e| format!("a look for lost segments: {e}"))?;
+    }
+    Err(format!("lost segments stay lost: {:#?}", memory.stats()))
 }
 
 async fn run(seed: u64, plant: Option<Plant>, words: bool) -> (Figures, Vec<String>) {
@@ -326,7 +420,7 @@ async fn run(seed: u64, plant: Option<Plant>, words: bool) -> (Figures, Vec<Stri
         ground.fs.keep_words();
     }
     let mut run = Run::new(ground).await;
-    run.also = &[ErrorKind::Capacity];
+    run.also = may_say(false);
     let profile = Profile {
         dim: EVERY_DIM,
         ids: 120,
@@ -339,30 +433,44 @@ async fn run(seed: u64, plant: Option<Plant>, words: bool) -> (Figures, Vec<Stri
         // Its own tasks get their turns in between, and meet the same faults.
         run.faulty = true;
         faults.store(true, SeqCst);
+        let lies = [0.0, 0.0, 0.0, 0.03, 0.3, 0.8][rng.usize(..6)];
+        let lying = lies > 0.0;
+        run.also = may_say(lying);
+        switches.lie(lies);
         sleep(Duration::from_millis(rng.u64(0..600))).await;
         let cuts = n < OPERATIONS - LAST;
         let op = std::iter::repeat_with(|| workload.next_op())
             .find(|op| cuts || !matches!(op, Op::Crash { .. }))
             .expect("a workload has no end");
+        // Among lies more often what reads each footer, and what reads every segment from its first byte to its last.
+        let op = match rng.u8(..8) {
+            0 if lying && cuts => Op::Reopen,
+            1 if lying => Op::Snapshot,
+            _ => op,
+        };
         let closing = matches!(op, Op::Reopen);
         let mut text = format!("{op:?}");
         text.truncate(text.floor_char_boundary(200));
         let done = run.step_without_rising(op).await;
         faults.store(false, SeqCst);
+        switches.lie(0.0);
         run.faulty = false;
+        run.also = may_say(false);
         done.unwrap_or_else(|what| panic!("{at}: operation {n} ({text}): {what}"));
         figures.operations += 1;
         let failed = run.failed.replace(false);
         figures.failed += usize::from(failed);
+        let found = find_lost(&run, &mut figures.lost).await;
+        found.unwrap_or_else(|what| panic!("{at}: after operation {n} ({text}): {what}"));
         let memory = run.memory.as_ref().filter(|_| !closing);
         let writes = memory.is_some_and(|m| m.stats().poisoned.is_none());
-        if failed && writes && !run.world.is_dead() {
-            // It goes on: what became of the operation can be read.
+        if (failed || lying) && writes && !run.world.is_dead() {
+            // It goes on: what became of the operation can be read, and nothing of a lie stays.
             let healed = run.look().await;
             // A cut that was still to come may come now.
             if !run.world.is_dead() {
                 healed.unwrap_or_else(|what| panic!("{at}: after operation {n} ({text}): {what}"));
-                figures.healed += 1;
+                figures.healed += usize::from(failed);
                 continue;
             }
         }
@@ -370,7 +478,11 @@ async fn run(seed: u64, plant: Option<Plant>, words: bool) -> (Figures, Vec<Stri
             // The first try to recover meets them as well.
             if rng.bool() {
                 faults.store(true, SeqCst);
+                switches.lie(lies);
+                run.also = may_say(lying);
                 let risen = run.rise_among_faults().await;
+                run.also = may_say(false);
+                switches.lie(0.0);
                 faults.store(false, SeqCst);
                 risen.unwrap_or_else(|what| panic!("{at}: after operation {n} ({text}): {what}"));
             }
@@ -391,6 +503,8 @@ async fn run(seed: u64, plant: Option<Plant>, words: bool) -> (Figures, Vec<Stri
     settle(&mut run, &at).await;
     run.end(&at).await;
     figures.trace = run.world.fs.trace();
+    figures.lies = switches.lying.lock().1;
+    figures.untrue = run.world.fs.lies();
     figures.crashes = run.crashes;
     figures.moved = run.moved;
     figures.cold_hits = run.cold_hits;
@@ -473,7 +587,19 @@ async fn settle(run: &mut Run<Ground>, at: &str) -> bool {
             ),
         }
     }
-    run.work(&[Op::Reopen], at).await;
+    if run.memory().stats().poisoned.is_some() {
+        // One of its own tasks was the last to write. Closing may say so.
+        let closed = run.memory().close().await;
+        let other = closed
+            .as_ref()
+            .err()
+            .filter(|e| e.kind() != ErrorKind::Poisoned);
+        assert!(other.is_none(), "{at}: {closed:?}");
+        let risen = run.rise().await;
+        risen.unwrap_or_else(|what| panic!("{at}: {what}"));
+    } else {
+        run.work(&[Op::Reopen], at).await;
+    }
     let rested = rest(run, at).await;
     rested.unwrap_or_else(|open| panic!("{at}: it does not settle after a reopening: {open:?}"));
     false
@@ -510,6 +636,9 @@ fn whole_simulations_lose_nothing_and_settle_and_repeat() {
         all.healed += first.healed;
         all.by_itself += first.by_itself;
         all.met_before += first.met_before;
+        (0..LIES).for_each(|kind| all.lies[kind] += first.lies[kind]);
+        all.untrue += first.untrue;
+        all.lost += first.lost;
     }
     println!("{all:?}");
     let runs = range.end - range.start;
@@ -521,17 +650,25 @@ fn whole_simulations_lose_nothing_and_settle_and_repeat() {
         );
         assert!(all.cold_hits > 50 && all.moved > 100, "{all:?}");
         assert!(
-            all.by_itself as u64 * 2 > runs && all.met_before > runs,
+            all.by_itself as u64 * 4 > runs && all.met_before * 2 > runs,
             "{all:?}"
         );
+        assert!(
+            all.lies.iter().all(|kind| *kind > 5) && all.untrue > runs,
+            "{all:?}"
+        );
+        // One seed in ten or so.
+        let few = variable("AETHER_SEED").is_some() && runs < 100;
+        assert!(all.lost > 0 || few, "{all:?}");
     }
 }
 
 #[test]
-fn planted_simulations_that_differ_or_never_settle_are_found() {
+fn planted_simulations_that_differ_never_settle_or_keep_a_lie_are_found() {
     for (plant, said) in [
         (Plant::Remembers, "and again"),
         (Plant::KeepsBlobs, "it does not settle"),
+        (Plant::KeepsReads, "lost segments stay lost"),
     ] {
         let red = (1..=12).find_map(|seed| caught(|| _ = twice(seed, Some(plant))).err());
         let what = red.unwrap_or_else(|| panic!("{plant:?} is not found"));

@@ -1,6 +1,7 @@
 //! One memory beside its model: does operations on both, survives power cuts, and compares.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::time::Duration;
 
 use aether_core::config::SearchMode;
@@ -36,6 +37,15 @@ pub trait World {
 
     /// Verifies what is stored, whoever lives.
     fn check(&self) -> impl Future<Output = aether_core::Result<CheckReport>>;
+
+    /// Verifies what a snapshot would be restored to, where this world can restore one.
+    fn check_copy(
+        &self,
+        snapshot: &Path,
+    ) -> impl Future<Output = aether_core::Result<Option<CheckReport>>> {
+        let _ = snapshot;
+        async { Ok(None) }
+    }
 
     /// Whether the process has died.
     fn is_dead(&self) -> bool;
@@ -460,7 +470,11 @@ impl<W: World> Run<W> {
             "segments of the snapshot",
             report.segments as usize,
             (stored as usize, stored as usize),
-        )
+        )?;
+        match self.world.check_copy(folder.path()).await {
+            Ok(report) if report.as_ref().is_none_or(CheckReport::is_clean) => Ok(()),
+            holds => Err(format!("a snapshot says that it is whole: {holds:#?}")),
+        }
     }
 
     async fn check_pins(&self, ids: &[PointId]) -> Step {

@@ -129,6 +129,8 @@ pub enum Verdict {
     Flip(u64),
     /// A read or write goes so many sectors further on, as far as the file reaches.
     Misdirect(u64),
+    /// A read gives one of its sectors, counted modulo their number, as it was before the file was written: zeros.
+    Stale(u64),
     /// A file gets a name as if nobody had thought of it: its bytes are written under the name, piece by piece, and then synced.
     InPlace,
     /// The life ends just before the effect.
@@ -155,6 +157,7 @@ struct Life {
 #[derive(Clone, Default)]
 struct Trace {
     hasher: DefaultHasher,
+    lies: u64,
     words: Option<Vec<String>>,
 }
 
@@ -257,6 +260,11 @@ impl SimFs {
     /// A hash over every call so far and its outcome, in this life and those before it.
     pub fn trace(&self) -> u64 {
         self.0.lock().trace.hasher.finish()
+    }
+
+    /// Reads that gave other bytes than the file has, in this life and those before it.
+    pub fn lies(&self) -> u64 {
+        self.0.lock().trace.lies
     }
 
     /// Enters something else into the hash: a call of a store above, and what it answered.
@@ -563,8 +571,8 @@ impl SimFile {
     /// # Errors
     /// What the script says.
     pub fn read_at(&self, out: &mut [u8], at: u64) -> io::Result<usize> {
-        let (path, len) = (self.path.clone(), out.len());
-        self.fs.call(
+        let (path, len, asked) = (self.path.clone(), out.len(), at);
+        let (read, lied) = self.fs.call(
             |_| Call::Read { path, at, len },
             |image, verdict| {
                 let at = image.misdirected(self.node, at, len, verdict)?;
@@ -574,9 +582,21 @@ impl SimFile {
                 };
                 let read = image.read(self.node, at, &mut out[..most])?;
                 flip(&mut out[..read], verdict);
-                Ok(read)
+                blank(&mut out[..read], asked, verdict);
+                let lied = verdict != Verdict::Pass && {
+                    let mut truth = vec![0; read];
+                    image.read(self.node, asked, &mut truth)?;
+                    truth != out[..read]
+                };
+                Ok((read, lied))
             },
-        )
+        )?;
+        if lied {
+            let trace = &mut self.fs.0.lock().trace;
+            trace.lies += 1;
+            out[..read].hash(&mut trace.hasher);
+        }
+        Ok(read)
     }
 
     /// Writes at a place, making the file longer where it ends before.
@@ -646,6 +666,19 @@ impl SimFile {
             life.image.sync_failed(self.node);
         }
         synced
+    }
+}
+
+/// Blanks a sector of what was read from `at` on.
+fn blank(bytes: &mut [u8], at: u64, verdict: Verdict) {
+    if let Verdict::Stale(n) = verdict
+        && !bytes.is_empty()
+    {
+        let (sector, end) = (SECTOR as u64, at + bytes.len() as u64);
+        let first = at / sector;
+        let chosen = (first + n % (end.div_ceil(sector) - first)) * sector;
+        let (from, to) = (chosen.max(at) - at, (chosen + sector).min(end) - at);
+        bytes[from as usize..to as usize].fill(0);
     }
 }
 

@@ -200,6 +200,20 @@ fn lies_of_the_disk_are_told_as_the_script_says() {
     fs.unscript();
     file.read_at(&mut out, 2 * SECTOR as u64).unwrap();
     assert_eq!(out, [9; 8]);
+    let across = 2 * SECTOR as u64 - 4;
+    for (n, seen) in [(0, [0, 0, 0, 0, 9, 9, 9, 9]), (3, [0; 8])] {
+        fs.script(move |_, _| Verdict::Stale(n));
+        file.read_at(&mut out, across).unwrap();
+        assert_eq!(out, seen, "sector {n} modulo two");
+    }
+    fs.unscript();
+    file.read_at(&mut out, across).unwrap();
+    assert_eq!(out, [0, 0, 0, 0, 9, 9, 9, 9]);
+    assert_eq!(
+        fs.lies(),
+        2,
+        "a turned bit, a stale sector with something in it"
+    );
 }
 
 #[test]
