@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use aether_core::config::SearchMode;
@@ -11,7 +13,7 @@ use aether_core::engine::{Answer, Cut};
 use aether_core::role::Table;
 use aether_core::{BlobKey, Memory, PointId, SearchRequest};
 use bytes::Bytes;
-use common::{Settings, World, complete, exact, found, ids, points, vector};
+use common::{Call, Settings, Verdict, World, complete, exact, found, ids, points, vector};
 
 const ALL: u64 = 60;
 
@@ -132,6 +134,43 @@ async fn a_memory_opens_without_a_segment_and_has_it_back_when_the_blob_is() {
         assert_eq!(record.vector, Some(vector(12)));
         memory.compact().await.unwrap();
         whole(&memory, (5..8).chain(10..ALL)).await;
+        memory.close().await.unwrap();
+        world.check_clean().await;
+    }
+}
+
+/// What is garbled on its way is read again, and so often that only a store that always garbles it hides its rows, until they are looked for.
+#[tokio::test]
+async fn a_footer_is_read_more_than_once_before_its_blob_is_believed_to_be_damaged() {
+    const READS: u64 = 4;
+    for garbled in [0, 1, 2, 3, u64::MAX] {
+        let world = two_segments(Settings::default()).await;
+        let (key, _) = world.segments().swap_remove(0);
+        let reads = Arc::new(AtomicU64::new(0));
+        let (blob, seen) = (key.clone(), reads.clone());
+        world.power.script(move |call, _| match call {
+            Call::Read(read) if *read == blob && seen.fetch_add(1, SeqCst) < garbled => {
+                Verdict::Garble
+            }
+            _ => Verdict::Pass,
+        });
+        let memory = world.open().await;
+        world.power.unscript();
+        let stats = memory.stats();
+        let lost = (stats.lost_segments, stats.lost_rows);
+        if garbled < READS {
+            assert_eq!(lost, (0, 0), "{garbled} garbled reads");
+        } else {
+            assert_eq!(lost, (1, 20), "every read garbled");
+            marked(&memory, &key, 20..ALL).await;
+            world.clock.advance(Duration::from_secs(60));
+            memory.tick().await.unwrap();
+            assert_eq!(memory.stats().lost_segments, 0);
+        }
+        // Of the footer alone: nothing else of a blob is read at an opening.
+        let expected = garbled.saturating_add(1).min(READS);
+        assert_eq!(reads.load(SeqCst), expected, "{garbled} garbled reads");
+        whole(&memory, 0..ALL).await;
         memory.close().await.unwrap();
         world.check_clean().await;
     }
