@@ -6,6 +6,7 @@
     reason = "each test file uses its own part of this"
 )]
 
+mod reckless;
 pub mod script;
 
 use std::cell::RefCell;
@@ -131,6 +132,8 @@ fn registry() -> Arc<Registry> {
         &PLAIN,
         &aether_hot_flat::PLUGIN,
         &aether_testkit::fake::hot::STRICT,
+        &reckless::FORGETS,
+        &reckless::HIDES,
         &aether_policies::lru::PLUGIN,
         &GIVEN_META,
         &GIVEN_COLD,

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::play::{Plant, find};
 use super::scenario::Scenario;
-use crate::common::Stores;
+use crate::common::{Settings, Stores};
 
 /// What is wrong with a metadata store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,9 +244,29 @@ fn planted_a_tier_that_takes_more_than_it_tells() {
     for tight in [true, false] {
         let scenario = Scenario {
             tight,
-            hidden: 48 << 10,
+            hidden: 1 << 10,
             ..Scenario::no_room_in_ram()
         };
         must_find(&scenario, |stores, _| stores, &["over the budget"]);
+    }
+}
+
+#[test]
+fn planted_indexes_that_reckon_wrongly() {
+    for hot in ["forgets", "hides"] {
+        for scenario in [
+            Scenario::no_room_in_ram(),
+            Scenario::no_room_and_the_memory_s_own_tasks(),
+        ] {
+            let settings = Settings {
+                hot,
+                ..scenario.settings.clone()
+            };
+            let scenario = Scenario {
+                settings,
+                ..scenario
+            };
+            must_find(&scenario, |stores, _| stores, &["over the budget"]);
+        }
     }
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use aether_core::config::SearchMode;
 use aether_core::engine::{Answer, Parts, Record};
-use aether_core::role::{ColdStore, MetaStore};
+use aether_core::role::{ColdStore, EvictionPolicy, MetaStore};
 use aether_core::{
     Clock, Error, ManualClock, Memory, Metric, Point, PointId, Result as Said, Retry, SearchRequest,
 };
+use aether_testkit::conformance::policy::PolicyHarness;
 use aether_testkit::env::variable;
 use aether_testkit::orders::{Call, Did, History, InTurn, Turns, alone};
 use fastrand::Rng;
@@ -76,6 +77,11 @@ impl Space {
         }
         let version = self.version(id, record.vector.as_deref(), record.payload.as_ref());
         version.map(Some)
+    }
+
+    /// What a point takes in the kit's hot index.
+    fn row_bytes(self) -> u64 {
+        4 * self.0 as u64 + 64
     }
 
     fn query(self) -> Vec<f32> {
@@ -155,10 +161,18 @@ impl Ground {
         self.history.lock().now()
     }
 
+    /// With what the engine reckons with, so that no room is left that would hide a mistake: the most that the policy's books may take, and of
+    /// the index what its rows take, whatever it tells.
     fn within_budget(&self) -> Result<(), String> {
         let stats = self.memory.stats();
-        if stats.hot_bytes + self.hidden > stats.budget_bytes {
-            return Err(format!("over the budget: {stats:#?}"));
+        let index: u64 = (stats.hot_parts.iter())
+            .filter_map(|(name, bytes)| name.starts_with("index.").then_some(*bytes))
+            .sum();
+        let index = index.max(stats.hot_rows * self.space.row_bytes());
+        let books = stats.hot_parts["policy"].max(books_after(stats.hot_rows));
+        let hot = index + stats.hot_parts["directory"] + books + self.hidden;
+        if stats.hot_bytes > stats.budget_bytes || hot > stats.budget_bytes {
+            return Err(format!("over the budget, with {hot} bytes: {stats:#?}"));
         }
         Ok(())
     }
@@ -297,6 +311,37 @@ async fn client(ground: Arc<Ground>, who: usize, list: Vec<Do>) -> Result<(), St
     Ok(())
 }
 
+/// The most that the books of `lru` take with so many rows: pieces of them are reckoned with before they are needed.
+fn books_after(rows: u64) -> u64 {
+    thread_local! {
+        static EMPTY: Box<dyn EvictionPolicy> = PolicyHarness::new(&aether_policies::lru::PLUGIN).build(0);
+    }
+    EMPTY.with(|policy| policy.bytes_after(rows as usize))
+}
+
+/// What so many points take, as the engine reckons, in a memory that has room: so that the budget leaves none for one more.
+async fn bytes_of(scenario: &Scenario, rows: u64) -> u64 {
+    let space = Space(scenario.settings.dim);
+    let world = World::with(Settings {
+        tick: "0s",
+        budget: "1MiB",
+        hot: "fake",
+        ..scenario.settings.clone()
+    });
+    let memory = world.open().await;
+    let mortal = scenario.mortal.len() as u64;
+    // The directory's tables may double before they are full.
+    let points = (1..=2 * rows).map(|id| match id <= mortal {
+        true => space.point(id, 0).with_ttl(PASS, false),
+        false => space.point(id, 0),
+    });
+    memory.upsert(points.collect()).await.unwrap();
+    let stats = memory.stats();
+    assert_eq!(stats.hot_rows, 2 * rows, "{stats:#?}");
+    memory.close().await.unwrap();
+    stats.hot_parts["directory"] + books_after(rows) + rows * space.row_bytes()
+}
+
 /// Puts a mistake between the turns and the stores.
 pub(crate) type Plant = fn(Stores, &Turns) -> Stores;
 
@@ -319,11 +364,12 @@ fn fork(world: &World) -> World {
     fork
 }
 
-async fn prepare(scenario: &Scenario) -> Prepared {
-    // The memory's own tasks would move what is prepared.
+async fn prepare(scenario: &Scenario, settings: Settings) -> Prepared {
+    // The memory's own tasks would move what is prepared, and so would an index that reckons wrongly.
     let mut world = World::with(Settings {
         tick: "0s",
-        ..scenario.settings.clone()
+        hot: "fake",
+        ..settings.clone()
     });
     let memory = world.open().await;
     let space = Space(scenario.settings.dim);
@@ -350,7 +396,7 @@ async fn prepare(scenario: &Scenario) -> Prepared {
     let stats = memory.stats();
     assert_eq!(stats.hot_rows, scenario.hot.len() as u64, "{stats:#?}");
     memory.close().await.unwrap();
-    world.settings = scenario.settings.clone();
+    world.settings = settings;
     Prepared {
         world,
         versions,
@@ -566,7 +612,12 @@ fn seeds(share: u64) -> std::ops::Range<u64> {
 
 pub(crate) fn ready(scenario: &Scenario) -> Prepared {
     aether_core::engine::compute_in_place(true);
-    let mut prepared = alone(prepare(scenario));
+    let mut settings = scenario.settings.clone();
+    if let Some(rows) = scenario.room {
+        let bytes = alone(bytes_of(scenario, rows));
+        settings.budget = format!("{bytes}B").leak();
+    }
+    let mut prepared = alone(prepare(scenario, settings));
     // One of the way that makes no falls, and that no power cut ends.
     if let Ok(figures) = one(&prepared, scenario, None, 0) {
         prepared.expected = figures.turns;

@@ -55,6 +55,8 @@ pub(crate) struct Scenario {
     pub(crate) tight: bool,
     /// Hot bytes beside those that the memory tells: a mistake that is planted.
     pub(crate) hidden: u64,
+    /// Points for which there is RAM, and not for one more; else what the settings say.
+    pub(crate) room: Option<u64>,
 }
 
 impl Scenario {
@@ -77,16 +79,16 @@ impl Scenario {
             share: 1,
             tight: false,
             hidden: 0,
+            room: None,
         }
     }
 
-    /// RAM for six or seven points beside the tables.
+    /// RAM for seven points beside the tables, and not for eight.
     fn tight(name: &'static str, clients: fn(u64) -> Vec<Vec<Do>>) -> Self {
         let usual = Self::new(name, clients);
         Self {
             settings: Settings {
                 dim: 512,
-                budget: "84KiB",
                 // So long that a schedule shows who waited for it.
                 insert_wait: "600s",
                 flux: "batch_rows = 2\nsample = 16",
@@ -97,6 +99,7 @@ impl Scenario {
             // Three times as many turns as the others.
             share: 5,
             tight: true,
+            room: Some(7),
             ..usual
         }
     }
