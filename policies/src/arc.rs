@@ -5,7 +5,7 @@
 //! for each of up to as many ghosts as hot rows.
 
 use aether_core::config::RawConfig;
-use aether_core::role::EvictionPolicy;
+use aether_core::role::{EvictionPolicy, Item};
 use aether_core::{BuildContext, Factory, Plugin, Result, Row};
 use serde::Deserialize;
 
@@ -93,8 +93,8 @@ impl Queues for Arc {
         shelf.place(AGAIN, slot, 0);
     }
 
-    fn missed(&mut self, shelf: &mut Shelf<'_, ()>, bytes: u32, ghost: Option<(u32, ())>) {
-        self.incoming = u64::from(bytes.max(1));
+    fn missed(&mut self, shelf: &mut Shelf<'_, ()>, item: &Item, ghost: Option<(u32, ())>) {
+        self.incoming = u64::from(item.bytes.max(1));
         self.missed = match ghost {
             None => Missed::Unknown,
             Some((ONCE, ())) => Missed::Once,

@@ -12,7 +12,7 @@
 //! as a store has no reason to push it out.
 
 use aether_core::config::RawConfig;
-use aether_core::role::EvictionPolicy;
+use aether_core::role::{EvictionPolicy, Item};
 use aether_core::{BuildContext, Factory, OptionSpec, Plugin, Result, Row};
 use serde::Deserialize;
 
@@ -290,8 +290,8 @@ impl Queues for Cacheus {
         self.count(shelf, slot);
     }
 
-    fn missed(&mut self, shelf: &mut Shelf<'_, Left>, bytes: u32, ghost: Option<(u32, Left)>) {
-        let rows = shelf.capacity / u64::from(bytes.max(1));
+    fn missed(&mut self, shelf: &mut Shelf<'_, Left>, item: &Item, ghost: Option<(u32, Left)>) {
+        let rows = shelf.capacity / u64::from(item.bytes.max(1));
         self.rate.used(false, rows, &mut self.random);
         let Some((_, left)) = ghost else {
             return;

@@ -44,6 +44,7 @@ impl Queues for Clock {
     const QUEUES: u32 = 1;
     const GHOSTS: u32 = 0;
     const MOVES_ON_USE: bool = false;
+    const NAMES_AGAIN: bool = true;
     type Ghost = ();
 
     fn enter(&mut self, shelf: &mut Shelf<'_, ()>, slot: u32, _ghost: Option<(u32, ())>) {

@@ -31,7 +31,7 @@ use aether_core::config::RawConfig;
 use aether_core::role::{Context, EvictionPolicy, Figure, Item, Verdict, Want};
 use aether_core::{BuildContext, Error, Factory, Plugin, Result, Row, Time};
 
-use crate::books::{Books, Input, Policy, Rules, Shuffle, Standing};
+use crate::books::{Books, Input, Policy, Rules, Shuffle, Slots, Standing};
 
 mod config;
 mod figures;
@@ -193,13 +193,9 @@ impl Rules for Flux {
         self.sampled = self.steer.samples(row).then_some((row, bytes, 0.0));
     }
 
-    fn upcoming<'a>(
-        &'a self,
-        books: &'a Books<Hot>,
-        rows: usize,
-    ) -> impl Iterator<Item = u32> + 'a {
-        let lowest = self.ring.ascending(books).take(rows);
-        lowest.chain(books.list(order::RECENT).take(rows))
+    fn upcoming(&self, books: &Books<Hot>, rows: usize, slots: &mut Slots) {
+        slots.extend(self.ring.ascending(books).take(rows));
+        slots.extend(books.list(order::RECENT).take(rows));
     }
 
     fn gone(&mut self, row: Row) {

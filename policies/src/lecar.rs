@@ -6,7 +6,7 @@
 //! the order by count, 7.2 to 10.4 of hash table, and 29 to 43 for each of as many ghosts as hot rows.
 
 use aether_core::config::RawConfig;
-use aether_core::role::EvictionPolicy;
+use aether_core::role::{EvictionPolicy, Item};
 use aether_core::{BuildContext, Factory, OptionSpec, Plugin, Result, Row, Time};
 use serde::Deserialize;
 
@@ -154,12 +154,12 @@ impl Queues for Lecar {
         self.uses += 1;
     }
 
-    fn missed(&mut self, shelf: &mut Shelf<'_, Stamp>, bytes: u32, ghost: Option<(u32, Stamp)>) {
+    fn missed(&mut self, shelf: &mut Shelf<'_, Stamp>, item: &Item, ghost: Option<(u32, Stamp)>) {
         if let Some((_, left)) = ghost {
             let left = left.time().0 >> 4;
             let ago = self.uses.saturating_sub(left >> 1);
             // Capacity in rows of this size.
-            let rows = shelf.capacity / u64::from(bytes.max(1));
+            let rows = shelf.capacity / u64::from(item.bytes.max(1));
             self.regret(left & 1 == 1, ago, rows);
         }
     }

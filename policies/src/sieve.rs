@@ -55,6 +55,7 @@ impl Queues for Sieve {
     const QUEUES: u32 = 2;
     const GHOSTS: u32 = 0;
     const MOVES_ON_USE: bool = false;
+    const NAMES_AGAIN: bool = true;
     type Ghost = ();
 
     fn enter(&mut self, shelf: &mut Shelf<'_, ()>, slot: u32, _ghost: Option<(u32, ())>) {

@@ -8,7 +8,7 @@
 //! of record, links and list a row, 7.2 to 10.4 of hash table, and 4 to 8 of sketch.
 
 use aether_core::config::RawConfig;
-use aether_core::role::EvictionPolicy;
+use aether_core::role::{EvictionPolicy, Item};
 use aether_core::{BuildContext, Factory, OptionSpec, Plugin, Result, Row};
 use serde::Deserialize;
 
@@ -146,8 +146,9 @@ impl Queues for TinyLfu {
         }
     }
 
-    fn missed(&mut self, shelf: &mut Shelf<'_, ()>, bytes: u32, _ghost: Option<(u32, ())>) {
-        self.climb.miss(shelf.capacity / u64::from(bytes.max(1)));
+    fn missed(&mut self, shelf: &mut Shelf<'_, ()>, item: &Item, _ghost: Option<(u32, ())>) {
+        self.climb
+            .miss(shelf.capacity / u64::from(item.bytes.max(1)));
     }
 
     /// Under pressure the window is one row short of its size: the new one has yet to come.

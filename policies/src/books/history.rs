@@ -60,6 +60,12 @@ impl<P: Packed> History<P> {
         1 << (63 - sets.leading_zeros())
     }
 
+    /// Many policies remember by themselves what they need.
+    #[inline]
+    fn remembers_nothing(&self) -> bool {
+        self.taken.is_empty()
+    }
+
     fn resize(&mut self, sets: u64) {
         let sets = sets as usize;
         let old = std::mem::take(&mut self.entries);
@@ -75,6 +81,9 @@ impl<P: Packed> History<P> {
 
     /// Follows the number of hot rows; O(1) but for a quartering.
     pub(crate) fn fit(&mut self, hot: usize) {
+        if self.remembers_nothing() {
+            return;
+        }
         let (sets, target) = (self.taken.len() as u64, self.sets_for(hot as u64));
         self.target = target;
         if target * 4 <= sets && target > 0 {
@@ -104,6 +113,7 @@ impl<P: Packed> History<P> {
     }
 
     /// What is remembered of a row.
+    #[inline]
     pub(crate) fn get(&self, row: Row) -> Option<P> {
         let places = self.places(self.set_of(row)?);
         let found = places.iter().find(|e| e.row == row.0);
@@ -111,7 +121,15 @@ impl<P: Packed> History<P> {
     }
 
     /// Forgets a row and returns what was known of it.
+    #[inline]
     pub(crate) fn remove(&mut self, row: Row) -> Option<P> {
+        match self.remembers_nothing() {
+            true => None,
+            false => self.take_out(row),
+        }
+    }
+
+    fn take_out(&mut self, row: Row) -> Option<P> {
         let set = self.set_of(row)?;
         let at = self.places(set).iter().position(|e| e.row == row.0)?;
         let places = &mut self.entries[set * WAYS..][..WAYS];
@@ -122,7 +140,14 @@ impl<P: Packed> History<P> {
     }
 
     /// Remembers a row as the most recent of its set; O(1) but for a doubling when a set is full.
+    #[inline]
     pub(crate) fn put(&mut self, row: Row, past: P) {
+        if !self.remembers_nothing() {
+            self.put_in(row, past);
+        }
+    }
+
+    fn put_in(&mut self, row: Row, past: P) {
         let Some(mut set) = self.set_of(row) else {
             return;
         };

@@ -58,30 +58,51 @@ impl Buckets {
     }
 }
 
-/// Up to [`PREFETCH_MAX`] rows without an allocation.
+/// Up to [`PREFETCH_MAX`] things without an allocation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rows {
-    rows: [Row; PREFETCH_MAX],
+pub(crate) struct Few<T> {
+    all: [T; PREFETCH_MAX],
     len: usize,
 }
 
-impl Rows {
-    fn push(&mut self, row: Row) {
-        if let Some(place) = self.rows.get_mut(self.len) {
-            *place = row;
+pub(crate) type Rows = Few<Row>;
+pub(crate) type Slots = Few<u32>;
+
+impl<T: Copy> Few<T> {
+    /// Adds one, if there is room.
+    fn push(&mut self, one: T) {
+        if let Some(place) = self.all.get_mut(self.len) {
+            *place = one;
             self.len += 1;
         }
     }
 
-    pub(crate) fn as_slice(&self) -> &[Row] {
-        &self.rows[..self.len]
+    /// Adds as many as there is room for.
+    pub(crate) fn extend(&mut self, more: impl Iterator<Item = T>) {
+        for (place, one) in self.all[self.len..].iter_mut().zip(more) {
+            *place = one;
+            self.len += 1;
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[T] {
+        &self.all[..self.len]
     }
 }
 
 impl Default for Rows {
     fn default() -> Self {
         Self {
-            rows: [Row(0); PREFETCH_MAX],
+            all: [Row(0); PREFETCH_MAX],
+            len: 0,
+        }
+    }
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self {
+            all: [NONE; PREFETCH_MAX],
             len: 0,
         }
     }
@@ -114,7 +135,7 @@ impl<X: Packed> Books<X> {
         // would hold up the loads behind it.
         let mut missing = Rows::default();
         let Some(last) = self.records.len().checked_sub(1) else {
-            rows.iter().for_each(|row| missing.push(*row));
+            missing.extend(rows.iter().copied());
             return missing;
         };
         let last = last as u32;
@@ -140,13 +161,18 @@ impl<X: Packed> Books<X> {
         missing
     }
 
-    /// Touches the same of these slots, [`PREFETCH_MAX`] at most, and answers their rows.
-    pub(crate) fn prefetch_slots(&self, slots: impl Iterator<Item = u32>) -> Rows {
+    /// Touches what is kept of the rows in these slots, [`PREFETCH_MAX`] at most, and what leads to them; answers the rows.
+    pub(crate) fn prefetch_slots(&self, slots: &[u32]) -> Rows {
         let mut rows = Rows::default();
-        slots
-            .take(PREFETCH_MAX)
-            .for_each(|slot| rows.push(self.row(slot)));
-        self.prefetch(rows.as_slice(), true);
+        rows.extend(slots.iter().map(|slot| self.row(*slot)));
+        self.lists.prefetch(slots);
+        self.queues.prefetch(slots);
+        // The first row of each bucket mostly is the one that leaves or the one that points to it.
+        let heads = rows.as_slice().iter().map(|row| {
+            let head = self.buckets.heads[self.buckets.of(row.0)];
+            self.records.at(head).next
+        });
+        std::hint::black_box(heads.fold(0, u32::wrapping_add));
         rows
     }
 

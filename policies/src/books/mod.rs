@@ -22,6 +22,7 @@ mod packed;
 #[cfg(test)]
 pub(crate) mod play;
 mod policy;
+mod prints;
 mod queues;
 mod ring;
 mod rings;
@@ -45,10 +46,12 @@ use heap::Heap;
 pub(crate) use heap::Urgency;
 use history::History;
 use index::Buckets;
+pub(crate) use index::Slots;
 use lists::Lists;
 pub(crate) use order::{Load, Shape};
 pub(crate) use packed::{Input, Packed, Stamp, words_of};
 pub(crate) use policy::Policy;
+pub(crate) use prints::{Moment, Prints};
 pub(crate) use queues::Queued;
 use rings::Rings;
 pub(crate) use rules::{Rules, Standing};
@@ -196,10 +199,12 @@ impl<X: Packed> Books<X> {
         if self.weight(slot) == bytes {
             return;
         }
-        self.unload(slot);
+        let former = self.weight(slot);
         self.records.at_mut(slot).weight = bytes.min(!PINNED);
         if let Some(list) = self.queues.owner(slot) {
-            self.load_onto(list, slot);
+            let now = self.weight(slot);
+            let load = &mut self.loads[list as usize];
+            load.bytes = load.bytes - u64::from(former.max(1)) + u64::from(now.max(1));
         }
     }
 
@@ -453,9 +458,8 @@ impl<X: Packed> Books<X> {
 
     /// Takes a slot out of every order.
     fn unorder(&mut self, slot: u32) {
-        self.unload(slot);
         self.lists.unlink(slot);
-        self.queues.unlink(slot);
+        self.unqueue(slot);
         self.second.unlink(slot);
         if let Some(heap) = &mut self.heap {
             heap.remove(slot);

@@ -1,6 +1,6 @@
 //! The orders in which books keep their rows: lists, a second set of lists, a heap.
 
-use super::{Books, Heap, Packed, Urgency};
+use super::{Books, Heap, Packed, Slots, Urgency};
 
 /// How a policy orders its rows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +24,18 @@ pub(crate) struct Load {
     pub(crate) bytes: u64,
 }
 
+impl Load {
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.rows += 1;
+        self.bytes += bytes;
+    }
+
+    pub(super) fn take(&mut self, bytes: u64) {
+        self.rows -= 1;
+        self.bytes -= bytes;
+    }
+}
+
 impl<X: Packed> Books<X> {
     /// The list that a row is in, in counted books.
     pub(crate) fn list_of(&self, slot: u32) -> Option<u32> {
@@ -43,6 +55,11 @@ impl<X: Packed> Books<X> {
         }
     }
 
+    /// Tells the first slots of a list, in counted books.
+    pub(crate) fn fronts(&self, list: u32, count: usize, slots: &mut Slots) {
+        self.queues.fronts(list, count, slots);
+    }
+
     fn is_counted(&self) -> bool {
         self.queues.count() > 0
     }
@@ -52,23 +69,11 @@ impl<X: Packed> Books<X> {
         self.lists.count() + self.queues.count()
     }
 
-    pub(super) fn load_onto(&mut self, list: u32, slot: u32) {
-        let bytes = u64::from(self.weight(slot).max(1));
-        if let Some(load) = self.loads.get_mut(list as usize) {
-            load.rows += 1;
-            load.bytes += bytes;
-        }
-    }
-
-    pub(super) fn unload(&mut self, slot: u32) {
-        if self.loads.is_empty() {
-            return;
-        }
-        let bytes = u64::from(self.weight(slot).max(1));
-        let list = self.queues.owner(slot);
-        if let Some(load) = list.and_then(|l| self.loads.get_mut(l as usize)) {
-            load.rows -= 1;
-            load.bytes -= bytes;
+    /// Takes a slot out of its queue, and off its load.
+    pub(super) fn unqueue(&mut self, slot: u32) {
+        if let Some(former) = self.queues.unlink(slot) {
+            let bytes = u64::from(self.weight(slot).max(1));
+            self.loads[former as usize].take(bytes);
         }
     }
 
@@ -76,9 +81,14 @@ impl<X: Packed> Books<X> {
     pub(crate) fn push_back(&mut self, list: u32, slot: u32) {
         if !self.pinned(slot) {
             if self.is_counted() {
-                self.unload(slot);
-                self.queues.push_back(list, slot);
-                self.load_onto(list, slot);
+                let bytes = u64::from(self.weight(slot).max(1));
+                let former = self.queues.push_back(list, slot);
+                if former != Some(list) {
+                    self.loads[list as usize].add(bytes);
+                    if let Some(former) = former {
+                        self.loads[former as usize].take(bytes);
+                    }
+                }
             } else {
                 self.lists.push_back(list, slot);
             }

@@ -7,7 +7,7 @@ use aether_core::{Result, Role, Row, Time};
 use super::packed::Input;
 use super::rules::{Rules, Standing};
 use super::saved::wrong;
-use super::{Books, History};
+use super::{Books, History, Slots};
 
 /// Begins every saved state.
 const MAGIC: [u8; 8] = *b"AETHPOL3";
@@ -266,8 +266,9 @@ impl<R: Rules> EvictionPolicy for Policy<R> {
         if !missing.is_empty() {
             self.history.prefetch(missing);
             self.rules.prefetch(missing);
-            let leaving = self.rules.upcoming(&self.books, missing.len());
-            let leaving = self.books.prefetch_slots(leaving);
+            let mut leaving = Slots::default();
+            (self.rules).upcoming(&self.books, missing.len(), &mut leaving);
+            let leaving = self.books.prefetch_slots(leaving.as_slice());
             self.history.prefetch(leaving.as_slice());
             (self.rules).prefetch_leaving(leaving.as_slice(), missing.len());
         }

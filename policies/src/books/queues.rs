@@ -4,12 +4,13 @@
 //! proposal must be possible without an eviction. So the row that the rule names is moved to a queue of its own, the **doomed**,
 //! whose order is the order of proposals; when it leaves, it does so as if from its former queue, and when it is used first, it goes
 //! back to that queue's end and the use counts there. A replay, in which every proposal is followed, sees the policy exactly.
+//! A single row that the rule would name again stays where it is ([`Queues::NAMES_AGAIN`]).
 
 use aether_core::role::{Context, Figure, Item, Verdict, Want};
 use aether_core::{Result, Row, Time};
 
 use super::shelf::{Mark, Queues, Shelf, WORD_BITS, WORD_MAX};
-use super::{Books, Ghosts, Input, Rules, Shape, Standing, part, words_of};
+use super::{Books, Ghosts, Input, Rules, Shape, Slots, Standing, part, words_of};
 
 /// A policy of queues as [`Rules`].
 #[derive(Debug)]
@@ -19,10 +20,14 @@ pub(crate) struct Queued<Q: Queues> {
     capacity: u64,
     /// The ghost that is about to be placed.
     arriving: Option<(Row, (u32, Q::Ghost))>,
+    /// The row to propose, where it need not be put aside.
+    named: Option<u32>,
 }
 
 /// Keep-values of one class lie within so much of one another: more than ln(1 + s) of any age.
 const CLASS: f64 = 64.0;
+/// The class of the doomed.
+const DOOMED: f64 = -1.0;
 
 impl<Q: Queues> Queued<Q> {
     /// Empty queues; `share`: ghosts for each hot row at most.
@@ -32,6 +37,7 @@ impl<Q: Queues> Queued<Q> {
             ghosts: Ghosts::new(Q::GHOSTS, share),
             capacity: 0,
             arriving: None,
+            named: None,
         }
     }
 
@@ -79,7 +85,7 @@ impl<Q: Queues> Queued<Q> {
         let word = books.figures(slot).word & WORD_MAX;
         match books.list_of(slot) {
             Some(queue) if queue < Q::QUEUES => f64::from(self.queues.class(queue, word)),
-            Some(_) => -1.0,
+            Some(_) => DOOMED,
             None => f64::from(Q::QUEUES),
         }
     }
@@ -108,6 +114,16 @@ impl<Q: Queues> Queued<Q> {
             reason: self.reason(books, slot),
         }
     }
+
+    /// On a row that was named: as if it were doomed.
+    fn verdict_of_named(&self, books: &Books<Mark>, slot: u32, now: Time) -> Verdict {
+        Verdict {
+            row: books.row(slot),
+            keep: DOOMED * CLASS - self.age(books, slot, now).ln_1p(),
+            certain: false,
+            reason: self.reason(books, slot),
+        }
+    }
 }
 
 impl<Q: Queues> Rules for Queued<Q> {
@@ -127,21 +143,24 @@ impl<Q: Queues> Rules for Queued<Q> {
     }
 
     fn prefetch(&self, rows: &[Row]) {
-        self.ghosts.prefetch(rows);
+        self.queues.prefetch(rows);
+        if Q::GHOSTS > 0 {
+            self.ghosts.prefetch(rows);
+        }
     }
 
     fn prefetch_leaving(&self, rows: &[Row], leaving: usize) {
-        self.ghosts.prefetch(rows);
-        self.ghosts.prefetch_oldest(leaving);
+        self.prefetch(rows);
+        if Q::GHOSTS > 0 {
+            self.ghosts.prefetch_oldest(leaving);
+        }
     }
 
-    fn upcoming<'a>(
-        &'a self,
-        books: &'a Books<Mark>,
-        rows: usize,
-    ) -> impl Iterator<Item = u32> + 'a {
+    fn upcoming(&self, books: &Books<Mark>, rows: usize, slots: &mut Slots) {
         // Most policies look at the fronts of one queue or two, and pass some rows on before one leaves.
-        (0..Q::QUEUES.min(2)).flat_map(move |queue| books.list(queue).take(rows))
+        for queue in 0..Q::QUEUES.min(2) {
+            books.fronts(queue, rows, slots);
+        }
     }
 
     fn enter(&mut self, _restore_us: f32, _past: Option<Self::Past>, now: Time) -> Mark {
@@ -193,9 +212,12 @@ impl<Q: Queues> Rules for Queued<Q> {
 
     fn missed(&mut self, books: &mut Books<Mark>, item: &Item, now: Time) {
         self.queues.counted(item.row);
-        let ghost = self.ghosts.missed(item.row);
+        let ghost = match Q::GHOSTS {
+            0 => None,
+            _ => self.ghosts.missed(item.row),
+        };
         self.with(books, now, |queues, shelf| {
-            queues.missed(shelf, item.bytes, ghost);
+            queues.missed(shelf, item, ghost);
         });
     }
 
@@ -220,32 +242,50 @@ impl<Q: Queues> Rules for Queued<Q> {
     }
 
     fn recall(&self, row: Row) -> Option<Self::Past> {
-        self.ghosts.get(row)
+        match Q::GHOSTS {
+            0 => self.queues.recall(row),
+            _ => self.ghosts.get(row),
+        }
     }
 
     fn take_back(&mut self, row: Row) -> Option<Self::Past> {
+        if Q::GHOSTS == 0 {
+            return None;
+        }
         let ghost = self.ghosts.remove(row);
         self.arriving = ghost.map(|ghost| (row, ghost));
         ghost
     }
 
     fn forget(&mut self, row: Row) {
-        self.ghosts.remove(row);
+        self.queues.forget(row);
+        if Q::GHOSTS > 0 {
+            self.ghosts.remove(row);
+        }
     }
 
     fn rename(&mut self, old: Row, new: Row) {
-        self.ghosts.rename(old, new);
+        self.queues.rename(old, new);
+        if Q::GHOSTS > 0 {
+            self.ghosts.rename(old, new);
+        }
     }
 
     fn fit(&mut self, hot: usize) {
-        self.ghosts.fit(hot);
         self.queues.fit(hot);
+        if Q::GHOSTS > 0 {
+            self.ghosts.fit(hot);
+        }
     }
 
     fn prepare(&mut self, books: &mut Books<Mark>, want: Want, context: &Context) {
         self.learn(context);
         let doomed = books.load(Q::QUEUES);
         let (mut rows, mut bytes) = (doomed.rows, doomed.bytes);
+        if Q::NAMES_AGAIN && want.rows == 1 && rows == 0 {
+            self.named = self.with(books, context.now, Q::next);
+            return;
+        }
         while rows < want.rows as u64 && bytes < want.bytes {
             let next = self.with(books, context.now, |queues, shelf| {
                 let slot = queues.next(shelf)?;
@@ -267,6 +307,9 @@ impl<Q: Queues> Rules for Queued<Q> {
     }
 
     fn victims(&mut self, books: &Books<Mark>, want: Want, context: &Context) -> Vec<Verdict> {
+        if let Some(slot) = self.named.take() {
+            return vec![self.verdict_of_named(books, slot, context.now)];
+        }
         let verdict = |slot| self.verdict(books, slot, context.now);
         if want.bytes > 0 {
             return books.take_in_order(books.list(Q::QUEUES), want, context, verdict);
@@ -281,6 +324,9 @@ impl<Q: Queues> Rules for Queued<Q> {
     }
 
     fn victim(&mut self, books: &Books<Mark>, want: Want, context: &Context) -> Option<Verdict> {
+        if let Some(slot) = self.named.take() {
+            return Some(self.verdict_of_named(books, slot, context.now));
+        }
         match want.bytes {
             0 => self.victims(books, want, context).into_iter().next(),
             _ => Some(self.verdict(books, books.front(Q::QUEUES)?, context.now)),

@@ -88,6 +88,12 @@ impl<T: Item> Ring<T> {
         self.first.wrapping_add(self.len as u32)
     }
 
+    /// What stands in the first places, of which some may be holes.
+    pub(super) fn first_places(&self, places: usize) -> impl Iterator<Item = T> {
+        let all = (0..places.min(self.len)).map(|index| self.get(index));
+        all.filter(|item| !item.is_hole())
+    }
+
     /// All items from the front, with their numbers.
     pub(super) fn numbered(&self) -> impl Iterator<Item = (u32, T)> {
         let all = (0..self.len).map(|index| (self.number(index), self.get(index)));

@@ -3,6 +3,7 @@
 //! A queue is a [`Ring`]. A slot that is taken out of the midst leaves a hole; holes are closed when they are more than a quarter of the slots.
 
 use super::chunked::Chunked;
+use super::index::Slots;
 use super::ring::{Item, Ring};
 
 /// Holes that a ring may have however few slots it holds.
@@ -80,19 +81,23 @@ impl Rings {
         self.places.pop();
     }
 
-    /// Takes a slot out of its queue, if it is in one.
-    pub(crate) fn unlink(&mut self, slot: u32) {
+    /// Takes a slot out of its queue; answers which one it was in.
+    pub(crate) fn unlink(&mut self, slot: u32) -> Option<u32> {
         if self.rings.is_empty() {
-            return;
+            return None;
         }
-        let place = self.places.get(slot);
-        if let Some(ring) = self.rings.get_mut(place.queue as usize) {
-            self.places.set(slot, NOWHERE);
-            ring.remove(ring.index(place.at));
-            if ring.holes() > HOLES_MIN.max(ring.filled() / 4) {
-                self.close_holes(place.queue);
-            }
+        let place = std::mem::replace(self.places.at_mut(slot), NOWHERE);
+        self.vacate(place)
+    }
+
+    /// Takes what stands in a place out of its queue; answers which queue that is.
+    fn vacate(&mut self, place: Place) -> Option<u32> {
+        let ring = self.rings.get_mut(place.queue as usize)?;
+        ring.remove(ring.index(place.at));
+        if ring.holes() > HOLES_MIN.max(ring.filled() / 4) {
+            self.close_holes(place.queue);
         }
+        Some(place.queue)
     }
 
     /// Moves a queue's slots together, in their order. As many steps as slots and holes, which were as many removals.
@@ -101,11 +106,12 @@ impl Rings {
         self.rings[queue as usize].close_holes(|slot, _, at| places.set(slot, Place { queue, at }));
     }
 
-    /// Puts a slot at a queue's end, out of any other queue.
-    pub(crate) fn push_back(&mut self, queue: u32, slot: u32) {
-        self.unlink(slot);
+    /// Puts a slot at a queue's end; answers in which queue it was before.
+    pub(crate) fn push_back(&mut self, queue: u32, slot: u32) -> Option<u32> {
+        let former = self.vacate(self.places.get(slot));
         let at = self.rings[queue as usize].push_back(slot);
         self.places.set(slot, Place { queue, at });
+        former
     }
 
     /// First slot of a queue.
@@ -117,6 +123,13 @@ impl Rings {
     pub(crate) fn queue(&self, queue: u32) -> impl Iterator<Item = u32> {
         let ring = self.rings.get(queue as usize);
         ring.into_iter().flat_map(Ring::items)
+    }
+
+    /// Tells the slots in the first places of a queue.
+    pub(crate) fn fronts(&self, queue: u32, count: usize, slots: &mut Slots) {
+        if let Some(ring) = self.rings.get(queue as usize) {
+            slots.extend(ring.first_places(count));
+        }
     }
 
     /// Lets two slots trade places, as the books trade their records.
@@ -221,7 +234,7 @@ mod tests {
     fn a_queue_that_is_gone_through_for_ever_takes_no_more_room() {
         let mut rings = Rings::new(2);
         (0..1_000).for_each(|_| rings.push());
-        (0..1_000).for_each(|slot| rings.push_back(0, slot));
+        (0..1_000).for_each(|slot| assert_eq!(rings.push_back(0, slot), None));
         let bytes = rings.bytes();
         for n in 0..100_000 {
             let first = rings.first(0).unwrap();
@@ -234,7 +247,7 @@ mod tests {
         }
         assert!(rings.bytes() <= bytes * 2, "{} {bytes}", rings.bytes());
         assert_eq!(of(&rings, 0).len(), 1_000);
-        (0..1_000).for_each(|slot| rings.unlink(slot));
+        (0..1_000).for_each(|slot| assert_eq!(rings.unlink(slot), Some(0)));
         assert!(rings.bytes() < bytes);
         assert_eq!(rings.first(0), None);
     }

@@ -4,7 +4,7 @@ use aether_core::role::{Context, Figure, Item, Verdict, Want};
 use aether_core::{Result, Row, Time};
 
 use super::packed::{Input, Packed};
-use super::{Books, Shape};
+use super::{Books, Shape, Slots};
 
 /// Where a policy sees a row, and with what figures.
 #[derive(Clone, Copy, Debug)]
@@ -52,12 +52,8 @@ pub(crate) trait Rules: std::fmt::Debug + Send + 'static {
     }
 
     /// Slots that will probably be looked at for the next so many rows to leave. Only a hint where to look in time.
-    fn upcoming<'a>(
-        &'a self,
-        books: &'a Books<Self::Hot>,
-        rows: usize,
-    ) -> impl Iterator<Item = u32> + 'a {
-        books.list(0).take(rows)
+    fn upcoming(&self, books: &Books<Self::Hot>, rows: usize, slots: &mut Slots) {
+        slots.extend(books.list(0).take(rows));
     }
 
     /// Figures or weight of a hot row changed without a use; it is in a list.

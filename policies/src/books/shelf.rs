@@ -1,5 +1,6 @@
 //! What a policy of queues has to say, and what it works on.
 
+use aether_core::role::Item;
 use aether_core::{Result, Row, Time};
 
 use super::{Books, Ghosts, Input, Packed, Stamp};
@@ -126,6 +127,9 @@ pub(crate) trait Queues: std::fmt::Debug + Send + 'static {
     const GHOSTS: u32;
     /// Whether a use gives a row another place in the queues.
     const MOVES_ON_USE: bool = true;
+    /// Whether [`Queues::next`], asked again, names the same row until something else happens: then a single row that is named need not be put
+    /// aside as doomed.
+    const NAMES_AGAIN: bool = false;
     /// Lists of a second order, in which rows may be beside their queues until they are doomed.
     const SECOND: u32 = 0;
     /// What is remembered of a ghost.
@@ -151,11 +155,11 @@ pub(crate) trait Queues: std::fmt::Debug + Send + 'static {
     /// The row that leaves next, of those in the policy's queues; moves rows as it must. `None` only when all are empty.
     fn next(&mut self, shelf: &mut Shelf<'_, Self::Ghost>) -> Option<u32>;
 
-    /// A cold row of so many bytes was used.
+    /// A cold row was used.
     fn missed(
         &mut self,
         _shelf: &mut Shelf<'_, Self::Ghost>,
-        _bytes: u32,
+        _item: &Item,
         _ghost: Option<(u32, Self::Ghost)>,
     ) {
     }
@@ -219,6 +223,20 @@ pub(crate) trait Queues: std::fmt::Debug + Send + 'static {
 
     /// Follows the number of hot rows.
     fn fit(&mut self, _hot: usize) {}
+
+    /// What a memory beside the ghosts holds of a row that is not hot, as the queue and figures of a ghost.
+    fn recall(&self, _row: Row) -> Option<(u32, Self::Ghost)> {
+        None
+    }
+
+    /// That memory forgets a row.
+    fn forget(&mut self, _row: Row) {}
+
+    /// In that memory a new version takes over what is known of the former one.
+    fn rename(&mut self, _old: Row, _new: Row) {}
+
+    /// Touches what that memory holds of these rows.
+    fn prefetch(&self, _rows: &[Row]) {}
 
     /// A row, hot or cold, was used; comes before everything else about it.
     fn counted(&mut self, _row: Row) {}

@@ -3,13 +3,11 @@ use crate::books::play::Play;
 
 /// A tier of ten rows: one in the small queue, nine ghosts, rows move on after one use.
 fn s3_fifo() -> Play {
-    let s3 = S3Fifo {
-        small: 0.1,
-        ghosts: 0.9,
+    let config = S3FifoConfig {
         uses: 1,
-        evicted: false,
+        ..S3FifoConfig::default()
     };
-    Play::new(Policy::new(Queued::new(s3, 1.8), 0.0), 10)
+    Play::new(Policy::new(Queued::new(S3Fifo::new(config), 0.0), 0.0), 10)
 }
 
 #[test]
@@ -35,11 +33,6 @@ fn a_use_moves_a_row_on_and_a_ghost_enters_the_main_queue() {
 
 #[test]
 fn a_row_as_large_as_the_small_queue_is_refused_under_pressure() {
-    let s3 = S3Fifo {
-        small: 0.1,
-        ghosts: 0.9,
-        uses: 2,
-        evicted: false,
-    };
+    let s3 = S3Fifo::new(S3FifoConfig::default());
     assert!(s3.admits(100, 1_000) && !s3.admits(101, 1_000));
 }
