@@ -99,7 +99,8 @@ impl Choice {
     /// Reads a list such as `lru,flux:history=2,probe=0,belady`: a part with `=` belongs to the policy before it.
     ///
     /// # Errors
-    /// `InvalidInput` for a key before any policy, `Config` for a value that is no TOML.
+    /// `InvalidInput` for a key before any policy and for a policy that stands there twice with the same settings, `Config` for a value that
+    /// is no TOML.
     pub fn list(text: &str) -> Result<Vec<Self>> {
         let mut found: Vec<(String, Vec<String>)> = Vec::new();
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
@@ -118,10 +119,18 @@ impl Choice {
                 }
             }
         }
-        found
-            .into_iter()
-            .map(|(name, keys)| Self::new(&name, &keys))
-            .collect()
+        let mut choices: Vec<Self> = Vec::with_capacity(found.len());
+        for (name, keys) in found {
+            let choice = Self::new(&name, &keys)?;
+            if choices.iter().any(|other| other.text == choice.text) {
+                return Err(Error::invalid_input(format!(
+                    "policy {:?} stands in the list twice: expected each once, or with other settings",
+                    choice.text
+                )));
+            }
+            choices.push(choice);
+        }
+        Ok(choices)
     }
 
     fn new(name: &str, keys: &[String]) -> Result<Self> {

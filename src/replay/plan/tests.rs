@@ -34,4 +34,10 @@ fn policies_take_settings_behind_a_colon() {
     for wrong in ["half_life=1h", "lru:", "lru:x"] {
         assert!(texts(wrong).is_err(), "{wrong}");
     }
+    let twice = texts("age,age:idle=1h,lru,age").unwrap_err().to_string();
+    assert!(
+        twice.contains("\"age\" stands in the list twice"),
+        "{twice}"
+    );
+    assert!(texts("age,age:idle=1h,age:idle=2h").is_ok());
 }

@@ -40,6 +40,8 @@ use hands::{Change, Compaction};
 const ROUNDS: usize = 4;
 /// How often such a round may move a row from partition to partition, on the average: what is not in bounds then stays so for now.
 const MOVES: u64 = 4;
+/// How often segments that could not be read are tried again.
+const TRY_BARRED_EVERY: Duration = Duration::from_secs(3600);
 /// The longest wait after failures.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
@@ -48,8 +50,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct CompactionState {
     /// Segments that the compaction under way has still to empty.
     inputs: Vec<SegmentId>,
-    /// Segments that cannot be read: left alone until the memory is opened anew.
+    /// Segments that could not be read: left alone for a while, since what was wrong may have been the reading.
     barred: BTreeSet<SegmentId>,
+    /// When there were none for the last time.
+    admitted: Time,
     /// Bytes that may be read and written now; below zero they are owed.
     tokens: f64,
     filled: Time,
@@ -71,12 +75,22 @@ pub(crate) struct CompactionState {
 }
 
 impl CompactionState {
-    /// Leaves a damaged segment alone from now on.
+    /// Leaves a damaged segment alone for now.
     fn bar(&mut self, part: &Taken, error: Error) -> Error {
         if error.is_corrupt() {
             self.barred.insert(part.segment.id);
         }
         error
+    }
+
+    /// From time to time segments that were left alone are tried again.
+    fn admit_barred(&mut self, now: Time) {
+        if now.since(self.admitted) >= TRY_BARRED_EVERY {
+            self.admitted = now;
+            if !std::mem::take(&mut self.barred).is_empty() {
+                self.looked = None;
+            }
+        }
     }
 
     /// Whether the rate allows a step now. A second's worth is saved up at most.
@@ -118,6 +132,7 @@ impl Inner {
         }
         let config = &self.config.compaction;
         let state = &mut *state;
+        state.admit_barred(now);
         let turn = async {
             if now.since(state.tended) >= LOOK_EVERY {
                 state.tended = now;
