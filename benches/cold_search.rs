@@ -115,8 +115,8 @@ fn cold_search(c: &mut Criterion) {
             time(&mut group, "flat_in_ram", &runtime, &memory, &hot);
         }
         for from in (0..ROWS).step_by(1000) {
-            let moved = memory.demote(&common::ids(from..from + 1000));
-            assert_eq!(runtime.block_on(moved).unwrap(), 1000);
+            let ids = common::ids(from..from + 1000);
+            assert_eq!(runtime.block_on(memory.demote(&ids)).unwrap(), 1000);
         }
         runtime.block_on(memory.compact()).unwrap();
         for (kind, mode, probe) in kinds {
