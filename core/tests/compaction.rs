@@ -263,7 +263,7 @@ async fn a_damaged_segment_is_left_alone_and_the_others_are_merged() {
     assert_eq!(memory.stats().segments, 2);
     world.cold.tamper(&key, Some(bytes));
     assert_found(&memory, 0..100).await;
-    // What was wrong may have been the reading: after an hour it is tried again.
+    // What was wrong may have been the reading: within the hour it is tried again.
     let failed = memory.stats().counted.compactions_failed;
     send_cold(&memory, 100..200).await;
     for _ in 0..40 {

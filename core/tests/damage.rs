@@ -178,6 +178,10 @@ async fn a_snapshot_of_damaged_bytes_is_none() {
         world.cold.tamper(key, Some(bad.into()));
         is_refused(&format!("byte {byte}")).await;
     }
+    for end in [0, 10, good.len() / 2, good.len() - 1] {
+        world.cold.tamper(key, Some(good.slice(..end)));
+        is_refused(&format!("cut at byte {end}")).await;
+    }
     world.cold.tamper(key, Some(good.clone()));
     let folder = tempfile::tempdir().unwrap();
     memory.snapshot(folder.path()).await.unwrap();

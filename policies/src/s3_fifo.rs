@@ -4,7 +4,7 @@
 //! J. Yang, Y. Zhang, Z. Qiu, Y. Yue, K. V. Rashmi, "FIFO Queues are All You Need for Cache Eviction", SOSP 2023, algorithm 1. As in the
 //! authors' later simulator, a row that enters while the tier still fills and the small queue is full goes to the main queue.
 //! Sizes are in bytes. Ghosts are fingerprints (section 4.2): a row is one until so many bytes have left the small queue after it.
-//! 29 bytes of record, links and list a row, 7.2 to 10.4 of hash table, and 12 to 24 for each of 0.9 ghosts.
+//! 29 bytes of record, links and list a row, 7.2 to 10.4 of hash table, and 10 to 20 for each of 0.9 ghosts.
 
 use aether_core::config::RawConfig;
 use aether_core::role::{EvictionPolicy, Item};
@@ -84,6 +84,8 @@ struct S3Fifo {
     left: Prints,
     /// The row that was missed last and when it had left, if it is a ghost: held apart, so that room made for its return cannot push it out.
     missed: Option<(Row, Option<Moment>)>,
+    /// The row of the small queue that was named to leave: it stays named, whatever the main queue has become by the way.
+    named: Option<Row>,
 }
 
 /// Bytes of the tier and of its parts.
@@ -109,6 +111,7 @@ impl S3Fifo {
             evicted: false,
             left: Prints::new(config.ghosts),
             missed: None,
+            named: None,
         }
     }
 
@@ -183,6 +186,12 @@ impl Queues for S3Fifo {
     fn next(&mut self, shelf: &mut Shelf<'_, ()>) -> Option<u32> {
         self.evicted = true;
         let main = shelf.capacity - self.sizes(shelf.capacity).small;
+        if let (Some(slot), Some(named)) = (shelf.front(SMALL), self.named)
+            && shelf.row(slot) == named
+            && shelf.word(slot) < self.config.uses
+        {
+            return Some(slot);
+        }
         loop {
             let small = shelf.front(SMALL);
             let from_main = shelf.bytes(MAIN) > main || small.is_none();
@@ -190,6 +199,7 @@ impl Queues for S3Fifo {
                 // The small queue is gone through until a row leaves it for good, whatever the main one becomes meanwhile.
                 Some(mut slot) => loop {
                     if shelf.word(slot) < self.config.uses {
+                        self.named = Some(shelf.row(slot));
                         return Some(slot);
                     }
                     shelf.place(MAIN, slot, 0);
@@ -254,6 +264,10 @@ impl Queues for S3Fifo {
             out.extend_from_slice(&row.0.to_le_bytes());
             moment.put(out);
         }
+        out.push(u8::from(self.named.is_some()));
+        if let Some(row) = self.named {
+            out.extend_from_slice(&row.0.to_le_bytes());
+        }
     }
 
     fn load(&mut self, input: &mut Input<'_>) -> Result<()> {
@@ -262,6 +276,10 @@ impl Queues for S3Fifo {
         self.missed = match input.u8()? {
             0 => None,
             _ => Some((Row(input.u64()?), Some(Moment::take(input)?))),
+        };
+        self.named = match input.u8()? {
+            0 => None,
+            _ => Some(Row(input.u64()?)),
         };
         Ok(())
     }

@@ -34,7 +34,7 @@ use place::{NewFile, Place};
 
 const META_FILE: &str = "meta.aether";
 const DONE_FILE: &str = "DONE";
-/// Blobs are copied in parts of this size.
+/// Blobs are copied in pieces of this size, but for a part of one that is larger.
 const COPY_BYTES: u64 = 8 << 20;
 
 /// What a snapshot holds.
@@ -122,12 +122,20 @@ async fn copy_segment(
         rest = after;
         let range = first.start..now.last().map_or(first.end, |last| last.end);
         let read = (inner.blocks.store()).read(&m.blob, std::slice::from_ref(&range));
-        let bytes = read.await?.ok_or_else(|| {
+        // A range beyond its end is wrong only where a blob was cut.
+        let read = read.await.map_err(|e| match e.is_invalid_input() {
+            true => of(short().with_source(e)),
+            false => of(e),
+        });
+        let bytes = read?.ok_or_else(|| {
             of(Error::corrupt(
                 "the blob of a segment is missing from the cold store",
             ))
         })?;
         let bytes = bytes.into_iter().next().unwrap_or_default();
+        if bytes.len() as u64 != range.end - range.start {
+            return Err(of(short()));
+        }
         for part in now {
             let at = |place: u64| (place - range.start) as usize;
             let data = bytes.get(at(part.start)..at(part.end));

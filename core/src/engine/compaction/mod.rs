@@ -40,7 +40,7 @@ use hands::{Change, Compaction};
 const ROUNDS: usize = 4;
 /// How often such a round may move a row from partition to partition, on the average: what is not in bounds then stays so for now.
 const MOVES: u64 = 4;
-/// How often segments that could not be read are tried again.
+/// How often the background tries segments again that could not be read, whenever that was.
 const TRY_BARRED_EVERY: Duration = Duration::from_secs(3600);
 /// The longest wait after failures.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
@@ -52,7 +52,7 @@ pub(crate) struct CompactionState {
     inputs: Vec<SegmentId>,
     /// Segments that could not be read: left alone for a while, since what was wrong may have been the reading.
     barred: BTreeSet<SegmentId>,
-    /// When there were none for the last time.
+    /// When the last ones were taken up again.
     admitted: Time,
     /// Bytes that may be read and written now; below zero they are owed.
     tokens: f64,
