@@ -423,9 +423,9 @@ mod tests {
             prints.fit(row as usize + 1);
             assert!(prints.bytes() <= bound.min(prints.bytes_bound(row + 1)));
         }
-        // Nine tenths are meant to be there.
+        // Nine tenths are meant to be there, of which full sets forget some.
         let late = (10_000..100_000).filter(|row| prints.contains(Row(*row)));
-        assert!(late.count() > 85_000);
+        assert!(late.count() > 80_000);
         let full = prints.bytes();
         for hot in (0..100_000).rev() {
             prints.fit(hot);
