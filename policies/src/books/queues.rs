@@ -26,8 +26,6 @@ pub(crate) struct Queued<Q: Queues> {
 
 /// Keep-values of one class lie within so much of one another: more than ln(1 + s) of any age.
 const CLASS: f64 = 64.0;
-/// The class of the doomed.
-const DOOMED: f64 = -1.0;
 
 impl<Q: Queues> Queued<Q> {
     /// Empty queues; `share`: ghosts for each hot row at most.
@@ -85,7 +83,7 @@ impl<Q: Queues> Queued<Q> {
         let word = books.figures(slot).word & WORD_MAX;
         match books.list_of(slot) {
             Some(queue) if queue < Q::QUEUES => f64::from(self.queues.class(queue, word)),
-            Some(_) => DOOMED,
+            Some(_) => -1.0,
             None => f64::from(Q::QUEUES),
         }
     }
@@ -110,16 +108,6 @@ impl<Q: Queues> Queued<Q> {
         Verdict {
             row: books.row(slot),
             keep: self.keep(books, slot, now),
-            certain: false,
-            reason: self.reason(books, slot),
-        }
-    }
-
-    /// On a row that was named: as if it were doomed.
-    fn verdict_of_named(&self, books: &Books<Mark>, slot: u32, now: Time) -> Verdict {
-        Verdict {
-            row: books.row(slot),
-            keep: DOOMED * CLASS - self.age(books, slot, now).ln_1p(),
             certain: false,
             reason: self.reason(books, slot),
         }
@@ -308,7 +296,7 @@ impl<Q: Queues> Rules for Queued<Q> {
 
     fn victims(&mut self, books: &Books<Mark>, want: Want, context: &Context) -> Vec<Verdict> {
         if let Some(slot) = self.named.take() {
-            return vec![self.verdict_of_named(books, slot, context.now)];
+            return vec![self.verdict(books, slot, context.now)];
         }
         let verdict = |slot| self.verdict(books, slot, context.now);
         if want.bytes > 0 {
@@ -325,7 +313,7 @@ impl<Q: Queues> Rules for Queued<Q> {
 
     fn victim(&mut self, books: &Books<Mark>, want: Want, context: &Context) -> Option<Verdict> {
         if let Some(slot) = self.named.take() {
-            return Some(self.verdict_of_named(books, slot, context.now));
+            return Some(self.verdict(books, slot, context.now));
         }
         match want.bytes {
             0 => self.victims(books, want, context).into_iter().next(),
