@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn sets_follow_the_hot_rows_and_keep_what_they_hold() {
         let mut prints = Prints::new(0.9);
-        prints.set_span(u64::MAX);
+        prints.set_span(1 << 27);
         let bound = prints.bytes_bound(100_000);
         for row in 0..100_000 {
             prints.put(Row(row), 1);
