@@ -221,15 +221,21 @@ fn hot_snapshots_as_the_index_takes_them() {
     }
 }
 
+/// Length of what redb's file begins with.
+const HEADER: usize = 512;
+
 /// The header, and a sample of all that is something, spread over the pages: of redb's smallest file, a megabyte, nearly all is zero and free.
 fn sweep_redb(world: &World, most: usize) -> Swept {
-    const HEADER: usize = 512;
+    sweep_some_of_redb(world, sample_bytes(), most)
+}
+
+fn sweep_some_of_redb(world: &World, pages: usize, most: usize) -> Swept {
     let [(path, good)] = &world.files("/meta.redb")[..] else {
         panic!("expected one metadata file");
     };
     let something = (HEADER..good.len()).filter(|at| good[*at] != 0);
     let mut sample: Vec<usize> = (0..HEADER).collect();
-    sample.extend(spread(&something.collect::<Vec<_>>(), sample_bytes()));
+    sample.extend(spread(&something.collect::<Vec<_>>(), pages));
     sweep(good, &sample, most, || {
         let (twin, path) = (world.twin(), path.clone());
         move |bad: &[u8]| twin.probe(&path, bad)
@@ -242,6 +248,38 @@ fn metadata_of_redb() {
     let swept = sweep_redb(&world, ALL);
     swept.judge("redb file");
     assert!(swept.refused > 0);
+    watermark(&world);
+}
+
+/// Of a process that was killed, whose header says which of two roots is the newer.
+#[test]
+fn metadata_of_redb_of_a_killed_process() {
+    let world = World::of_memory(Source::golden("memory-v2"), "flat", Place::Ram);
+    let world = world.killed_after(&written::id_of(80));
+    let swept = sweep_some_of_redb(&world, 512, ALL);
+    swept.judge("redb file of a killed process");
+    assert!(swept.refused > 0);
+    watermark(&world);
+    // Without the watermark the older root is a wrong answer that nothing tells of.
+    let [(path, good)] = &world.files("/meta.redb")[..] else {
+        panic!("expected one metadata file");
+    };
+    let mut older = good.clone();
+    older[9] ^= 1;
+    assert_eq!(world.probe(path, &older), Ok(Found::Refused));
+    let unmarked = world.without_file("meta.redb.watermark");
+    let probed = unmarked.probe(path, &older);
+    assert!(
+        probed.as_ref().is_err_and(|e| e.contains("expected")),
+        "{probed:?}"
+    );
+}
+
+/// A watermark that is damaged says nothing.
+fn watermark(world: &World) {
+    let swept = sweep_files(world, "/meta.redb.watermark", ALL);
+    swept.judge("watermark of redb");
+    assert_eq!(swept.harmless, swept.flipped);
 }
 
 /// Sweeps the files of a snapshot whose path ends so.

@@ -304,7 +304,7 @@ fn bless() {
     let plain = std::fs::File::open(from.join("meta.redb")).unwrap();
     let packed = zstd::stream::encode_all(plain, 19).unwrap();
     std::fs::write(to.join("meta.redb.zst"), packed).unwrap();
-    for needless in ["LOCK", "cold/.lock", "meta.redb"] {
+    for needless in ["LOCK", "cold/.lock", "meta.redb", "meta.redb.watermark"] {
         std::fs::remove_file(to.join(needless)).unwrap();
     }
 }

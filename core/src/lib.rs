@@ -20,6 +20,7 @@ pub mod seal;
 mod segment;
 pub mod shuffle;
 pub mod vector;
+pub mod watermark;
 mod wire;
 
 /// Tests of decoders count what they hold.

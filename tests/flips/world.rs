@@ -131,6 +131,12 @@ fn config_of(path: &Path, dim: usize, hot: &str, place: Place) -> Config {
     Config::from_toml(&toml).unwrap()
 }
 
+/// Whether a path is that of the metadata file or of its watermark.
+fn is_redb(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(b"meta.redb")
+}
+
 fn all_files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let read = |path: PathBuf| {
         let bytes = std::fs::read(&path).unwrap();
@@ -186,6 +192,15 @@ impl World {
         world
     }
 
+    /// Another that lacks a file.
+    pub(crate) fn without_file(&self, name: &str) -> Self {
+        let mut twin = self.twin();
+        twin.good.retain(|(path, _)| !path.ends_with(name));
+        twin.place_good();
+        twin.lay(None);
+        twin
+    }
+
     /// Another world that is the same, for another thread.
     pub(crate) fn twin(&self) -> Self {
         let mut twin = Self::empty(self.source.clone(), self.hot, self.place);
@@ -216,6 +231,21 @@ impl World {
         self
     }
 
+    /// The same as a process leaves it that is killed after one more deletion.
+    pub(crate) fn killed_after(mut self, id: &PointId) -> Self {
+        self.good = self.runtime.block_on(async {
+            let memory = self.open().await.unwrap();
+            let deleted = memory.delete(std::slice::from_ref(id)).await.unwrap();
+            assert_eq!(deleted, 1);
+            let left = self.all_files();
+            memory.close().await.unwrap();
+            left
+        });
+        self.pin = false;
+        self.learn();
+        self
+    }
+
     /// Opens and closes once, so that all files are there; those are the good ones, and what is read from them is the truth.
     fn settle(&mut self) {
         self.place_good();
@@ -225,6 +255,11 @@ impl World {
             memory.close().await.unwrap();
         });
         self.good = self.all_files();
+        self.learn();
+    }
+
+    /// Takes what the good files say for the truth.
+    fn learn(&mut self) {
         self.place_good();
         self.lay(None);
         self.truth = self.runtime.block_on(async {
@@ -243,7 +278,7 @@ impl World {
 
     /// Whether a file is where the stores are.
     fn is_stored(&self, path: &Path) -> bool {
-        self.place == Place::Ram && (path.starts_with("cold") || path.ends_with("meta.redb"))
+        self.place == Place::Ram && (path.starts_with("cold") || is_redb(path))
     }
 
     /// The memory's files as they are now.
@@ -313,8 +348,11 @@ impl World {
         self.meta = Some(taken);
         // A store that is given to the builder beside one that is not is opened for nothing.
         self.config.meta = Slot::named(Role::Meta, "memory");
-        self.good.retain(|(path, _)| !path.ends_with("meta.redb"));
-        drop(std::fs::remove_file(self.memory_path().join("meta.redb")));
+        for (path, _) in self.good.extract_if(.., |(path, _)| is_redb(path)) {
+            drop(std::fs::remove_file(
+                self.folder.path().join("memory").join(path),
+            ));
+        }
         self.place_good();
         self.lay(None);
         self

@@ -670,9 +670,10 @@ fn planted_simulations_that_differ_never_settle_or_keep_a_lie_are_found() {
         (Plant::KeepsBlobs, "it does not settle"),
         (Plant::KeepsReads, "lost segments stay lost"),
     ] {
-        let red = (1..=12).find_map(|seed| caught(|| _ = twice(seed, Some(plant))).err());
-        let what = red.unwrap_or_else(|| panic!("{plant:?} is not found"));
+        // Each may be found in another way too, by what a seed happens to do.
+        let red = |seed| caught(|| _ = twice(seed, Some(plant))).err();
+        let what = (1..=12).filter_map(red).find(|what| what.contains(said));
+        let what = what.unwrap_or_else(|| panic!("{plant:?} is not found"));
         println!("{plant:?}: {what:.200}");
-        assert!(what.contains(said), "{plant:?}: {what}");
     }
 }

@@ -4,11 +4,12 @@
 //! |---|---|---|
 //! | `aether` | `format` | `u32` little-endian, [`FORMAT`]; sealed |
 //! | `aether` | `epoch` | `u64` little-endian, the last epoch that was claimed; sealed |
+//! | `aether` | `durable` | `u64` little-endian, durable commits so far, this one among them; sealed. Absent counts as none |
 //! | one for each [`Table`], by its name | the caller's key | the caller's value; sealed |
 //!
 //! *Sealed* means followed by eight bytes: XXH3-64 of the value, little-endian, seeded with XXH3-64 of the key, which in
 //! turn is seeded with XXH3-64 of the table's name. So a value that strayed to another key or table is found just as a
-//! damaged one is. Recovery is redb's; a file without the table `aether` is not ours.
+//! damaged one is. Recovery is redb's; a file without the table `aether` is not ours. Beside the file is its watermark, see `mark`.
 
 use aether_core::role::Table;
 use aether_core::seal::{SEAL_BYTES, checksum, unseal};
@@ -26,6 +27,7 @@ pub(crate) const OWN: Pairs = TableDefinition::new("aether");
 pub(crate) const OWN_NAME: &str = "aether";
 pub(crate) const KEY_FORMAT: &[u8] = b"format";
 pub(crate) const KEY_EPOCH: &[u8] = b"epoch";
+pub(crate) const KEY_DURABLE: &[u8] = b"durable";
 
 /// The redb table of one of the engine's tables.
 pub(crate) fn definition(table: Table) -> Pairs {

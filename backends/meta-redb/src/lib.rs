@@ -1,8 +1,8 @@
 //! Metadata store in one local file: the redb B-tree, two-phase durable commits, a checksum on every value.
 //!
 //! Reading order: [`RedbMeta`] (the contract), `core` (transactions), `lanes` (the threads they run on), `guard` (what
-//! becomes of a failing disk and of a file that must not be written), `files` (the folder around the file), `format` (bytes), `error`
-//! (words).
+//! becomes of a failing disk and of a file that must not be written), `files` (the folder around the file), `mark` (how far the
+//! file had come), `format` (bytes), `error` (words).
 #![forbid(unsafe_code)]
 
 mod config;
@@ -13,6 +13,7 @@ pub mod files;
 mod format;
 mod guard;
 mod lanes;
+mod mark;
 mod meta_store;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::core::{Core, Mode};
 use crate::error;
 use crate::files::{Files, Machine};
 use crate::lanes::{Lane, Lanes, contain};
+use crate::mark::Mark;
 
 const CAPABILITY: MetaCapability = MetaCapability {
     key_bytes_max: 1 << 10,
@@ -70,19 +71,24 @@ impl RedbMeta {
     ) -> Result<Self> {
         let open = || {
             let path = dir.join(&config.file);
+            let mark_path = Mark::path(&path);
             let mode = Mode {
                 cache_bytes: usize::try_from(config.cache.0).unwrap_or(usize::MAX),
                 read_only,
                 verify: config.verify,
             };
-            if !read_only {
-                // A file that is there and cannot be seen must not get a new one in its place.
-                let there = files.exists(&path).map_err(|e| {
-                    error::io(&e, "the file cannot be looked at").with("file", path.display())
-                })?;
-                if !there {
-                    begin(files, &path, mode)?;
+            let unseen = |e: std::io::Error| {
+                error::io(&e, "the file cannot be looked at").with("file", path.display())
+            };
+            if !read_only && !files.exists(&path).map_err(unseen)? {
+                // A file that is there and cannot be seen, or that was there, must not get a new one in its place.
+                if let Some(mark) = open_mark(files, &mark_path, true)? {
+                    gone(&mark, &mark_path)?;
                 }
+                begin(files, &path, mode)?;
+            }
+            let mark = open_mark(files, &mark_path, read_only)?;
+            if !read_only {
                 // Also where it was there: whoever began it may have been killed before the sync.
                 let synced = files.sync_folder(dir);
                 synced.map_err(|e| in_place(&e, &path))?;
@@ -93,14 +99,19 @@ impl RedbMeta {
             } else {
                 config.readers
             };
-            Self::on(file, mode, readers).map_err(|e| e.with("file", path.display()))
+            Self::on(file, mark, mode, readers).map_err(|e| e.with("file", path.display()))
         };
         open().map_err(|e| error::at(e, "open"))
     }
 
     /// Opens a store on any of redb's storage back ends. Without readers the callers do all the work themselves.
-    pub(crate) fn on(file: Arc<dyn StorageBackend>, mode: Mode, readers: usize) -> Result<Self> {
-        let core = Arc::new(contain(|| Core::open(file, mode))?);
+    pub(crate) fn on(
+        file: Arc<dyn StorageBackend>,
+        mark: Option<Mark>,
+        mode: Mode,
+        readers: usize,
+    ) -> Result<Self> {
+        let core = Arc::new(contain(|| Core::open(file, mark, mode))?);
         let lanes = Lanes::start(&core, readers)?;
         Ok(Self { core, lanes })
     }
@@ -117,9 +128,36 @@ fn begin(files: &dyn Files, path: &Path, mode: Mode) -> Result<()> {
         _ => {}
     }
     let file = files.open(fresh, false)?;
-    let begun = contain(|| Core::open(file, mode)).map(drop);
+    let begun = contain(|| Core::open(file, None, mode)).map(drop);
     begun.map_err(|e| e.with("file", path.display()))?;
     files.rename(fresh, path).map_err(|e| in_place(&e, path))
+}
+
+/// Opens the watermark, which is made where it may be and there is none.
+fn open_mark(files: &dyn Files, path: &Path, read_only: bool) -> Result<Option<Mark>> {
+    let unseen = |e: std::io::Error| {
+        error::io(&e, "the watermark cannot be looked at").with("file", path.display())
+    };
+    if read_only && !files.exists(path).map_err(unseen)? {
+        return Ok(None);
+    }
+    files
+        .open(path, read_only)
+        .map(|file| Some(Mark::new(file)))
+}
+
+/// Refuses to begin a new file where a watermark tells of one that was there.
+fn gone(mark: &Mark, path: &Path) -> Result<()> {
+    let said = mark
+        .read()
+        .map_err(|e| error::io(&e, "the watermark cannot be read"));
+    match said.map_err(|e| e.with("file", path.display()))? {
+        Some(count) if count > 0 => Err(Error::corrupt(format!(
+            "expected a metadata file: its watermark tells of {count} commits; bring the file back, or remove the watermark too to begin a new memory"
+        ))
+        .with("watermark", path.display())),
+        _ => Ok(()),
+    }
 }
 
 fn in_place(e: &std::io::Error, path: &Path) -> Error {

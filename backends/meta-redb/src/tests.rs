@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::config::RedbConfig;
 use crate::core::Mode;
+use crate::mark::Mark;
 use crate::meta_store::RedbMeta;
 use disk::{Disk, Fault};
 
@@ -29,7 +30,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn on(disk: &Disk) -> Result<RedbMeta> {
-    RedbMeta::on(Arc::new(disk.clone()), MODE, 1)
+    RedbMeta::on(Arc::new(disk.clone()), None, MODE, 1)
 }
 
 /// Sets a counter in two tables and adds a key in a third.
@@ -72,6 +73,7 @@ fn a_file_whose_beginning_was_cut_short_is_begun_anew() {
     name.push(".new");
     for length in [0, 1, 4096, whole.len() - 1, whole.len()] {
         std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(Mark::path(&path)).unwrap();
         std::fs::write(&name, &whole[..length]).unwrap();
         assert!(open(true).is_err(), "there is no store yet");
         let store = open(false).unwrap();
@@ -204,7 +206,7 @@ fn a_power_cut_at_any_write_loses_nothing_acknowledged() {
                 verify: true,
                 ..MODE
             };
-            let again = RedbMeta::on(Arc::new(Disk::of(image)), mode, 1)
+            let again = RedbMeta::on(Arc::new(Disk::of(image)), None, mode, 1)
                 .unwrap_or_else(|e| panic!("cut {cuts}: {e:?}"));
             let found = steps(&again, len).await;
             assert!(
@@ -220,26 +222,37 @@ fn a_power_cut_at_any_write_loses_nothing_acknowledged() {
     });
 }
 
-async fn small(dir: &Path) -> Vec<u8> {
+/// The file and the watermark of a process that was killed after thirty durable batches.
+async fn small(dir: &Path) -> (Vec<u8>, Vec<u8>) {
     let store = RedbMeta::open(dir, &RedbConfig::default(), false).unwrap();
     let epoch = store.claim().await.unwrap();
     for n in 0..30 {
         let seq = store.commit(step(epoch, n, 40)).await.unwrap();
         store.durable(seq).await.unwrap();
     }
-    let image = std::fs::read(dir.join("meta.redb")).unwrap();
+    let path = dir.join("meta.redb");
+    let image = std::fs::read(&path).unwrap();
+    let mark = std::fs::read(Mark::path(&path)).unwrap();
     store.close().await.unwrap();
-    image
+    (image, mark)
 }
 
 /// Every byte of the head flipped, and bytes of pages at random, in the file of a killed process: an error on opening or
-/// every pair, and never a panic, though redb panics on some of them. One flip is known to take the last durable batch
+/// every pair, and never a panic, though redb panics on some of them. Without the watermark one flip takes the last durable batch
 /// back: that of the bit which says which of two commits is the newer.
 #[test]
 fn flips_in_a_killed_file_are_found_or_harmless() {
     let dir = tempfile::tempdir().unwrap();
     run(async {
-        let image = small(dir.path()).await;
+        let (image, mark) = small(dir.path()).await;
+        let mode = Mode {
+            verify: true,
+            ..MODE
+        };
+        let open = |image: Vec<u8>, mark: Option<&[u8]>| {
+            let mark = mark.map(|mark| Mark::new(Arc::new(Disk::of(mark.to_vec()))));
+            RedbMeta::on(Arc::new(Disk::of(image)), mark, mode, 1)
+        };
         let used: Vec<usize> = (0..image.len()).filter(|i| image[*i] != 0).collect();
         let mut rng = disk::Rng(7);
         let (mut found, mut harmless) = (0, 0);
@@ -251,15 +264,11 @@ fn flips_in_a_killed_file_are_found_or_harmless() {
             };
             let mut bad = image.clone();
             bad[at] ^= 1 << rng.below(8);
-            let mode = Mode {
-                verify: true,
-                ..MODE
-            };
-            match RedbMeta::on(Arc::new(Disk::of(bad)), mode, 1) {
+            match open(bad, Some(&mark)) {
                 Ok(store) => {
                     let pairs = store.scan(Table::Fresh, KeyRange::all(), 99).await;
                     let n = pairs.unwrap_or_else(|e| panic!("byte {at}: {e:?}")).len();
-                    assert!(n == 30 || (at == 9 && n == 29), "byte {at}: {n} pairs");
+                    assert_eq!(n, 30, "byte {at}");
                     harmless += 1;
                 }
                 Err(e) => {
@@ -270,6 +279,112 @@ fn flips_in_a_killed_file_are_found_or_harmless() {
         }
         assert!(found > 150, "{found} found");
         assert!(harmless > 100, "{harmless} harmless");
+        // The newer root is bit 0 of the byte after redb's magic.
+        let mut older = image.clone();
+        older[9] ^= 1;
+        let store = open(older.clone(), None).unwrap();
+        assert_eq!(steps(&store, 40).await, 29, "no checksum finds it");
+        let error = open(older, Some(&mark)).unwrap_err();
+        assert!(
+            error.is_corrupt() && error.to_string().contains("watermark"),
+            "{error:?}"
+        );
+        for bit in 0..8 * mark.len() {
+            let mut bad = mark.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                steps(&open(image.clone(), Some(&bad)).unwrap(), 40).await,
+                30
+            );
+        }
+    });
+}
+
+/// A store that is put back to an older state of itself is refused, for writing and for reading; so is a watermark without its file.
+#[test]
+fn an_older_file_is_not_taken_for_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meta.redb");
+    let open = |read_only| RedbMeta::open(dir.path(), &RedbConfig::default(), read_only);
+    let refused = |expected: &str| {
+        for read_only in [true, false] {
+            let error = open(read_only).unwrap_err();
+            assert!(
+                error.is_corrupt() && error.to_string().contains(expected),
+                "{error:?}"
+            );
+        }
+    };
+    run(async {
+        let write = async |n| {
+            let store = open(false).unwrap();
+            let epoch = store.claim().await.unwrap();
+            store.commit(step(epoch, n, 40)).await.unwrap();
+            store.close().await.unwrap();
+        };
+        write(0).await;
+        let older = std::fs::read(&path).unwrap();
+        write(1).await;
+        let newer = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &older).unwrap();
+        refused("older than it was");
+        assert!(
+            std::fs::read(&path).unwrap() == older,
+            "a refused file stays as it was found"
+        );
+        std::fs::remove_file(&path).unwrap();
+        let error = open(false).unwrap_err();
+        assert!(
+            error.is_corrupt() && error.to_string().contains("watermark"),
+            "{error:?}"
+        );
+        assert!(!path.exists(), "nothing is begun in its place");
+        // What was not written whole says nothing, and a watermark from before says less.
+        let mark = Mark::path(&path);
+        for bytes in [
+            &b""[..],
+            &[0; 16],
+            &[7; 15],
+            &aether_core::watermark::encode(1),
+        ] {
+            std::fs::write(&path, &newer).unwrap();
+            std::fs::write(&mark, bytes).unwrap();
+            for read_only in [true, false] {
+                assert_eq!(steps(&open(read_only).unwrap(), 40).await, 2);
+            }
+        }
+        // Who removes it accepts the older state; the next durable commit writes it anew.
+        std::fs::write(&path, &older).unwrap();
+        std::fs::remove_file(&mark).unwrap();
+        assert_eq!(steps(&open(true).unwrap(), 40).await, 1);
+        write(1).await;
+        std::fs::write(&path, &older).unwrap();
+        refused("older than it was");
+    });
+}
+
+/// A watermark that cannot be written stays behind, and nothing else comes of it.
+#[test]
+fn a_watermark_that_cannot_be_written_does_no_harm() {
+    run(async {
+        let (disk, mark) = (Disk::default(), Disk::default());
+        let open = || {
+            let mark = Mark::new(Arc::new(mark.clone()));
+            RedbMeta::on(Arc::new(disk.clone()), Some(mark), MODE, 1)
+        };
+        let store = open().unwrap();
+        let epoch = store.claim().await.unwrap();
+        let said = Mark::new(Arc::new(mark.clone())).read().unwrap();
+        assert_eq!(said, Some(1));
+        mark.fail(Fault::Write(mark.writes() + 1));
+        for n in 0..3 {
+            let seq = store.commit(step(epoch, n, 40)).await.unwrap();
+            store.durable(seq).await.unwrap();
+        }
+        store.close().await.unwrap();
+        drop(store);
+        assert_eq!(Mark::new(Arc::new(mark.clone())).read().unwrap(), said);
+        assert_eq!(steps(&open().unwrap(), 40).await, 3);
     });
 }
 

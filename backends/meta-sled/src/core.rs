@@ -5,13 +5,14 @@
 //!   because the writer holds `db` alone. (Overlapping ones are where sled's recovery was found wanting.)
 //! - sled's readers may see a batch half-way, so reads hold `db` shared for the time of one call.
 //! - `durable` and `close` hold `folder`, never `db`, while they sync: reads and commits go on.
+//! - Each batch counts itself, and the watermark says how many are synced, before anybody is told so: a log that sled cut off is found.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aether_core::role::{Batch, Epoch, KeyRange, Op, Seq, Table};
-use aether_core::{Error, Result, Retry};
+use aether_core::{Error, Result, Retry, watermark};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
@@ -19,7 +20,8 @@ use crate::config::SledConfig;
 use crate::disk::Folder;
 use crate::error::{closed, io, map, poisoned, torn};
 use crate::format::{
-    FORMAT, KEY_EPOCH, KEY_FORMAT, full_key, full_range, open_sealed, own_number, sealed,
+    FORMAT, KEY_COMMITS, KEY_EPOCH, KEY_FORMAT, full_key, full_range, open_sealed, own_number,
+    sealed,
 };
 
 /// The open folder.
@@ -33,6 +35,8 @@ pub(crate) struct Core {
     /// A batch may be half-way in what readers see.
     torn: AtomicBool,
     epoch: AtomicU64,
+    /// Batches in the store's life, as the store has them.
+    history: AtomicU64,
     committed: AtomicU64,
     durable: AtomicU64,
 }
@@ -85,12 +89,23 @@ impl Core {
             )));
         }
         let epoch = u64::from_le_bytes(own_number(KEY_EPOCH, number(KEY_EPOCH)?.as_deref())?);
+        // None in a store that was last written when they were not counted.
+        let history = match number(KEY_COMMITS)? {
+            Some(found) => u64::from_le_bytes(own_number(KEY_COMMITS, Some(&found))?),
+            None => 0,
+        };
+        let mark = folder.watermark();
+        watermark::check(
+            mark.map_err(|e| io(&e, "the watermark cannot be read"))?,
+            history,
+        )?;
         Ok(Self {
             db: RwLock::new(Some(db)),
             folder: Mutex::new(Some(folder)),
             poisoned: AtomicBool::new(false),
             torn: AtomicBool::new(false),
             epoch: AtomicU64::new(epoch),
+            history: AtomicU64::new(history),
             committed: AtomicU64::new(0),
             durable: AtomicU64::new(0),
         })
@@ -172,11 +187,14 @@ impl Core {
         Ok(Epoch(next))
     }
 
-    fn apply(&self, db: &sled::Db, batch: sled::Batch) -> Result<()> {
+    fn apply(&self, db: &sled::Db, mut batch: sled::Batch) -> Result<()> {
+        let count = self.history.load(Ordering::SeqCst).saturating_add(1);
+        batch.insert(KEY_COMMITS, sealed(KEY_COMMITS, &count.to_le_bytes()));
         // Set first and cleared after, so that a panic leaves it set.
         self.torn.store(true, Ordering::SeqCst);
         match db.apply_batch(batch) {
             Ok(()) => {
+                self.history.store(count, Ordering::SeqCst);
                 self.torn.store(false, Ordering::SeqCst);
                 Ok(())
             }
@@ -250,6 +268,7 @@ impl Core {
     }
 
     fn flush(&self, db: &sled::Db, folder: &mut Folder) -> Result<()> {
+        let count = self.history.load(Ordering::SeqCst);
         let result = db
             .flush()
             .map_err(map)
@@ -257,7 +276,10 @@ impl Core {
         result.map_err(|e| {
             self.poisoned.store(true, Ordering::SeqCst);
             poisoned().with_source(e)
-        })
+        })?;
+        // One that cannot be written stays behind: it says less than it could, and nothing wrong.
+        folder.set_watermark(count).unwrap_or_default();
+        Ok(())
     }
 
     pub(crate) fn close(&self) -> Result<()> {

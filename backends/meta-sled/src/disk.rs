@@ -5,10 +5,11 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use aether_core::Result;
+use aether_core::watermark::{self, WATERMARK_BYTES};
 
 use crate::error;
 
@@ -17,6 +18,9 @@ const LOCK: &str = "aether.lock";
 
 /// There once the store was begun: without it an empty log is a new store, with it a lost one.
 const BEGUN: &str = "aether.begun";
+
+/// How many batches were synced, see [`aether_core::watermark`].
+const WATERMARK: &str = "aether.watermark";
 
 /// sled's log.
 const LOG: &str = "db";
@@ -29,6 +33,8 @@ const BLOBS: &str = "blobs";
 pub(crate) struct Folder {
     path: PathBuf,
     synced_blobs: HashSet<OsString>,
+    /// Open once it was written to.
+    watermark: Option<File>,
     /// Held as long as the folder is.
     _lock: File,
 }
@@ -55,6 +61,7 @@ impl Folder {
         Ok(Self {
             path: path.to_owned(),
             synced_blobs: HashSet::new(),
+            watermark: None,
             _lock: lock,
         })
     }
@@ -69,6 +76,33 @@ impl Folder {
         self.sync_all()?;
         File::create(self.path.join(BEGUN))?.sync_all()?;
         sync_dir(&self.path)
+    }
+
+    /// How many batches were synced, if anything says so.
+    pub(crate) fn watermark(&self) -> io::Result<Option<u64>> {
+        let file = match File::open(self.path.join(WATERMARK)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let mut bytes = Vec::new();
+        file.take(WATERMARK_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)?;
+        Ok(watermark::decode(&bytes))
+    }
+
+    /// Says that so many batches are synced; overwritten in its place.
+    pub(crate) fn set_watermark(&mut self, count: u64) -> io::Result<()> {
+        let mut file = match &self.watermark {
+            Some(file) => file,
+            None => {
+                let mut options = OpenOptions::new();
+                let options = options.write(true).create(true).truncate(false);
+                self.watermark
+                    .insert(options.open(self.path.join(WATERMARK))?)
+            }
+        };
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&watermark::encode(count))
     }
 
     /// Makes names and contents of all files durable; for a folder that was just made.

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `00 "format"` | `u32` little-endian, [`FORMAT`]; sealed |
 //! | `00 "epoch"` | `u64` little-endian, the last epoch that was claimed; sealed |
+//! | `00 "commits"` | `u64` little-endian, batches so far, this one among them; sealed. Absent counts as none |
 //! | number of the [`Table`], 1 to 8, then the caller's key | the caller's value; sealed |
 //!
 //! *Sealed* means followed by eight bytes: XXH3-64 of the value, little-endian, seeded with XXH3-64 of the whole key. So a
-//! value that strayed to another key or table is found just as a damaged one is.
+//! value that strayed to another key or table is found just as a damaged one is. The file `aether.watermark` says how many batches were
+//! synced, see [`aether_core::watermark`].
 
 use std::ops::Bound;
 
@@ -20,6 +22,7 @@ use bytes::Bytes;
 pub(crate) const FORMAT: u32 = 1;
 pub(crate) const KEY_FORMAT: &[u8] = b"\0format";
 pub(crate) const KEY_EPOCH: &[u8] = b"\0epoch";
+pub(crate) const KEY_COMMITS: &[u8] = b"\0commits";
 
 fn number(table: Table) -> u8 {
     match table {

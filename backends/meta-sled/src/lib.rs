@@ -23,7 +23,7 @@ pub use meta_store::SledMeta;
 pub static PLUGIN: Plugin = Plugin {
     name: "sled",
     crate_name: env!("CARGO_PKG_NAME"),
-    summary: "keeps metadata in a local folder (sled 0.34 log tree); cuts off a damaged tail silently",
+    summary: "keeps metadata in a local folder (sled 0.34 log tree); a damaged log loses its tail, and is refused",
     options: &[
         OptionSpec {
             name: "folder",
