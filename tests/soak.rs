@@ -15,8 +15,6 @@
 )]
 mod counting;
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write as Out};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -26,12 +24,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use aether::config::SearchMode;
-use aether::role::{HotCapability, HotIndex, HotStats, Neighbor, SearchOptions};
 use aether::{
-    Config, Error, Factory, Memory, MemoryBuilder, Metric, Parts, Plugin, Point, PointId, Row,
+    Config, Error, Factory, Memory, MemoryBuilder, Metric, Parts, Plugin, Point, PointId,
     SearchRequest, Stats,
 };
 use aether_hot_flat::{Flat, FlatConfig};
+use aether_testkit::fake::hot::Reckoned;
 use aether_testkit::model::Model;
 use counting::{Counting, HELD, PEAK};
 use tokio::runtime::Runtime;
@@ -443,76 +441,6 @@ async fn watch(memory: Memory, stop: Arc<AtomicBool>, before: Ram) -> Most {
 }
 
 /// A hot index that tells nothing of what it holds.
-#[derive(Debug)]
-struct TellsNothing(Flat);
-
-impl HotIndex for TellsNothing {
-    fn capability(&self) -> HotCapability {
-        self.0.capability()
-    }
-
-    fn insert(&self, row: Row, vector: &[f32]) -> aether::Result<()> {
-        self.0.insert(row, vector)
-    }
-
-    fn remove(&self, row: Row) -> aether::Result<bool> {
-        self.0.remove(row)
-    }
-
-    fn contains(&self, row: Row) -> bool {
-        self.0.contains(row)
-    }
-
-    fn read(&self, row: Row, out: &mut [f32]) -> aether::Result<bool> {
-        self.0.read(row, out)
-    }
-
-    fn search(
-        &self,
-        query: &[f32],
-        k: usize,
-        options: &SearchOptions<'_>,
-    ) -> aether::Result<Vec<Neighbor>> {
-        self.0.search(query, k, options)
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn rows(&self) -> Vec<Row> {
-        self.0.rows()
-    }
-
-    fn bytes(&self) -> u64 {
-        0
-    }
-
-    fn bytes_after(&self, _additional: usize) -> u64 {
-        0
-    }
-
-    fn compact(&self) -> aether::Result<()> {
-        self.0.compact()
-    }
-
-    fn save(&self, out: &mut dyn Out) -> aether::Result<()> {
-        self.0.save(out)
-    }
-
-    fn load(&self, input: &mut dyn Read) -> aether::Result<()> {
-        self.0.load(input)
-    }
-
-    fn stats(&self) -> HotStats {
-        HotStats {
-            bytes: 0,
-            parts: BTreeMap::new(),
-            ..self.0.stats()
-        }
-    }
-}
-
 static TELLS_NOTHING: Plugin = Plugin {
     name: "tells-nothing",
     crate_name: env!("CARGO_PKG_NAME"),
@@ -521,7 +449,11 @@ static TELLS_NOTHING: Plugin = Plugin {
     persistent: false,
     factory: Factory::Hot(|_, context| {
         let flat = Flat::new(&FlatConfig::default(), context.metric, context.dim)?;
-        Ok(Arc::new(TellsNothing(flat)))
+        Ok(Arc::new(Reckoned {
+            inner: Arc::new(flat),
+            bytes: |_| 0,
+            bytes_after: |_, _| 0,
+        }))
     }),
 };
 

@@ -1,6 +1,7 @@
 //! A strict hot index over a plain map, and the same index broken on purpose in every way that the suite must notice.
 
 mod broken;
+mod reckoned;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -16,6 +17,7 @@ use aether_core::{BuildContext, Error, Metric, Result, Row};
 use parking_lot::RwLock;
 
 pub use broken::*;
+pub use reckoned::Reckoned;
 
 /// What a fake does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
