@@ -361,48 +361,6 @@ async fn the_read_budget_is_kept_and_said() {
         panic!("{:?}", answer.coverage);
     };
     assert!(rows > 0 && !answer.hits.is_empty());
-    memory.close().await.unwrap();
-}
-
-/// Codes that are not in RAM are read within the budget too: half of it, the nearest partitions' first, and rows to compare with the rest.
-#[tokio::test]
-async fn the_read_budget_holds_for_codes_too() {
-    const RAM: &str = "cache = \"1B\"\ncompare = 0.0\n[codes]\nbits = 8\nram = \"1B\"";
-    let (_world, memory) = reopened_with_many_codes(RAM).await;
-    let query = vector(5_000_000);
-    let everywhere = || bounded(&query, 20).probe(1.0);
-    let whole = memory.search(everywhere()).await.unwrap();
-    let coverage = &whole.coverage;
-    assert!(coverage.is_whole() && coverage.partitions_probed == coverage.partitions);
-    // By what is read at a time, a page of codes or a group of rows, less can be read than is allowed, and never more.
-    let (mut before, mut nearest) = (0, 0);
-    for part in [20, 8, 4, 2] {
-        let budget = coverage.bytes / part;
-        let answer = memory
-            .search(everywhere().read_budget(budget))
-            .await
-            .unwrap();
-        let some = &answer.coverage;
-        assert!(some.bytes <= budget, "{budget}: {some:?}");
-        assert!(!some.is_whole() && !some.proven);
-        let [Cut::ReadBudget { rows }] = some.cuts[..] else {
-            panic!("{some:?}");
-        };
-        assert!(rows > 0);
-        assert!(some.cold_rows_estimated >= before);
-        before = some.cold_rows_estimated;
-        nearest +=
-            usize::from(answer.hits.first().map(|h| h.row) == whole.hits.first().map(|h| h.row));
-    }
-    assert!(before > 0 && before < coverage.cold_rows_estimated);
-    assert!(nearest > 1, "the nearest partitions come first");
-    let none = memory.search(everywhere().read_budget(1)).await.unwrap();
-    assert_eq!((none.coverage.bytes, none.hits.len()), (0, 0));
-    let ample = everywhere().read_budget(coverage.bytes * 2);
-    let again = memory.search(ample).await.unwrap();
-    assert_eq!(rows(&again), rows(&whole));
-    assert!(again.coverage.is_whole());
-    memory.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -194,7 +194,7 @@ table! {
         probe: f64 = "0.25", "share of cold rows";
         /// Share of the bounded searches that are compared with the truth, in the background; 0 compares none.
         compare: f64 = "0.01", "share of searches";
-        /// Most bytes of codes and vectors that a bounded search reads to compare rows; codes may take half of them.
+        /// Most bytes of cold vectors that a bounded search reads.
         read_budget: ByteSize = "\"64MiB\"", "bytes";
         /// Least number of partitions that a bounded search looks at.
         probe_min: usize = "8", "partitions";

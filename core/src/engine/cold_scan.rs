@@ -363,18 +363,6 @@ impl ColdScan {
         self.cuts.push(Cut::Deadline { partitions });
     }
 
-    /// Notes that so many rows were left out for want of budget. An answer has one such note.
-    pub(super) fn over_budget(&mut self, rows: usize) {
-        let noted = self.cuts.iter_mut().find_map(|cut| match cut {
-            Cut::ReadBudget { rows } => Some(rows),
-            _ => None,
-        });
-        match noted {
-            Some(noted) => *noted += rows,
-            None => self.cuts.push(Cut::ReadBudget { rows }),
-        }
-    }
-
     pub(super) fn unreachable(&mut self, segment: u64, error: &Error) {
         tracing::warn!(segment, %error, "a segment could not be searched");
         let error = error.to_string();

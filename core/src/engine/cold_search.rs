@@ -1,11 +1,10 @@
 //! A bounded search of the cold tier: choose partitions, estimate by codes, read only what may still be an answer.
 //!
 //! 1. Partitions are ranked by their centroids; [`probing`](super::probing) says how many of them to look at.
-//! 2. Round one reads what is not at hand of their codes, the nearest partitions' as far as half the budget goes. Blocks without codes
-//!    are read and compared whole, whatever the budget.
+//! 2. Round one reads what is not at hand of their codes. Blocks without codes are read and compared whole.
 //! 3. Every row gets a lower and an upper bound. The k-th smallest of the upper bounds, of exact distances of hot rows where there are
 //!    such, is the bar: a row whose lower bound lies above it is no answer. A partition whose every row lies above it is passed over.
-//! 4. Round two reads the rows that are left, the best first as far as what is left of the budget goes, and compares them exactly.
+//! 4. Round two reads the rows that are left, the best first as far as the budget goes, and compares them exactly.
 //!
 //! The answer is proven when every row that was not compared lay above the bar, those of partitions that were not probed by the radius
 //! of their partition.
@@ -27,6 +26,7 @@ use super::inner::Inner;
 use super::offload::offload;
 use super::probing::in_order;
 use super::record::Stub;
+use super::types::Cut;
 use crate::error::{Error, Result};
 use crate::id::Row;
 use crate::role::{Neighbor, Table};
@@ -34,9 +34,6 @@ use crate::segment::CodePage;
 
 /// Floats of codes that are estimated on the caller's own thread: about 200 microseconds of work.
 const INLINE_CODES: u64 = 16 << 20;
-
-/// Part of a search's budget that its codes may take, so that something is left for the rows that they find.
-const CODES_PART: u64 = 2;
 
 /// How far to go.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,7 +52,6 @@ pub(super) struct Bounded<'a> {
     pub(super) reach: Reach,
     /// Standard deviations of the bounds.
     pub(super) deviations: f32,
-    /// Most bytes to read, of codes and of rows to compare.
     pub(super) read_budget: u64,
     pub(super) deadline: Instant,
     /// Bytes of codes that it may have on their way at once.
@@ -83,47 +79,6 @@ fn blocks_without_codes(view: &ColdView, ranked: &[(f32, u32)]) -> Vec<Blocks> {
         .iter_mut()
         .for_each(|(_, blocks)| blocks.sort_unstable());
     whole
-}
-
-/// Leaves out what goes beyond a budget of the pages that are `missing` in a run, which are counted in the order of its partitions; their
-/// partitions are noted in `scan`.
-fn keep_within(
-    budget: u64,
-    missing: &mut Missing,
-    view: &ColdView,
-    run: &Run,
-    scan: &mut ColdScan,
-) {
-    let (mut counted, mut cut, mut rows) = (HashSet::new(), HashSet::new(), 0);
-    let mut left = budget;
-    for (Place { segment, block }, held) in places(view, &run.probed).zip(&run.pages) {
-        let directory = &segment.directory;
-        if directory.code_bits == 0 || held.is_some() {
-            continue;
-        }
-        let page = directory.page_of(*block);
-        let key = (segment.id.0, page);
-        if counted.insert(key) {
-            let bytes = directory.page_range(page).map_or(0, |r| r.end - r.start);
-            match left.checked_sub(bytes) {
-                Some(rest) => left = rest,
-                None => {
-                    cut.insert(key);
-                    if let Some((_, pages)) = missing.get_mut(&segment.id.0) {
-                        pages.remove(&page);
-                    }
-                }
-            }
-        }
-        if let (true, Some(block)) = (cut.contains(&key), directory.blocks.get(*block)) {
-            rows += block.rows as usize;
-            scan.unread.insert(block.partition);
-        }
-    }
-    missing.retain(|_, (_, pages)| !pages.is_empty());
-    if rows > 0 {
-        scan.over_budget(rows);
-    }
 }
 
 /// Pages of codes that are not at hand, by segment.
@@ -180,8 +135,7 @@ impl Inner {
 
         scan.partitions = maybe.iter().map(|m| (m.row, m.partition)).collect();
         self.compare_at_hand(&mut maybe, seen, &mut best, &mut scan)?;
-        let budget = asked.read_budget.saturating_sub(scan.cost.bytes);
-        let jobs = self.exact_jobs(&maybe, budget, &mut scan)?;
+        let jobs = self.exact_jobs(&maybe, asked.read_budget, &mut scan)?;
         if !jobs.is_empty() {
             // What will be asked next, the names, is read beside the vectors.
             let at_hand = best.iter().map(|n| n.row);
@@ -316,8 +270,6 @@ impl Inner {
             let bytes = bytes.min(asked.codes_space);
             space = self.codes_room.take(bytes, asked.deadline).await;
             (missing, _) = self.take_at_hand(view, &mut run);
-            let budget = (asked.read_budget / CODES_PART).saturating_sub(scan.cost.bytes);
-            keep_within(budget, &mut missing, view, &run, scan);
         }
         if !missing.is_empty() {
             let read = self.read_pages(missing, asked.deadline, scan).await;
@@ -489,7 +441,7 @@ impl Inner {
             wanted.2.insert(m.partition);
         }
         if left_out > 0 {
-            scan.over_budget(left_out);
+            scan.cuts.push(Cut::ReadBudget { rows: left_out });
         }
         let job = |(segment, groups, partitions): InSegment| Job {
             segment,

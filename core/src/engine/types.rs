@@ -125,7 +125,7 @@ pub struct SearchRequest {
     pub recall: Option<f64>,
     /// Share of the cold rows to look at in a bounded search, whatever that finds; `recall` decides if `None`.
     pub probe: Option<f64>,
-    /// Most bytes of codes and vectors that a bounded search reads to compare rows, codes at most half of them; `search.read_budget` if `None`.
+    /// Most bytes of cold vectors that a bounded search reads; `search.read_budget` if `None`.
     pub read_budget: Option<u64>,
     /// Only rows for which this is true are answers.
     pub filter: Option<RowPredicate>,
@@ -191,7 +191,7 @@ impl SearchRequest {
         self
     }
 
-    /// Sets how many bytes of codes and vectors a bounded search may read to compare rows.
+    /// Sets how many bytes of cold vectors a bounded search may read.
     pub fn read_budget(mut self, bytes: u64) -> Self {
         self.read_budget = Some(bytes);
         self
@@ -266,8 +266,7 @@ pub enum Cut {
         /// What its store said.
         error: String,
     },
-    /// Reading every row that might be an answer would have gone beyond the budget: those of the farthest partitions whose codes were not at
-    /// hand were left out, and of those estimated the ones with the worst estimates.
+    /// Reading every row that might be an answer would have gone beyond the budget: those with the worst estimates were left out.
     ReadBudget {
         /// Rows left out.
         rows: usize,
