@@ -132,7 +132,8 @@ fn files_of_this_machine() {
     }
 }
 
-/// What no checksum finds: a file that is whole and older than the others. Were it not told from the right one, the sweep could not fail.
+/// What no checksum finds, but the watermark: a file that is whole and older than the others. Were it not told from the right one where
+/// there is no watermark, the sweep could not fail.
 #[test]
 fn a_planted_stale_file_is_a_wrong_answer() {
     for place in [Place::Machine, Place::Ram] {
@@ -141,7 +142,9 @@ fn a_planted_stale_file_is_a_wrong_answer() {
             panic!("expected one metadata file");
         };
         let newer = world.without(&written::id_of(80));
-        for world in [newer.twin(), newer] {
+        assert_eq!(newer.probe(path, old), Ok(Found::Refused));
+        let unmarked = newer.without_file("meta.redb.watermark");
+        for world in [unmarked.twin(), unmarked] {
             let probed = world.probe(path, old);
             let wrong = probed.as_ref().is_err_and(|e| e.contains("expected ["));
             assert!(wrong, "{place:?}: {probed:?}");

@@ -6,6 +6,8 @@
 //! its data, and writes it into a small file beside them once the data are synced. That file is never synced: after a power cut it may
 //! be older than the data, empty or torn, and then it says nothing. It is never newer, unless the data are older than they were.
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
 use crate::seal::checksum;
 
@@ -30,15 +32,29 @@ pub fn decode(bytes: &[u8]) -> Option<u64> {
     (*sum == checksum(count, SEED).to_le_bytes()).then(|| u64::from_le_bytes(*count))
 }
 
-/// Compares the count that a store found among its data with its watermark.
+/// Compares the count that a store found among its data with what its watermark in `file` says.
 ///
 /// # Errors
 /// `Corrupt` when the store has come less far than it had.
-pub fn check(mark: Option<u64>, found: u64) -> Result<()> {
-    match mark {
-        Some(mark) if mark > found => Err(Error::corrupt(format!(
-            "watermark: expected what {mark} commits made durable, got {found}: the store is older than it was, by damage, a disk that lost \
-             what it had synced, or files copied back; restore from a snapshot, or bring the newer files back"
+pub fn check(said: Option<u64>, found: u64, file: &Path) -> Result<()> {
+    match said {
+        Some(said) if said > found => Err(Error::corrupt(format!(
+            "watermark: expected what {said} commits made durable, got {found}: the store is older than it was, by damage, a disk that lost \
+             what it had synced, or files copied back; bring the newer files back, restore a snapshot into another folder, or remove {} to \
+             go on with the older state",
+            file.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a store that is gone while its watermark in `file` is still there; none where that tells of no commit.
+pub fn check_gone(said: Option<u64>, file: &Path) -> Result<()> {
+    match said {
+        Some(said) if said > 0 => Err(Error::corrupt(format!(
+            "watermark: expected a store in which {said} commits were made durable, got none: bring its files back, or remove {} to begin a \
+             new one",
+            file.display()
         ))),
         _ => Ok(()),
     }
@@ -67,11 +83,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_store_that_went_back_is_refused() {
-        for (mark, found) in [(None, 0), (Some(3), 3), (Some(3), 4), (Some(0), 0)] {
-            check(mark, found).unwrap();
+    fn only_a_store_that_went_back_or_is_gone_is_refused() {
+        let file = Path::new("meta.watermark");
+        for (said, found) in [(None, 0), (Some(3), 3), (Some(3), 4), (Some(0), 0)] {
+            check(said, found, file).unwrap();
         }
-        let error = check(Some(4), 3).unwrap_err();
-        assert!(error.is_corrupt() && error.to_string().contains("expected what 4 commits"));
+        check_gone(None, file).unwrap();
+        check_gone(Some(0), file).unwrap();
+        for error in [check(Some(4), 3, file), check_gone(Some(4), file)] {
+            let error = error.unwrap_err();
+            let text = error.to_string();
+            assert!(error.is_corrupt() && text.contains("4 commits"), "{text}");
+            assert!(text.contains("remove meta.watermark"), "{text}");
+        }
     }
 }

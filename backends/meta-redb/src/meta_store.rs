@@ -71,7 +71,6 @@ impl RedbMeta {
     ) -> Result<Self> {
         let open = || {
             let path = dir.join(&config.file);
-            let mark_path = Mark::path(&path);
             let mode = Mode {
                 cache_bytes: usize::try_from(config.cache.0).unwrap_or(usize::MAX),
                 read_only,
@@ -80,14 +79,14 @@ impl RedbMeta {
             let unseen = |e: std::io::Error| {
                 error::io(&e, "the file cannot be looked at").with("file", path.display())
             };
-            if !read_only && !files.exists(&path).map_err(unseen)? {
+            if !files.exists(&path).map_err(unseen)? {
                 // A file that is there and cannot be seen, or that was there, must not get a new one in its place.
-                if let Some(mark) = open_mark(files, &mark_path, true)? {
-                    gone(&mark, &mark_path)?;
+                Mark::check_gone(files, &path)?;
+                if !read_only {
+                    begin(files, dir, &path, mode)?;
                 }
-                begin(files, &path, mode)?;
             }
-            let mark = open_mark(files, &mark_path, read_only)?;
+            let mark = Mark::open(files, &path, read_only);
             if !read_only {
                 // Also where it was there: whoever began it may have been killed before the sync.
                 let synced = files.sync_folder(dir);
@@ -99,7 +98,7 @@ impl RedbMeta {
             } else {
                 config.readers
             };
-            Self::on(file, mark, mode, readers).map_err(|e| e.with("file", path.display()))
+            Self::on(file, Some(mark), mode, readers).map_err(|e| e.with("file", path.display()))
         };
         open().map_err(|e| error::at(e, "open"))
     }
@@ -119,7 +118,7 @@ impl RedbMeta {
 
 /// Begins a file under another name, and gives it its own when it is whole: a process that ends meanwhile, or a full disk, leaves
 /// nothing that a later opening would take for a damaged store.
-fn begin(files: &dyn Files, path: &Path, mode: Mode) -> Result<()> {
+fn begin(files: &dyn Files, dir: &Path, path: &Path, mode: Mode) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let fresh = Path::new(&name);
@@ -130,34 +129,9 @@ fn begin(files: &dyn Files, path: &Path, mode: Mode) -> Result<()> {
     let file = files.open(fresh, false)?;
     let begun = contain(|| Core::open(file, None, mode)).map(drop);
     begun.map_err(|e| e.with("file", path.display()))?;
+    // A watermark that somebody removed must not come back beside the new file.
+    files.sync_folder(dir).map_err(|e| in_place(&e, path))?;
     files.rename(fresh, path).map_err(|e| in_place(&e, path))
-}
-
-/// Opens the watermark, which is made where it may be and there is none.
-fn open_mark(files: &dyn Files, path: &Path, read_only: bool) -> Result<Option<Mark>> {
-    let unseen = |e: std::io::Error| {
-        error::io(&e, "the watermark cannot be looked at").with("file", path.display())
-    };
-    if read_only && !files.exists(path).map_err(unseen)? {
-        return Ok(None);
-    }
-    files
-        .open(path, read_only)
-        .map(|file| Some(Mark::new(file)))
-}
-
-/// Refuses to begin a new file where a watermark tells of one that was there.
-fn gone(mark: &Mark, path: &Path) -> Result<()> {
-    let said = mark
-        .read()
-        .map_err(|e| error::io(&e, "the watermark cannot be read"));
-    match said.map_err(|e| e.with("file", path.display()))? {
-        Some(count) if count > 0 => Err(Error::corrupt(format!(
-            "expected a metadata file: its watermark tells of {count} commits; bring the file back, or remove the watermark too to begin a new memory"
-        ))
-        .with("watermark", path.display())),
-        _ => Ok(()),
-    }
 }
 
 fn in_place(e: &std::io::Error, path: &Path) -> Error {

@@ -2,7 +2,7 @@
 
 mod disk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use bytes::Bytes;
 
 use crate::config::RedbConfig;
 use crate::core::Mode;
-use crate::mark::Mark;
+use crate::mark::{self, Mark};
 use crate::meta_store::RedbMeta;
-use disk::{Disk, Fault};
+use disk::{Disk, Fault, MarkFile};
 
 const MODE: Mode = Mode {
     cache_bytes: 1 << 20,
@@ -31,6 +31,16 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 fn on(disk: &Disk) -> Result<RedbMeta> {
     RedbMeta::on(Arc::new(disk.clone()), None, MODE, 1)
+}
+
+/// The watermark on a disk of its own.
+fn mark_on(disk: &Disk) -> Mark {
+    let file = Arc::new(disk.clone());
+    Mark::new(
+        "a disk's watermark".into(),
+        mark::read(&*file).unwrap(),
+        Some(file),
+    )
 }
 
 /// Sets a counter in two tables and adds a key in a third.
@@ -185,7 +195,8 @@ fn a_full_disk_refuses_the_batch() {
 fn a_power_cut_at_any_write_loses_nothing_acknowledged() {
     run(async {
         let disk = Disk::default();
-        let store = on(&disk).unwrap();
+        let mark = Mark::new("".into(), None, Some(Arc::new(MarkFile(disk.clone()))));
+        let store = RedbMeta::on(Arc::new(disk.clone()), Some(mark), MODE, 1).unwrap();
         let epoch = store.claim().await.unwrap();
         let len = 700;
         disk.acknowledge(0);
@@ -200,13 +211,16 @@ fn a_power_cut_at_any_write_loses_nothing_acknowledged() {
         disk.acknowledge(14);
         let mut rng = disk::Rng(0x9e37_79b9_7f4a_7c15);
         let mut cuts = 0;
-        for (acknowledged, image) in disk.power_cuts(&mut rng) {
+        let mut marks = BTreeSet::new();
+        for (acknowledged, image, mark) in disk.power_cuts(&mut rng) {
             cuts += 1;
+            let mark = mark_on(&Disk::of(mark));
+            marks.insert(mark.said());
             let mode = Mode {
                 verify: true,
                 ..MODE
             };
-            let again = RedbMeta::on(Arc::new(Disk::of(image)), None, mode, 1)
+            let again = RedbMeta::on(Arc::new(Disk::of(image)), Some(mark), mode, 1)
                 .unwrap_or_else(|e| panic!("cut {cuts}: {e:?}"));
             let found = steps(&again, len).await;
             assert!(
@@ -219,6 +233,7 @@ fn a_power_cut_at_any_write_loses_nothing_acknowledged() {
             again.durable(seq).await.unwrap();
         }
         assert!(cuts > 60, "{cuts} cuts");
+        assert!(marks.len() > 5 && !marks.contains(&None), "{marks:?}");
     });
 }
 
@@ -250,7 +265,7 @@ fn flips_in_a_killed_file_are_found_or_harmless() {
             ..MODE
         };
         let open = |image: Vec<u8>, mark: Option<&[u8]>| {
-            let mark = mark.map(|mark| Mark::new(Arc::new(Disk::of(mark.to_vec()))));
+            let mark = mark.map(|mark| mark_on(&Disk::of(mark.to_vec())));
             RedbMeta::on(Arc::new(Disk::of(image)), mark, mode, 1)
         };
         let used: Vec<usize> = (0..image.len()).filter(|i| image[*i] != 0).collect();
@@ -300,18 +315,29 @@ fn flips_in_a_killed_file_are_found_or_harmless() {
     });
 }
 
-/// A store that is put back to an older state of itself is refused, for writing and for reading; so is a watermark without its file.
+/// A store that is put back to an older state of itself is refused, for writing and for reading, and left as it was found; so is a
+/// watermark without its file.
 #[test]
 fn an_older_file_is_not_taken_for_the_newest() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("meta.redb");
-    let open = |read_only| RedbMeta::open(dir.path(), &RedbConfig::default(), read_only);
+    let mark = Mark::path(&path);
+    let open_as = |read_only, verify| {
+        let config = RedbConfig {
+            verify,
+            ..RedbConfig::default()
+        };
+        RedbMeta::open(dir.path(), &config, read_only)
+    };
+    let open = |read_only| open_as(read_only, true);
     let refused = |expected: &str| {
-        for read_only in [true, false] {
-            let error = open(read_only).unwrap_err();
+        for (read_only, verify) in [(true, true), (true, false), (false, true), (false, false)] {
+            let error = open_as(read_only, verify).unwrap_err();
+            let text = error.to_string();
+            assert!(error.is_corrupt() && text.contains(expected), "{text}");
             assert!(
-                error.is_corrupt() && error.to_string().contains(expected),
-                "{error:?}"
+                text.contains("remove ") && text.contains("meta.redb.watermark"),
+                "{text}"
             );
         }
     };
@@ -328,25 +354,14 @@ fn an_older_file_is_not_taken_for_the_newest() {
         let newer = std::fs::read(&path).unwrap();
         std::fs::write(&path, &older).unwrap();
         refused("older than it was");
-        assert!(
-            std::fs::read(&path).unwrap() == older,
-            "a refused file stays as it was found"
-        );
+        let left = std::fs::read(&path).unwrap();
+        assert!(left == older, "a refused file stays as it was found");
         std::fs::remove_file(&path).unwrap();
-        let error = open(false).unwrap_err();
-        assert!(
-            error.is_corrupt() && error.to_string().contains("watermark"),
-            "{error:?}"
-        );
+        refused("got none");
         assert!(!path.exists(), "nothing is begun in its place");
         // What was not written whole says nothing, and a watermark from before says less.
-        let mark = Mark::path(&path);
-        for bytes in [
-            &b""[..],
-            &[0; 16],
-            &[7; 15],
-            &aether_core::watermark::encode(1),
-        ] {
+        let before = aether_core::watermark::encode(1);
+        for bytes in [&b""[..], &[0; 16], &[7; 15], &[7; 40], &before] {
             std::fs::write(&path, &newer).unwrap();
             std::fs::write(&mark, bytes).unwrap();
             for read_only in [true, false] {
@@ -363,19 +378,39 @@ fn an_older_file_is_not_taken_for_the_newest() {
     });
 }
 
+/// A watermark that can be neither read nor written keeps no store from opening.
+#[test]
+fn a_watermark_that_cannot_be_opened_does_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meta.redb");
+    let open = |read_only| RedbMeta::open(dir.path(), &RedbConfig::default(), read_only);
+    run(async {
+        let store = open(false).unwrap();
+        let epoch = store.claim().await.unwrap();
+        store.commit(step(epoch, 0, 40)).await.unwrap();
+        store.close().await.unwrap();
+        let mark = Mark::path(&path);
+        std::fs::remove_file(&mark).unwrap();
+        std::fs::create_dir(&mark).unwrap();
+        assert_eq!(steps(&open(true).unwrap(), 40).await, 1);
+        let store = open(false).unwrap();
+        let epoch = store.claim().await.unwrap();
+        let seq = store.commit(step(epoch, 1, 40)).await.unwrap();
+        store.durable(seq).await.unwrap();
+        assert_eq!(steps(&store, 40).await, 2);
+        store.close().await.unwrap();
+    });
+}
+
 /// A watermark that cannot be written stays behind, and nothing else comes of it.
 #[test]
 fn a_watermark_that_cannot_be_written_does_no_harm() {
     run(async {
         let (disk, mark) = (Disk::default(), Disk::default());
-        let open = || {
-            let mark = Mark::new(Arc::new(mark.clone()));
-            RedbMeta::on(Arc::new(disk.clone()), Some(mark), MODE, 1)
-        };
+        let open = || RedbMeta::on(Arc::new(disk.clone()), Some(mark_on(&mark)), MODE, 1);
         let store = open().unwrap();
         let epoch = store.claim().await.unwrap();
-        let said = Mark::new(Arc::new(mark.clone())).read().unwrap();
-        assert_eq!(said, Some(1));
+        assert_eq!(mark_on(&mark).said(), Some(1));
         mark.fail(Fault::Write(mark.writes() + 1));
         for n in 0..3 {
             let seq = store.commit(step(epoch, n, 40)).await.unwrap();
@@ -383,7 +418,7 @@ fn a_watermark_that_cannot_be_written_does_no_harm() {
         }
         store.close().await.unwrap();
         drop(store);
-        assert_eq!(Mark::new(Arc::new(mark.clone())).read().unwrap(), said);
+        assert_eq!(mark_on(&mark).said(), Some(1));
         assert_eq!(steps(&open().unwrap(), 40).await, 3);
     });
 }

@@ -48,6 +48,21 @@ const LOCK_WAIT: Duration = Duration::from_millis(5);
 impl Core {
     pub(crate) fn open(path: &Path, config: &SledConfig) -> Result<Self> {
         let mut folder = Folder::lock(path)?;
+        let said = match folder.watermark() {
+            Ok(said) => said,
+            Err(error) if folder.is_begun() => {
+                let file = folder.watermark_path();
+                tracing::warn!(file = %file.display(), %error, "the watermark cannot be read, and says nothing");
+                None
+            }
+            Err(error) => {
+                let error = io(&error, "the watermark cannot be read");
+                return Err(error.with("watermark", folder.watermark_path().display()));
+            }
+        };
+        if !folder.is_begun() {
+            watermark::check_gone(said, &folder.watermark_path())?;
+        }
         let settings = sled::Config::new()
             .path(path)
             .cache_capacity(config.cache.0)
@@ -94,11 +109,7 @@ impl Core {
             Some(found) => u64::from_le_bytes(own_number(KEY_COMMITS, Some(&found))?),
             None => 0,
         };
-        let mark = folder.watermark();
-        watermark::check(
-            mark.map_err(|e| io(&e, "the watermark cannot be read"))?,
-            history,
-        )?;
+        watermark::check(said, history, &folder.watermark_path())?;
         Ok(Self {
             db: RwLock::new(Some(db)),
             folder: Mutex::new(Some(folder)),
@@ -277,8 +288,7 @@ impl Core {
             self.poisoned.store(true, Ordering::SeqCst);
             poisoned().with_source(e)
         })?;
-        // One that cannot be written stays behind: it says less than it could, and nothing wrong.
-        folder.set_watermark(count).unwrap_or_default();
+        folder.set_watermark(count);
         Ok(())
     }
 

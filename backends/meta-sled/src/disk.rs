@@ -19,9 +19,6 @@ const LOCK: &str = "aether.lock";
 /// There once the store was begun: without it an empty log is a new store, with it a lost one.
 const BEGUN: &str = "aether.begun";
 
-/// How many batches were synced, see [`aether_core::watermark`].
-const WATERMARK: &str = "aether.watermark";
-
 /// sled's log.
 const LOG: &str = "db";
 
@@ -35,6 +32,8 @@ pub(crate) struct Folder {
     synced_blobs: HashSet<OsString>,
     /// Open once it was written to.
     watermark: Option<File>,
+    /// Whether a write of it failed and was told of.
+    unmarked: bool,
     /// Held as long as the folder is.
     _lock: File,
 }
@@ -62,6 +61,7 @@ impl Folder {
             path: path.to_owned(),
             synced_blobs: HashSet::new(),
             watermark: None,
+            unmarked: false,
             _lock: lock,
         })
     }
@@ -78,9 +78,10 @@ impl Folder {
         sync_dir(&self.path)
     }
 
-    /// How many batches were synced, if anything says so.
+    /// How many batches were synced, if anything says so: in a file beside the folder, so that whoever copies an older folder back does not
+    /// copy its watermark too.
     pub(crate) fn watermark(&self) -> io::Result<Option<u64>> {
-        let file = match File::open(self.path.join(WATERMARK)) {
+        let file = match File::open(self.watermark_path()) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
@@ -90,17 +91,34 @@ impl Folder {
         Ok(watermark::decode(&bytes))
     }
 
-    /// Says that so many batches are synced; overwritten in its place.
-    pub(crate) fn set_watermark(&mut self, count: u64) -> io::Result<()> {
+    pub(crate) fn watermark_path(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".watermark");
+        name.into()
+    }
+
+    /// Says that so many batches are synced. A watermark that cannot be written stays behind: it says less than it could, and nothing wrong.
+    pub(crate) fn set_watermark(&mut self, count: u64) {
+        if let Err(error) = self.try_set_watermark(count)
+            && !self.unmarked
+        {
+            self.unmarked = true;
+            tracing::warn!(file = %self.watermark_path().display(), %error,
+                "the watermark cannot be written: an older store may not be found out");
+        }
+    }
+
+    fn try_set_watermark(&mut self, count: u64) -> io::Result<()> {
+        let path = self.watermark_path();
         let mut file = match &self.watermark {
             Some(file) => file,
             None => {
                 let mut options = OpenOptions::new();
                 let options = options.write(true).create(true).truncate(false);
-                self.watermark
-                    .insert(options.open(self.path.join(WATERMARK))?)
+                self.watermark.insert(options.open(path)?)
             }
         };
+        file.set_len(WATERMARK_BYTES as u64)?;
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&watermark::encode(count))
     }

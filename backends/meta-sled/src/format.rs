@@ -8,8 +8,8 @@
 //! | number of the [`Table`], 1 to 8, then the caller's key | the caller's value; sealed |
 //!
 //! *Sealed* means followed by eight bytes: XXH3-64 of the value, little-endian, seeded with XXH3-64 of the whole key. So a
-//! value that strayed to another key or table is found just as a damaged one is. The file `aether.watermark` says how many batches were
-//! synced, see [`aether_core::watermark`].
+//! value that strayed to another key or table is found just as a damaged one is. A file beside the folder says how many batches were synced,
+//! see [`aether_core::watermark`].
 
 use std::ops::Bound;
 

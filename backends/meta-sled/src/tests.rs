@@ -185,11 +185,12 @@ async fn sweep(base: &Path, pairs: &Pairs) -> Swept {
         let there = fs::read_dir(place).unwrap().map(|e| e.unwrap().path());
         files.extend(there.filter(|path| path.is_file()));
     }
+    files.push(base.join(MARK));
     files.sort();
     let mut swept = Swept::default();
     for path in files {
         let good = fs::read(&path).unwrap();
-        let path = path.strip_prefix(&folder).unwrap();
+        let path = path.strip_prefix(base).unwrap();
         let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
         let sample = used.iter().step_by((used.len() / 4096).max(1));
         let bits: Vec<_> = sample
@@ -204,12 +205,11 @@ async fn sweep(base: &Path, pairs: &Pairs) -> Swept {
             let lay = |marked: bool| {
                 let probe = quick_folder();
                 copy(base, probe.path());
-                let there = probe.path().join("meta.sled");
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;
-                fs::write(there.join(path), bad).unwrap();
+                fs::write(probe.path().join(path), bad).unwrap();
                 if !marked {
-                    fs::remove_file(there.join("aether.watermark")).unwrap();
+                    fs::remove_file(probe.path().join(MARK)).unwrap();
                 }
                 probe
             };
@@ -258,6 +258,51 @@ fn flips_are_found_or_harmless() {
         let swept = sweep(reopened.path(), &pairs).await;
         println!("with a snapshot of all: {swept:?}");
         assert!(swept.refused > 50 && swept.harmless > 10);
+    });
+}
+
+const MARK: &str = "meta.sled.watermark";
+
+/// A folder that is put back to an older state is refused, and one that is gone is not begun anew, but where somebody removes the watermark; one
+/// that is damaged, or can be neither read nor written, says nothing.
+#[test]
+fn an_older_folder_is_not_taken_for_the_newest() {
+    let (dir, before) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (folder, mark) = (dir.path().join("meta.sled"), dir.path().join(MARK));
+    let refused = |expected: &str| {
+        let error = open(dir.path()).unwrap_err();
+        let text = error.to_string();
+        assert!(error.is_corrupt() && text.contains(expected), "{text}");
+        assert!(text.contains("remove ") && text.contains(MARK), "{text}");
+    };
+    run(async {
+        let older = written(dir.path()).await;
+        copy(&folder, before.path());
+        let store = open(dir.path()).unwrap();
+        let mut batch = Batch::new(store.claim().await.unwrap());
+        batch.put(Table::Points, &b"new"[..], &b"v"[..]);
+        store.commit(batch).await.unwrap();
+        let newer = all_pairs(&store).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        let good = fs::read(&mark).unwrap();
+        for bad in [&good[..15], &[0; 16], &[good.clone(), vec![0]].concat()] {
+            fs::write(&mark, bad).unwrap();
+            assert_eq!(all_pairs(&open(dir.path()).unwrap()).await.unwrap(), newer);
+        }
+        fs::remove_file(&mark).unwrap();
+        fs::create_dir(&mark).unwrap();
+        assert_eq!(all_pairs(&open(dir.path()).unwrap()).await.unwrap(), newer);
+        fs::remove_dir(&mark).unwrap();
+        fs::write(&mark, &good).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        refused("got none");
+        refused("got none");
+        fs::remove_dir_all(&folder).unwrap();
+        copy(before.path(), &folder);
+        refused("older than it was");
+        fs::remove_file(&mark).unwrap();
+        assert_eq!(all_pairs(&open(dir.path()).unwrap()).await.unwrap(), older);
     });
 }
 

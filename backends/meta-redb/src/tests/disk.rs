@@ -19,6 +19,8 @@ enum Event {
     Len(usize),
     Write(usize, Vec<u8>),
     Sync,
+    /// The watermark beside the disk was written.
+    Mark(Vec<u8>),
     Acknowledged(u32),
 }
 
@@ -28,6 +30,7 @@ struct State {
     live: Vec<u8>,
     synced: Vec<u8>,
     events: Vec<Event>,
+    mark: Vec<u8>,
     syncs: u64,
     writes: u64,
     fault: Option<Fault>,
@@ -88,17 +91,19 @@ impl Disk {
         self.0.lock().events.push(Event::Acknowledged(n));
     }
 
-    /// For every write after the first acknowledgement: how many steps were acknowledged then, and an image of what a
-    /// power cut there may leave: all that was synced, and of later writes some, some torn at a sector, some not.
-    pub(super) fn power_cuts(&self, rng: &mut Rng) -> Vec<(u32, Vec<u8>)> {
+    /// For every write after the first acknowledgement: how many steps were acknowledged then, an image of what a
+    /// power cut there may leave: all that was synced, and of later writes some, some torn at a sector, some not; and the
+    /// watermark, which is the newest that may be left.
+    pub(super) fn power_cuts(&self, rng: &mut Rng) -> Vec<(u32, Vec<u8>, Vec<u8>)> {
         let state = self.0.lock();
         let mut cuts = Vec::new();
         let mut synced = state.start.clone();
         let mut pending: Vec<Event> = Vec::new();
-        let mut acknowledged = None;
+        let (mut acknowledged, mut mark) = (None, Vec::new());
         for event in &state.events {
             match event {
                 Event::Acknowledged(n) => acknowledged = Some(*n),
+                Event::Mark(bytes) => mark.clone_from(bytes),
                 Event::Sync => pending.drain(..).for_each(|e| apply(&mut synced, &e)),
                 Event::Len(_) | Event::Write(..) => pending.push(event.clone()),
             }
@@ -116,7 +121,7 @@ impl Disk {
                         _ => apply(&mut image, event),
                     }
                 }
-                cuts.push((n, image));
+                cuts.push((n, image, mark.clone()));
             }
         }
         cuts
@@ -127,7 +132,7 @@ fn apply(image: &mut Vec<u8>, event: &Event) {
     match event {
         Event::Len(len) => image.resize(*len, 0),
         Event::Write(at, data) => image[*at..*at + data.len()].copy_from_slice(data),
-        Event::Sync | Event::Acknowledged(_) => {}
+        Event::Sync | Event::Mark(_) | Event::Acknowledged(_) => {}
     }
 }
 
@@ -175,6 +180,40 @@ impl StorageBackend for Disk {
         let event = Event::Write(offset as usize, data.to_vec());
         apply(&mut state.live, &event);
         state.events.push(event);
+        Ok(())
+    }
+}
+
+/// The watermark beside a disk: what is written to it has its place among what is done to the disk.
+#[derive(Clone, Debug)]
+pub(super) struct MarkFile(pub(super) Disk);
+
+impl StorageBackend for MarkFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.0.lock().mark.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.0.0.lock();
+        let there = state.mark.get(offset as usize..offset as usize + out.len());
+        out.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.0.lock().mark.resize(len as usize, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Err(io::Error::other("a watermark is never synced"))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        assert_eq!(offset, 0, "a watermark is written whole");
+        let mut state = self.0.0.lock();
+        state.mark = data.to_vec();
+        state.events.push(Event::Mark(data.to_vec()));
         Ok(())
     }
 }
