@@ -4,6 +4,7 @@ pub mod admission;
 pub mod epoch;
 pub mod open_files;
 pub mod readers;
+pub mod stage;
 pub mod timeline;
 pub mod weak;
 
