@@ -5,7 +5,7 @@
 use std::panic::catch_unwind;
 
 use aether_schedules::scenario::weak::{self, Planted};
-use aether_schedules::scenario::{admission, epoch, open_files, readers, stage, timeline};
+use aether_schedules::scenario::{admission, epoch, held, open_files, readers, stage, timeline};
 
 /// Half of the schedules are drawn step by step, half with few changes of thread at drawn places, which finds what needs a long run of one.
 fn explore(name: &str, scenario: fn()) {
@@ -103,6 +103,27 @@ fn under_weak_memory_the_last_stage_alone_is_waited_for() {
     }
 }
 
+type OfHeld = fn(held::Planted);
+
+/// What chunks of `flat` count.
+#[test]
+fn under_weak_memory_bytes_count_as_long_as_they_are_held() {
+    let all: [OfHeld; 3] = [
+        held::a_chunk_that_is_shown_is_counted,
+        held::memory_that_no_longer_counts_is_gone,
+        held::a_writer_copies_no_more_than_it_was_told,
+    ];
+    for scenario in all {
+        loom::model(move || scenario(held::Planted::Nothing));
+    }
+    // What is added is ordered by the lock that shows it.
+    for weakened in [held::Weakened::Loads, held::Weakened::Stores] {
+        loom::model(move || {
+            held::a_chunk_that_is_shown_is_counted(held::Planted::Weak(weakened));
+        });
+    }
+}
+
 #[test]
 fn planted_mistakes_of_stages_are_caught() {
     use stage::{Planted, Weakened};
@@ -137,6 +158,49 @@ fn planted_mistakes_of_stages_are_caught() {
     ];
     for (mistake, scenario) in planted {
         let found = catch_unwind(|| of_stage(scenario, mistake));
+        assert!(found.is_err(), "not caught by loom: {mistake:?}");
+    }
+}
+
+#[test]
+fn planted_mistakes_of_counted_bytes_are_caught() {
+    use held::{Planted, Weakened};
+    let planted: [(Planted, OfHeld); 8] = [
+        (
+            Planted::ShownBeforeCounted,
+            held::a_chunk_that_is_shown_is_counted,
+        ),
+        (
+            Planted::Weak(Weakened::Loads),
+            held::memory_that_no_longer_counts_is_gone,
+        ),
+        (
+            Planted::Weak(Weakened::Stores),
+            held::memory_that_no_longer_counts_is_gone,
+        ),
+        (
+            Planted::SubtractedFirst,
+            held::memory_that_no_longer_counts_is_gone,
+        ),
+        (
+            Planted::Weak(Weakened::Loads),
+            held::a_writer_copies_no_more_than_it_was_told,
+        ),
+        (
+            Planted::Weak(Weakened::Stores),
+            held::a_writer_copies_no_more_than_it_was_told,
+        ),
+        (
+            Planted::SubtractedFirst,
+            held::a_writer_copies_no_more_than_it_was_told,
+        ),
+        (
+            Planted::Kept,
+            held::a_writer_copies_no_more_than_it_was_told,
+        ),
+    ];
+    for (mistake, scenario) in planted {
+        let found = catch_unwind(|| loom::model(move || scenario(mistake)));
         assert!(found.is_err(), "not caught by loom: {mistake:?}");
     }
 }

@@ -53,7 +53,7 @@ pub enum Weakened {
     Nothing,
     /// Of loads.
     Loads,
-    /// Of stores.
+    /// Of stores, and of what is subtracted.
     Stores,
     /// Of loads and stores of any value but this one.
     AllBut(u8),
@@ -63,7 +63,7 @@ thread_local! {
     static WEAKENED: Cell<Weakened> = const { Cell::new(Weakened::Nothing) };
 }
 
-/// Weakens [`AtomicU8`] in the execution that begins, and in those after it until it is called again.
+/// Weakens [`AtomicU8`] and [`Counter`] in the execution that begins, and in those after it until it is called again.
 pub(crate) fn weaken(what: Weakened) {
     WEAKENED.set(what);
 }
@@ -99,5 +99,26 @@ impl AtomicU8 {
         };
         let ordering = if weak { Ordering::Relaxed } else { ordering };
         self.0.store(value, ordering);
+    }
+}
+
+/// A number that may be weakened.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn load(&self, ordering: Ordering) -> u64 {
+        let weak = WEAKENED.get() == Weakened::Loads;
+        self.0.load(if weak { Ordering::Relaxed } else { ordering })
+    }
+
+    pub(crate) fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
+        self.0.fetch_add(value, ordering)
+    }
+
+    pub(crate) fn fetch_sub(&self, value: u64, ordering: Ordering) -> u64 {
+        let weak = WEAKENED.get() == Weakened::Stores;
+        let ordering = if weak { Ordering::Relaxed } else { ordering };
+        self.0.fetch_sub(value, ordering)
     }
 }

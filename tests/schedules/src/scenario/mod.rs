@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod epoch;
+pub mod held;
 pub mod open_files;
 pub mod readers;
 pub mod stage;
