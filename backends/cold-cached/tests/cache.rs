@@ -1,15 +1,19 @@
 //! What is kept, for how long, and what happens when it is damaged or gone.
 
-use std::collections::BTreeMap;
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aether_cold_cached::{BlockCache, CachedStore};
 use aether_core::BlobKey;
 use aether_core::role::ColdStore;
+use aether_testkit::env;
 use aether_testkit::fake::cold::StrictCold;
 use bytes::Bytes;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
@@ -46,8 +50,12 @@ fn world(folder: Option<&Path>) -> World {
 }
 
 fn around(inner: StrictCold, folder: Option<&Path>) -> World {
-    let disk = folder.map(|f| (f.join("cache"), 64 << 20));
-    let blocks = BlockCache::open(1 << 20, disk).expect("the cache opens");
+    with_sizes(inner, folder, 1 << 20, 64 << 20)
+}
+
+fn with_sizes(inner: StrictCold, folder: Option<&Path>, ram: u64, disk: u64) -> World {
+    let disk = folder.map(|f| (f.join("cache"), disk));
+    let blocks = BlockCache::open(ram, disk).expect("the cache opens");
     let store = CachedStore::new(Arc::new(inner.clone()), blocks);
     World { inner, store }
 }
@@ -148,6 +156,191 @@ async fn damage_on_disk_is_a_miss() {
             assert_eq!(read[0], noise(n as u64, BLOCK), "round {round}, blob {n}");
         }
     }
+}
+
+/// What a small block is on disk, an entry at the beginning of a page: foyer's header, the length of what follows, the bytes, our seal, the length of
+/// the name, the name.
+const ENTRY: usize = HEAD + SMALL + 8 + 8 + NAME;
+/// What stands before its bytes.
+const HEAD: usize = 36 + 8;
+/// Bytes of such a block.
+const SMALL: usize = 42;
+/// Bytes of its name, the same for all: `segments/100:100000-100042`.
+const NAME: usize = 26;
+/// Begins each page that holds the beginning of an entry.
+const PAGE: usize = 4096;
+/// What foyer's header says of where an entry belongs, and no read looks at: the hash of the name and a number in sequence.
+const UNREAD: Range<usize> = 8..24;
+/// Blocks of a round, and blocks that come after them, for nothing but that those leave RAM.
+const TOGETHER: usize = 2048;
+const PUSHERS: usize = 128;
+/// Blocks that are read in one call.
+const AT_ONCE: usize = 64;
+
+/// Where an entry lies, and its bytes.
+struct Lying {
+    file: PathBuf,
+    at: u64,
+    bytes: [u8; ENTRY],
+}
+
+impl Lying {
+    fn turn(&self, bit: usize) {
+        let options = std::fs::File::options().write(true).open(&self.file);
+        let mut file = options.unwrap();
+        let place = self.at + bit as u64 / 8;
+        file.seek(SeekFrom::Start(place)).unwrap();
+        let byte = self.bytes[bit / 8] ^ (1 << (bit % 8));
+        file.write_all(&[byte]).unwrap();
+    }
+}
+
+/// The small blocks that lie in the cache's files, by name and bytes: a name alone may be that of another block with a bit turned over.
+fn lying(cache: &Path) -> HashMap<(String, Bytes), Lying> {
+    let mut all = HashMap::new();
+    for file in std::fs::read_dir(cache).unwrap() {
+        let file = file.unwrap().path();
+        let bytes = std::fs::read(&file).unwrap();
+        for (page, bytes) in bytes.chunks_exact(PAGE).enumerate() {
+            let bytes: [u8; ENTRY] = bytes[..ENTRY].try_into().unwrap();
+            let Ok(name) = std::str::from_utf8(&bytes[ENTRY - NAME..]) else {
+                continue;
+            };
+            if name.starts_with("segments/") {
+                let block = Bytes::copy_from_slice(&bytes[HEAD..HEAD + SMALL]);
+                let (file, at) = (file.clone(), (page * PAGE) as u64);
+                all.insert((name.to_owned(), block), Lying { file, at, bytes });
+            }
+        }
+    }
+    all
+}
+
+/// A blob of small blocks.
+struct Blob {
+    number: usize,
+    bytes: Bytes,
+}
+
+impl Blob {
+    fn range(block: usize) -> Range<u64> {
+        let from = (100_000 + block * SMALL) as u64;
+        from..from + SMALL as u64
+    }
+
+    fn known(&self, block: usize) -> (String, Bytes) {
+        let Range { start, end } = Self::range(block);
+        let name = format!("{}:{start}-{end}", key(self.number));
+        assert_eq!(name.len(), NAME, "{name}");
+        (name, self.block(block))
+    }
+
+    fn block(&self, block: usize) -> Bytes {
+        let Range { start, end } = Self::range(block);
+        self.bytes.slice(start as usize..end as usize)
+    }
+
+    fn keep(&self, w: &World, blocks: Range<usize>) {
+        for block in blocks {
+            let bytes = self.block(block);
+            w.store
+                .verified(&key(self.number), Self::range(block), &bytes);
+        }
+    }
+
+    /// Waits until one of some blocks lies in the cache's files; these and those before them that lie there then.
+    async fn written(&self, cache: &Path, blocks: Range<usize>) -> HashMap<usize, Lying> {
+        let begun = Instant::now();
+        loop {
+            let mut all = lying(cache);
+            let found = (0..blocks.end).filter_map(|n| Some((n, all.remove(&self.known(n))?)));
+            let found: HashMap<_, _> = found.collect();
+            if blocks.clone().any(|n| found.contains_key(&n)) {
+                return found;
+            }
+            let waited = begun.elapsed();
+            assert!(waited < Duration::from_secs(60), "nothing is written");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// Every bit of blocks as they lie in the cache's files is turned over in turn, each under an open store, in a block that is read for the first time
+/// since it was written: what comes back is right. `AETHER_FLIPS_KIB` says how many KiB of blocks, instead of 4.
+#[tokio::test]
+async fn a_bit_turned_over_on_disk_is_a_miss_or_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    // RAM for a few blocks: all others are on disk alone.
+    let w = with_sizes(StrictCold::new(), Some(folder.path()), 4096, 32 << 20);
+    let bits = env::variable("AETHER_FLIPS_KIB").unwrap_or(4) as usize * 1024 * 8;
+    let mut left: Vec<usize> = (0..bits).map(|bit| bit % (8 * ENTRY)).collect();
+    let (mut misses, mut harmless, mut rounds) = (0, 0, 0);
+    for round in 0.. {
+        if left.is_empty() {
+            break;
+        }
+        assert!(round < 100 + bits / TOGETHER, "{} are left", left.len());
+        let now = left.split_off(left.len().saturating_sub(TOGETHER));
+        let blob = Blob {
+            number: 100 + round,
+            bytes: noise(
+                round as u64,
+                Blob::range(now.len() + 2 * PUSHERS).start as usize,
+            ),
+        };
+        let put = w.store.put(&key(blob.number), blob.bytes.clone()).await;
+        put.expect("a put");
+        let pushers = now.len()..now.len() + PUSHERS;
+        blob.keep(&w, 0..pushers.end);
+        let written = blob.written(&cache, pushers.clone()).await;
+        // What is written after that, in another write, says that the cache has done with the one before: reads come to the files now.
+        let others = pushers.end..pushers.end + PUSHERS;
+        blob.keep(&w, others.clone());
+        blob.written(&cache, others).await;
+        let mut flipped = Vec::new();
+        for (block, bit) in now.into_iter().enumerate() {
+            match written.get(&block) {
+                Some(found) => {
+                    found.turn(bit);
+                    flipped.push((block, bit));
+                }
+                // In RAM as yet.
+                None => left.push(bit),
+            }
+        }
+        let counts = w.store.counts();
+        let of = |count: &AtomicU64| count.load(Relaxed);
+        // One that is whole, for comparison.
+        let whole = pushers.clone().find(|n| written.contains_key(n));
+        let whole = whole.expect("one that is written");
+        w.read(blob.number, &[Blob::range(whole)]).await;
+        rounds += 1;
+        assert_eq!(of(&counts.hits_disk), harmless + rounds, "it is on disk");
+        for some in flipped.chunks(AT_ONCE) {
+            let before = (of(&counts.misses), of(&counts.hits_disk));
+            let ranges: Vec<_> = some.iter().map(|(n, _)| Blob::range(*n)).collect();
+            let read = w.read(blob.number, &ranges).await;
+            for ((block, bit), read) in some.iter().zip(read) {
+                assert_eq!(read, blob.block(*block), "round {round}, bit {bit}");
+            }
+            let after = (of(&counts.misses), of(&counts.hits_disk));
+            let unread = some.iter().filter(|(_, bit)| UNREAD.contains(&(bit / 8)));
+            let unread = unread.count() as u64;
+            // Were there a bit of the others that is not a miss, the file would not have been looked at.
+            let expected = (some.len() as u64 - unread, unread);
+            assert_eq!((after.0 - before.0, after.1 - before.1), expected);
+            misses += expected.0;
+            harmless += expected.1;
+        }
+    }
+    println!(
+        "disk cache: {bits} of {bits} bits in {} bytes flipped: {misses} misses, {harmless} harmless, 0 wrong",
+        bits / 8
+    );
+    assert_eq!(misses + harmless, bits as u64);
+    assert_eq!(harmless + rounds, w.store.counts().hits_disk.load(Relaxed));
+    assert!(misses > 0 && harmless > 0);
 }
 
 /// The cache's files are cut to nothing under it: what was in them comes from the store. Nor does it mind that their names go.

@@ -7,14 +7,10 @@
 //! Moves are made by the writes themselves, a few for each row that comes in: there is no thread to wait for, the same calls make the
 //! same moves, and a scan that has become as long as it may be only gets shorter from then on.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use aether_core::role::HotIndex;
 use aether_core::{Result, Row};
-use parking_lot::{Mutex, MutexGuard};
 
-/// Locks that keep a move and a removal of one row apart.
-const STRIPES: usize = 64;
+use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, STRIPES};
 
 /// Rows that move under one hold of their stripes.
 const TOGETHER: usize = 32;

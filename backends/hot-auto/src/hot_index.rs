@@ -6,20 +6,18 @@
 //! | growing | both, each in one; new ones go to the graph | the last row has moved |
 //! | many | the graph | never: an index made anew, as at the next opening, chooses anew |
 //!
-//! Locks, always in this order: `door`, then those of [`Growth`] (its list, then stripes), then those of the two indexes. A search takes none
-//! of the first two: it asks the scan, then looks at the stage, then asks the graph.
+//! Locks, always in this order: the door of [`Stages`], then those of [`Growth`] (its list, then stripes), then those of the two indexes. A search
+//! takes none of the first two: it asks the scan, then looks at the stage, then asks the graph.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use aether_core::config::{ByteSize, RawConfig};
 use aether_core::plugin::{BuildContext, Role};
 use aether_core::role::{HotCapability, HotChoice, HotIndex, HotStats, Neighbor, SearchOptions};
 use aether_core::vector::VectorBlock;
 use aether_core::{Error, Result, Row};
-use parking_lot::Mutex;
 
 use crate::NAME;
 use crate::calibration;
@@ -27,6 +25,7 @@ use crate::config::{AutoConfig, FEW, MANY, slot};
 use crate::format::{self, Kind};
 use crate::growth::Growth;
 use crate::plan::Plan;
+use crate::stage::{Stage, Stages};
 
 /// Rows that move for each row that comes in: all have moved when half as many more have come.
 const MOVES: usize = 2;
@@ -41,10 +40,6 @@ const LISTS_LEAST: u64 = 256;
 /// The key of the graph that says where its vectors lie.
 const VECTORS: &str = "vectors";
 
-const IS_FEW: u8 = 0;
-const IS_GROWING: u8 = 1;
-const IS_MANY: u8 = 2;
-
 /// A hot index that scans few rows and walks a graph of many.
 ///
 /// **Complexity.** As `flat` up to the number of rows that [`HotStats::choice`] tells, as `hnsw` beyond; in between a search is at most the sum
@@ -57,9 +52,7 @@ pub struct Auto {
     few: Arc<dyn HotIndex>,
     many: Arc<dyn HotIndex>,
     plan: Plan,
-    stage: AtomicU8,
-    /// Held by each insertion into the scan, so that it never holds more rows than planned, and that none comes in once it is being emptied.
-    door: Mutex<()>,
+    stages: Stages,
     growth: Growth,
 }
 
@@ -104,23 +97,18 @@ impl Auto {
             }
         }
         let stage = if plan.scanned_max == 0 {
-            IS_MANY
+            Stage::Many
         } else {
-            IS_FEW
+            Stage::Few
         };
         Ok(Self {
             dim: context.dim,
             few,
             many,
             plan,
-            stage: AtomicU8::new(stage),
-            door: Mutex::new(()),
+            stages: Stages::new(stage),
             growth: Growth::new(),
         })
-    }
-
-    fn stage(&self) -> u8 {
-        self.stage.load(Ordering::Acquire)
     }
 
     fn check_len(&self, what: &str, len: usize, expected: usize) -> Result<()> {
@@ -135,16 +123,15 @@ impl Auto {
 
     /// Puts into the scan as many of the rows as belong there; how many are done with.
     fn insert_few(&self, rows: &[Row], vectors: &[f32]) -> Result<usize> {
-        if self.stage() != IS_FEW {
+        let Some(door) = self.stages.enter() else {
             return Ok(0);
-        }
-        let _door = self.door.lock();
+        };
         let mut done = 0;
         // Rows that are there already take no room, so it may take more than one turn.
-        while self.stage() == IS_FEW && done < rows.len() {
+        while done < rows.len() {
             let room = self.plan.scanned_max.saturating_sub(self.few.len());
             if room == 0 {
-                self.stage.store(IS_GROWING, Ordering::Release);
+                door.set(Stage::Growing);
                 break;
             }
             let next = rows.len().min(done.saturating_add(room));
@@ -157,7 +144,7 @@ impl Auto {
 
     /// Puts rows into the graph, those that the scan does not hold.
     fn insert_many(&self, rows: &[Row], vectors: &[f32]) -> Result<()> {
-        if self.stage() == IS_MANY {
+        if self.stages.now() == Stage::Many {
             return self.many.insert_batch(rows, vectors);
         }
         let (mut fresh, mut fresh_vectors) = (Vec::new(), Vec::new());
@@ -177,13 +164,14 @@ impl Auto {
 
     /// Moves some rows, if there is something to move; `false` when some are left.
     fn shift(&self, most: usize, wait: bool) -> Result<bool> {
-        if self.stage() != IS_GROWING {
+        if self.stages.now() != Stage::Growing {
             return Ok(true);
         }
         let (few, many) = (self.few.as_ref(), self.many.as_ref());
-        let done = self.growth.shift(few, many, self.dim, most, wait)?;
+        let moved = self.growth.shift(few, many, self.dim, most, wait)?;
+        // Asked again behind the door: a snapshot may have been loaded since.
+        let done = moved && self.stages.finish(|| self.few.is_empty());
         if done {
-            self.stage.store(IS_MANY, Ordering::Release);
             self.few.compact()?;
         }
         Ok(done)
@@ -200,10 +188,10 @@ impl Auto {
         let many = many.map_or_else(|| MANY.to_owned(), |choice| choice.index);
         let scanned = self.few.len();
         HotChoice {
-            index: match self.stage() {
-                IS_FEW => FEW.to_owned(),
-                IS_GROWING => format!("{FEW}, becoming {many} ({scanned} rows still to move)"),
-                _ => many,
+            index: match self.stages.now() {
+                Stage::Few => FEW.to_owned(),
+                Stage::Growing => format!("{FEW}, becoming {many} ({scanned} rows still to move)"),
+                Stage::Many => many,
             },
             reason: self.plan.reason.clone(),
         }
@@ -249,7 +237,7 @@ impl HotIndex for Auto {
     }
 
     fn remove(&self, row: Row) -> Result<bool> {
-        if self.stage() == IS_MANY {
+        if self.stages.now() == Stage::Many {
             return self.many.remove(row);
         }
         let _held = self.growth.hold(row);
@@ -271,13 +259,12 @@ impl HotIndex for Auto {
         k: usize,
         options: &SearchOptions<'_>,
     ) -> Result<Vec<Neighbor>> {
-        if self.stage() == IS_MANY {
-            return self.many.search(query, k, options);
-        }
-        let mut found = self.few.search(query, k, options)?;
-        // Looked at after the scan: a row that left the scan before the scan met it is in the graph by now.
-        if self.stage() != IS_FEW {
-            found.extend(self.many.search(query, k, options)?);
+        let (mut found, more) = self.stages.ask(
+            || self.few.search(query, k, options),
+            || self.many.search(query, k, options),
+        )?;
+        if let Some(more) = more {
+            found.extend(more);
             merge(&mut found, k);
         }
         Ok(found)
@@ -289,10 +276,10 @@ impl HotIndex for Auto {
         k: usize,
         options: &SearchOptions<'_>,
     ) -> Result<Vec<Vec<Neighbor>>> {
-        if self.stage() == IS_FEW {
+        if self.stages.now() == Stage::Few {
             let found = self.few.search_batch(queries, k, options)?;
             // Should rows have begun to leave meanwhile, the scan may have missed some.
-            if self.stage() == IS_FEW {
+            if self.stages.now() == Stage::Few {
                 return Ok(found);
             }
         }
@@ -319,16 +306,16 @@ impl HotIndex for Auto {
 
     /// Counts the scan whole as long as rows are in it, although it gives back what they leave.
     fn bytes_after(&self, additional: usize) -> u64 {
-        let (stage, scanned) = (self.stage(), self.few.len());
+        let (stage, scanned) = (self.stages.now(), self.few.len());
         let fixed = size_of::<Self>() as u64;
-        if stage == IS_MANY {
+        if stage == Stage::Many {
             return self.few.bytes() + self.many.bytes_after(additional) + fixed;
         }
         let room = match stage {
-            IS_FEW => self.plan.scanned_max.saturating_sub(scanned),
-            _ => 0,
+            Stage::Few => self.plan.scanned_max.saturating_sub(scanned),
+            Stage::Growing | Stage::Many => 0,
         };
-        if stage == IS_FEW && additional <= room {
+        if stage == Stage::Few && additional <= room {
             return self.few.bytes_after(additional) + self.many.bytes() + fixed;
         }
         let few = self.few.bytes_after(room);
@@ -350,12 +337,9 @@ impl HotIndex for Auto {
 
     /// A snapshot of the scan holds up insertions until it is written; rows that are moving arrive before one of the graph is begun.
     fn save(&self, out: &mut dyn Write) -> Result<()> {
-        if self.stage() == IS_FEW {
-            let _door = self.door.lock();
-            if self.stage() == IS_FEW {
-                format::write(out, Kind::Few).map_err(|e| at(e, "save"))?;
-                return self.few.save(out);
-            }
+        if let Some(_door) = self.stages.enter() {
+            format::write(out, Kind::Few).map_err(|e| at(e, "save"))?;
+            return self.few.save(out);
         }
         self.finish_growing()?;
         format::write(out, Kind::Many).map_err(|e| at(e, "save"))?;
@@ -365,7 +349,7 @@ impl HotIndex for Auto {
     /// Rows come back into the index that they were saved from; should they be too many for a scan by now, they move with the next
     /// ones that come.
     fn load(&self, input: &mut dyn Read) -> Result<()> {
-        let _door = self.door.lock();
+        let door = self.stages.door();
         if !self.is_empty() {
             let text = format!(
                 "load: expected an empty index, got one of {} rows",
@@ -376,14 +360,14 @@ impl HotIndex for Auto {
         match format::read(input).map_err(|e| at(e, "load"))? {
             Kind::Few => {
                 // Before a row is there, so that nobody passes the scan over.
-                if self.stage() != IS_FEW {
-                    self.stage.store(IS_GROWING, Ordering::Release);
+                if self.stages.now() != Stage::Few {
+                    door.set(Stage::Growing);
                 }
                 self.few.load(input)?;
             }
             Kind::Many => {
                 self.many.load(input)?;
-                self.stage.store(IS_MANY, Ordering::Release);
+                door.set(Stage::Many);
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The hot index `auto`: an exact scan (`flat`) while few rows are in RAM, a graph (`hnsw`) from then on.
 //!
 //! How many rows are few is measured when the index is made, see `calibration` and `plan`. Rows move from the one index to the other
-//! beside searches and writes, see `growth`; `hot_index` puts both behind the contract, `format` is the head of its snapshots.
+//! beside searches and writes, see `stage` and `growth`; `hot_index` puts both behind the contract, `format` is the head of its snapshots.
 #![forbid(unsafe_code)]
 
 mod calibration;
@@ -10,6 +10,8 @@ mod format;
 mod growth;
 mod hot_index;
 mod plan;
+mod stage;
+mod sync;
 
 use std::sync::Arc;
 

@@ -1,13 +1,13 @@
 //! All chunks of an index and where each row is. Everything here happens under the index's one lock for writers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use aether_core::Row;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
-use crate::chunk::{Chunk, Held, Layout};
+use crate::chunk::{Chunk, Layout};
+use crate::held::Held;
 
 /// A chunk behind its own lock, held for the scan of that chunk only. The inner `Arc` is shared with a running snapshot; a writer
 /// then copies the chunk first.
@@ -146,7 +146,7 @@ impl Arena {
             return (number, Arc::clone(cell));
         }
         let capacity = self.layout.next_capacity(self.capacity);
-        let chunk = Chunk::new(self.layout, capacity, Arc::clone(&self.held));
+        let chunk = Chunk::new(self.layout, capacity, &self.held);
         self.publish(chunk)
     }
 
@@ -239,7 +239,7 @@ impl Arena {
         let done = donors.len();
         let donors: Vec<(u32, Arc<Chunk>)> = donors.into_iter().flatten().collect();
         if rows > 0 {
-            let mut packed = Chunk::new(self.layout, rows, Arc::clone(&self.held));
+            let mut packed = Chunk::new(self.layout, rows, &self.held);
             let mut moved = Vec::with_capacity(rows);
             for (_, donor) in &donors {
                 for (place, row) in donor.iter() {
@@ -355,11 +355,6 @@ impl Arena {
         let each = (size_of::<(u64, Place)>() + 1) as u64;
         let fresh = buckets.saturating_mul(each).saturating_add(64);
         fresh.max(now.saturating_mul(2))
-    }
-
-    /// Bytes of all chunks that are alive.
-    pub(crate) fn chunk_bytes(held: &Held) -> [u64; 3] {
-        [&held.vectors, &held.rows, &held.chunks].map(|n| n.load(Ordering::Relaxed))
     }
 }
 

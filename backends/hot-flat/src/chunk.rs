@@ -1,40 +1,16 @@
 //! A block of rows in RAM: vectors side by side, which places are taken, and by whom.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use aether_core::Metric;
+
+use crate::held::{Bytes, Counted, Held};
 
 /// Floats that align the first vector to 64 bytes, wherever the allocator puts the block.
 const ALIGN_FLOATS: usize = 16;
 
 /// What the allocator adds to each of a chunk's allocations, and the chunk's own headers.
 const CHUNK_OVERHEAD: u64 = (size_of::<Chunk>() + 2 * 2 * size_of::<usize>() + 6 * 16) as u64;
-
-/// Bytes held by every chunk that is alive, also by copies that a snapshot or a running search still keeps.
-#[derive(Debug, Default)]
-pub(crate) struct Held {
-    pub(crate) vectors: AtomicU64,
-    pub(crate) rows: AtomicU64,
-    pub(crate) chunks: AtomicU64,
-    /// Bytes of chunks that a running snapshot shares: each may have to be copied before it is written to.
-    pub(crate) pinned: AtomicU64,
-}
-
-/// Bytes of a chunk by part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ChunkBytes {
-    vectors: u64,
-    rows: u64,
-}
-
-impl ChunkBytes {
-    pub(crate) fn total(self) -> u64 {
-        self.vectors
-            .saturating_add(self.rows)
-            .saturating_add(CHUNK_OVERHEAD)
-    }
-}
 
 /// What all chunks of an index have in common.
 #[derive(Clone, Copy, Debug)]
@@ -78,11 +54,13 @@ impl Layout {
         }
     }
 
-    pub(crate) fn bytes(&self, capacity: usize) -> ChunkBytes {
+    pub(crate) fn bytes(&self, capacity: usize) -> Bytes {
         let words = capacity.div_ceil(64);
-        ChunkBytes {
+        Bytes {
             vectors: 4 * (capacity as u64 * self.dim as u64 + ALIGN_FLOATS as u64),
             rows: 8 * (capacity as u64 + words as u64) + 4 * self.scales(capacity) as u64,
+            chunks: CHUNK_OVERHEAD,
+            pinned: 0,
         }
     }
 }
@@ -92,6 +70,14 @@ impl Layout {
 #[derive(Debug)]
 pub(crate) struct Chunk {
     layout: Layout,
+    memory: Counted<Memory>,
+    used: usize,
+    count: usize,
+}
+
+/// What a chunk asks of the allocator.
+#[derive(Debug)]
+struct Memory {
     rows: Box<[u64]>,
     live: Box<[u64]>,
     /// 1/|v| under cosine, else empty.
@@ -99,34 +85,35 @@ pub(crate) struct Chunk {
     floats: Box<[f32]>,
     /// Index in `floats` of the first vector.
     start: usize,
-    used: usize,
-    count: usize,
-    held: Arc<Held>,
 }
 
-impl Chunk {
-    pub(crate) fn new(layout: Layout, capacity: usize, held: Arc<Held>) -> Self {
+impl Memory {
+    fn new(layout: Layout, capacity: usize) -> Self {
         let floats = vec![0.0f32; capacity * layout.dim + ALIGN_FLOATS].into_boxed_slice();
         let start = floats.as_ptr().align_offset(64).min(ALIGN_FLOATS);
-        let bytes = layout.bytes(capacity);
-        held.vectors.fetch_add(bytes.vectors, Ordering::Relaxed);
-        held.rows.fetch_add(bytes.rows, Ordering::Relaxed);
-        held.chunks.fetch_add(CHUNK_OVERHEAD, Ordering::Relaxed);
         Self {
-            layout,
             rows: vec![0; capacity].into_boxed_slice(),
             live: vec![0; capacity.div_ceil(64)].into_boxed_slice(),
             scales: vec![0.0; layout.scales(capacity)].into_boxed_slice(),
             floats,
             start,
+        }
+    }
+}
+
+impl Chunk {
+    pub(crate) fn new(layout: Layout, capacity: usize, held: &Arc<Held>) -> Self {
+        let make = || Memory::new(layout, capacity);
+        Self {
+            layout,
+            memory: Counted::new(held, layout.bytes(capacity), make),
             used: 0,
             count: 0,
-            held,
         }
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        self.rows.len()
+        self.memory.rows.len()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -142,16 +129,16 @@ impl Chunk {
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.layout.bytes(self.capacity()).total()
+        self.memory.bytes().total()
     }
 
     pub(crate) fn held(&self) -> &Arc<Held> {
-        &self.held
+        self.memory.held()
     }
 
     pub(crate) fn vector(&self, place: usize) -> &[f32] {
-        let from = self.start + place * self.layout.dim;
-        &self.floats[from..from + self.layout.dim]
+        let from = self.memory.start + place * self.layout.dim;
+        &self.memory.floats[from..from + self.layout.dim]
     }
 
     /// Puts a row into the first free place; `None` if there is none.
@@ -162,27 +149,25 @@ impl Chunk {
         let place = if self.removed() == 0 {
             self.used
         } else {
-            let (word, bits) = self
-                .live
-                .iter()
-                .enumerate()
-                .find(|(_, bits)| **bits != u64::MAX)?;
+            let mut words = self.memory.live.iter().enumerate();
+            let (word, bits) = words.find(|(_, bits)| **bits != u64::MAX)?;
             word * 64 + bits.trailing_ones() as usize
         };
         self.used = self.used.max(place + 1);
         self.count += 1;
-        self.live[place / 64] |= 1 << (place % 64);
-        self.rows[place] = row;
-        if let Some(scale) = self.scales.get_mut(place) {
+        let memory = &mut *self.memory;
+        memory.live[place / 64] |= 1 << (place % 64);
+        memory.rows[place] = row;
+        if let Some(scale) = memory.scales.get_mut(place) {
             *scale = self.layout.metric.scale(vector);
         }
-        let from = self.start + place * self.layout.dim;
-        self.floats[from..from + self.layout.dim].copy_from_slice(vector);
+        let from = memory.start + place * self.layout.dim;
+        memory.floats[from..from + self.layout.dim].copy_from_slice(vector);
         Some(place)
     }
 
     pub(crate) fn clear(&mut self, place: usize) {
-        self.live[place / 64] &= !(1 << (place % 64));
+        self.memory.live[place / 64] &= !(1 << (place % 64));
         self.count -= 1;
         if self.count == 0 {
             self.used = 0;
@@ -191,24 +176,29 @@ impl Chunk {
 
     /// Places taken, rows, in order of places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        self.live.iter().enumerate().flat_map(move |(word, bits)| {
-            let mut bits = *bits;
-            std::iter::from_fn(move || {
-                let bit = bits.trailing_zeros() as usize;
-                if bit == 64 {
-                    return None;
-                }
-                bits &= bits - 1;
-                let place = word * 64 + bit;
-                Some((place, self.rows[place]))
+        let memory = &*self.memory;
+        memory
+            .live
+            .iter()
+            .enumerate()
+            .flat_map(move |(word, bits)| {
+                let mut bits = *bits;
+                std::iter::from_fn(move || {
+                    let bit = bits.trailing_zeros() as usize;
+                    if bit == 64 {
+                        return None;
+                    }
+                    bits &= bits - 1;
+                    let place = word * 64 + bit;
+                    Some((place, memory.rows[place]))
+                })
             })
-        })
     }
 
     /// [`Metric::scale`] of the vector at a place.
     #[inline]
     pub(crate) fn scale(&self, place: usize) -> f32 {
-        self.scales.get(place).copied().unwrap_or(1.0)
+        self.memory.scales.get(place).copied().unwrap_or(1.0)
     }
 
     /// Calls `visit(row, distance)` for each row. O(rows x dim).
@@ -223,28 +213,16 @@ impl Chunk {
 
 impl Clone for Chunk {
     fn clone(&self) -> Self {
-        let mut copy = Self::new(self.layout, self.capacity(), Arc::clone(&self.held));
-        copy.rows.copy_from_slice(&self.rows);
-        copy.live.copy_from_slice(&self.live);
-        copy.scales.copy_from_slice(&self.scales);
+        let mut copy = Self::new(self.layout, self.capacity(), self.held());
+        let (from, to) = (&*self.memory, &mut *copy.memory);
+        to.rows.copy_from_slice(&from.rows);
+        to.live.copy_from_slice(&from.live);
+        to.scales.copy_from_slice(&from.scales);
         let floats = self.capacity() * self.layout.dim;
-        copy.floats[copy.start..copy.start + floats]
-            .copy_from_slice(&self.floats[self.start..self.start + floats]);
+        to.floats[to.start..to.start + floats]
+            .copy_from_slice(&from.floats[from.start..from.start + floats]);
         copy.used = self.used;
         copy.count = self.count;
         copy
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        let bytes = self.layout.bytes(self.capacity());
-        self.held
-            .vectors
-            .fetch_sub(bytes.vectors, Ordering::Relaxed);
-        self.held.rows.fetch_sub(bytes.rows, Ordering::Relaxed);
-        self.held
-            .chunks
-            .fetch_sub(CHUNK_OVERHEAD, Ordering::Relaxed);
     }
 }

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use aether_core::plugin::Role;
 use aether_core::role::{HotCapability, HotIndex, HotStats, Neighbor, SearchOptions, SearchWork};
@@ -17,9 +16,10 @@ use parking_lot::RwLock;
 
 use crate::arena::Arena;
 use crate::batch::scan_batch;
-use crate::chunk::{Chunk, Held, Layout};
+use crate::chunk::{Chunk, Layout};
 use crate::config::FlatConfig;
 use crate::format;
+use crate::held::{Bytes, Counted, Held};
 use crate::search::{Scanned, has_duplicates, scan};
 
 /// Scans beside removals before one is done with removals held back.
@@ -90,12 +90,12 @@ impl Flat {
     }
 
     fn parts(&self, arena: &Arena) -> BTreeMap<&'static str, u64> {
-        let [vectors, rows, chunks] = Arena::chunk_bytes(&self.held);
+        let held = self.held.bytes();
         let fixed = size_of::<Self>() as u64;
         BTreeMap::from([
-            ("vectors", vectors),
-            ("rows", rows),
-            ("chunks", chunks + arena.list_bytes() + fixed),
+            ("vectors", held.vectors),
+            ("rows", held.rows),
+            ("chunks", held.chunks + arena.list_bytes() + fixed),
             ("map", arena.map_bytes()),
         ])
     }
@@ -229,11 +229,11 @@ impl HotIndex for Flat {
     /// While a snapshot is being written, the chunks that it still shares count twice: a writer would copy them.
     fn bytes_after(&self, additional: usize) -> u64 {
         let arena = self.arena.read();
-        let chunks: u64 = Arena::chunk_bytes(&self.held).iter().sum();
+        let held = self.held.bytes();
         arena
-            .bytes_after(additional, chunks)
+            .bytes_after(additional, held.total())
             .saturating_add(size_of::<Self>() as u64)
-            .saturating_add(self.held.pinned.load(Ordering::Relaxed))
+            .saturating_add(held.pinned)
     }
 
     /// O(rows in chunks with removed rows). Takes the lock for one new chunk at a time.
@@ -251,15 +251,15 @@ impl HotIndex for Flat {
     fn save(&self, out: &mut dyn Write) -> Result<()> {
         let (chunks, rows) = {
             let arena = self.arena.read();
-            let chunks: Vec<Pin> = arena.snapshot().into_iter().map(Pin::new).collect();
+            let chunks: Vec<Pin> = arena.snapshot().into_iter().map(pin).collect();
             (chunks, arena.len())
         };
         let mut writer = format::Writer::new(out, self.layout.metric, self.layout.dim, rows)
             .map_err(|e| e.at(Role::Hot, "flat", "save"))?;
         for pin in chunks {
-            for (place, row) in pin.0.iter() {
+            for (place, row) in pin.iter() {
                 writer
-                    .push(row, pin.0.vector(place))
+                    .push(row, pin.vector(place))
                     .map_err(|e| e.at(Role::Hot, "flat", "save"))?;
             }
         }
@@ -320,25 +320,15 @@ impl HotIndex for Flat {
 }
 
 /// A chunk that a snapshot shares with the index.
-struct Pin(Arc<Chunk>);
+type Pin = Counted<Arc<Chunk>>;
 
-impl Pin {
-    fn new(chunk: Arc<Chunk>) -> Self {
-        chunk
-            .held()
-            .pinned
-            .fetch_add(chunk.bytes(), Ordering::Relaxed);
-        Self(chunk)
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        self.0
-            .held()
-            .pinned
-            .fetch_sub(self.0.bytes(), Ordering::Relaxed);
-    }
+fn pin(chunk: Arc<Chunk>) -> Pin {
+    let held = Arc::clone(chunk.held());
+    let bytes = Bytes {
+        pinned: chunk.bytes(),
+        ..Bytes::default()
+    };
+    Counted::new(&held, bytes, || chunk)
 }
 
 #[cfg(test)]

@@ -9,8 +9,10 @@ mod batch;
 mod chunk;
 mod config;
 mod format;
+mod held;
 mod hot_index;
 mod search;
+mod sync;
 
 pub use config::FlatConfig;
 pub use hot_index::Flat;

@@ -52,6 +52,14 @@ mod loomed {
     #[path = "../../../../backends/hot-hnsw/src/epoch.rs"]
     #[allow(dead_code, reason = "only a part of it is driven")]
     pub(crate) mod epoch;
+    #[path = "../../../../backends/hot-auto/src/growth.rs"]
+    #[allow(dead_code, reason = "only a part of it is driven")]
+    pub(crate) mod growth;
+    #[path = "../../../../backends/hot-flat/src/held.rs"]
+    #[allow(dead_code, reason = "only a part of it is driven")]
+    pub(crate) mod held;
+    #[path = "../../../../backends/hot-auto/src/stage.rs"]
+    pub(crate) mod stage;
     pub(crate) mod sync;
 }
 

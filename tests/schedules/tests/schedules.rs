@@ -1,11 +1,11 @@
-//! Ten scenarios, each under many drawn schedules, and the epochs under every schedule.
+//! Ten scenarios, each under many drawn schedules, and others under every schedule.
 //!
 //! `AETHER_SCHEDULES` sets how many schedules each gets (2,000). A failure prints the schedule that repeats it.
 
 use std::panic::catch_unwind;
 
 use aether_schedules::scenario::weak::{self, Planted};
-use aether_schedules::scenario::{admission, epoch, open_files, readers, timeline};
+use aether_schedules::scenario::{admission, epoch, held, open_files, readers, stage, timeline};
 
 /// Half of the schedules are drawn step by step, half with few changes of thread at drawn places, which finds what needs a long run of one.
 fn explore(name: &str, scenario: fn()) {
@@ -67,6 +67,141 @@ fn under_weak_memory_a_search_sees_whole_rows_and_links_that_somebody_wrote() {
         weak::a_row_that_is_marked_has_a_link,
     ] {
         loom::model(move || scenario(Planted::Nothing));
+    }
+}
+
+type OfStage = fn(stage::Planted);
+
+/// Where rows of `auto` are: as they move, as they come, as they go.
+const STAGES: [OfStage; 4] = [
+    stage::a_row_is_found_while_it_moves,
+    stage::no_row_comes_into_a_scan_that_is_being_emptied,
+    stage::a_row_that_was_removed_does_not_come_back,
+    stage::rows_that_are_loaded_are_not_passed_over,
+];
+
+/// Goes through what has at most this many interruptions where none need be: moves take too many steps for all.
+fn of_stage(scenario: OfStage, planted: stage::Planted) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || scenario(planted));
+}
+
+#[test]
+fn under_weak_memory_a_search_finds_rows_in_whichever_index_they_are() {
+    for scenario in STAGES {
+        of_stage(scenario, stage::Planted::Nothing);
+    }
+}
+
+/// Of the stage's orderings those of the last stage are needed alone. Should this fail, the others have become so.
+#[test]
+fn under_weak_memory_the_last_stage_alone_is_waited_for() {
+    let others = stage::Planted::Weak(stage::Weakened::AllBut(stage::MANY));
+    for scenario in STAGES {
+        of_stage(scenario, others);
+    }
+}
+
+type OfHeld = fn(held::Planted);
+
+/// What chunks of `flat` count.
+#[test]
+fn under_weak_memory_bytes_count_as_long_as_they_are_held() {
+    let all: [OfHeld; 3] = [
+        held::a_chunk_that_is_shown_is_counted,
+        held::memory_that_no_longer_counts_is_gone,
+        held::a_writer_copies_no_more_than_it_was_told,
+    ];
+    for scenario in all {
+        loom::model(move || scenario(held::Planted::Nothing));
+    }
+    // What is added is ordered by the lock that shows it.
+    for weakened in [held::Weakened::Loads, held::Weakened::Stores] {
+        loom::model(move || {
+            held::a_chunk_that_is_shown_is_counted(held::Planted::Weak(weakened));
+        });
+    }
+}
+
+#[test]
+fn planted_mistakes_of_stages_are_caught() {
+    use stage::{Planted, Weakened};
+    let planted: [(Planted, OfStage); 9] = [
+        (
+            Planted::Weak(Weakened::Loads),
+            stage::a_row_is_found_while_it_moves,
+        ),
+        (
+            Planted::Weak(Weakened::Stores),
+            stage::a_row_is_found_while_it_moves,
+        ),
+        (
+            Planted::LookedTooEarly,
+            stage::a_row_is_found_while_it_moves,
+        ),
+        (Planted::GraphFirst, stage::a_row_is_found_while_it_moves),
+        (Planted::OutBeforeIn, stage::a_row_is_found_while_it_moves),
+        (Planted::EndedTooEarly, stage::a_row_is_found_while_it_moves),
+        (
+            Planted::EndedUnasked,
+            stage::rows_that_are_loaded_are_not_passed_over,
+        ),
+        (
+            Planted::EnteredUnasked,
+            stage::no_row_comes_into_a_scan_that_is_being_emptied,
+        ),
+        (
+            Planted::NotHeld,
+            stage::a_row_that_was_removed_does_not_come_back,
+        ),
+    ];
+    for (mistake, scenario) in planted {
+        let found = catch_unwind(|| of_stage(scenario, mistake));
+        assert!(found.is_err(), "not caught by loom: {mistake:?}");
+    }
+}
+
+#[test]
+fn planted_mistakes_of_counted_bytes_are_caught() {
+    use held::{Planted, Weakened};
+    let planted: [(Planted, OfHeld); 8] = [
+        (
+            Planted::ShownBeforeCounted,
+            held::a_chunk_that_is_shown_is_counted,
+        ),
+        (
+            Planted::Weak(Weakened::Loads),
+            held::memory_that_no_longer_counts_is_gone,
+        ),
+        (
+            Planted::Weak(Weakened::Stores),
+            held::memory_that_no_longer_counts_is_gone,
+        ),
+        (
+            Planted::SubtractedFirst,
+            held::memory_that_no_longer_counts_is_gone,
+        ),
+        (
+            Planted::Weak(Weakened::Loads),
+            held::a_writer_copies_no_more_than_it_was_told,
+        ),
+        (
+            Planted::Weak(Weakened::Stores),
+            held::a_writer_copies_no_more_than_it_was_told,
+        ),
+        (
+            Planted::SubtractedFirst,
+            held::a_writer_copies_no_more_than_it_was_told,
+        ),
+        (
+            Planted::Kept,
+            held::a_writer_copies_no_more_than_it_was_told,
+        ),
+    ];
+    for (mistake, scenario) in planted {
+        let found = catch_unwind(|| loom::model(move || scenario(mistake)));
+        assert!(found.is_err(), "not caught by loom: {mistake:?}");
     }
 }
 

@@ -122,13 +122,7 @@ fn a_writer_copies_what_a_snapshot_shares_and_the_bound_foresees_it() {
         flat.insert(Row(row), &[1.0; 64]).unwrap();
     }
     let before = flat.bytes();
-    let pins: Vec<Pin> = flat
-        .arena
-        .read()
-        .snapshot()
-        .into_iter()
-        .map(Pin::new)
-        .collect();
+    let pins: Vec<Pin> = flat.arena.read().snapshot().into_iter().map(pin).collect();
     for row in 0..500u64 {
         flat.remove(Row(row * 2)).unwrap();
     }
@@ -137,11 +131,11 @@ fn a_writer_copies_what_a_snapshot_shares_and_the_bound_foresees_it() {
         flat.insert(Row(row), &[2.0; 64]).unwrap();
     }
     assert!(flat.bytes() > before * 3 / 2 && flat.bytes() <= bound);
-    let shared: usize = pins.iter().map(|p| p.0.count()).sum();
+    let shared: usize = pins.iter().map(|p| p.count()).sum();
     assert_eq!(shared, 1_000, "the snapshot keeps the rows of its moment");
     drop(pins);
     assert!(flat.bytes() <= before + before / 2);
-    assert_eq!(flat.held.pinned.load(Ordering::Relaxed), 0);
+    assert_eq!(flat.held.bytes().pinned, 0);
 }
 
 #[test]

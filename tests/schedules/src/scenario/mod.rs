@@ -2,8 +2,10 @@
 
 pub mod admission;
 pub mod epoch;
+pub mod held;
 pub mod open_files;
 pub mod readers;
+pub mod stage;
 pub mod timeline;
 pub mod weak;
 
