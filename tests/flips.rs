@@ -86,6 +86,22 @@ fn locks() {
 }
 
 #[test]
+fn the_mark_of_a_store() {
+    // Its name says whose the store is, and what it holds is for people to read.
+    let world = without_redb(Source::current("memory"), "flat", Place::Ram);
+    let (mut swept, mut marks) = (Swept::default(), 0);
+    for (path, _) in world.files("") {
+        if path.starts_with("cold/owner") {
+            marks += 1;
+            swept.add(sweep_files(&world, &path.display().to_string(), ALL));
+        }
+    }
+    assert_eq!(marks, 1);
+    swept.judge("store's mark");
+    assert_eq!(swept.harmless, swept.flipped);
+}
+
+#[test]
 fn hot_snapshots_of_flat_as_the_engine_takes_them() {
     hot_snapshots_in_an_engine("flat");
 }
@@ -188,7 +204,7 @@ fn hot_snapshots_as_the_index_takes_them() {
         dim: DIM,
     };
     let rows: Vec<Row> = (0..rows).map(Row).collect();
-    for name in ["flat", "hnsw"] {
+    for name in ["flat", "hnsw", "auto"] {
         let slot = Slot::named(Role::Hot, name);
         let full = context().registry.hot(&slot, &context()).unwrap();
         full.insert_batch(&rows, &vectors).unwrap();

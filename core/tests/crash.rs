@@ -1,5 +1,6 @@
 //! A power cut at every single call of a store, before and after its effect, with every prefix of the commits that were not
-//! durable yet surviving; a second cut at every call of the recovery from the first; and cuts at drawn calls of drawn workloads.
+//! durable yet surviving; a second cut at every call of the recovery from the first, and after some a third in the recovery from that; and cuts
+//! at drawn calls of drawn workloads.
 //!
 //! `AETHER_SEEDS` sets the number of drawn workloads (200), `AETHER_SEED` the first of them; `AETHER_EVERY=1` cuts with every number of
 //! surviving commits at each call, and each recovery at each of its calls.
@@ -49,6 +50,14 @@ fn assert_cut(steps: &Steps, expected: &[&str]) {
             before > 0 && after > 0,
             "{step}: {before} before, {after} after"
         );
+    }
+}
+
+/// Each of these operations was cut at some of its steps.
+fn assert_each_cut(steps: &Steps, operations: &[&str]) {
+    for operation in operations {
+        let of = |step: &String| step.split(':').next() == Some(operation);
+        assert!(steps.keys().any(of), "{operation} was never cut");
     }
 }
 
@@ -130,8 +139,8 @@ async fn at_every_call_of_a_store_and_work_goes_on() {
 async fn again_at_every_call_of_the_recovery() {
     aether_core::engine::compute_in_place(true);
     let ops = every_kind();
-    let mut steps = Steps::new();
-    let mut cuts = 0;
+    let (mut firsts_by_step, mut steps) = (Steps::new(), Steps::new());
+    let (mut cuts, mut thirds) = (0, 0);
     // Of the first cut each call, before and after its effect; else each third on one side.
     let (stride, sides) = if every() { (1, 2) } else { (3, 1) };
     let firsts = (1..).step_by(stride);
@@ -152,6 +161,7 @@ async fn again_at_every_call_of_the_recovery() {
             }
         }
         let Some(pending) = first else { break };
+        count(&mut firsts_by_step, run.world.power.cut().as_slice());
         // Each call of each recovery; else every other one: the next recovery is cut at those between.
         let (from, step) = if every() { (1, 1) } else { (1 + n % 2, 2) };
         for m in (from..).step_by(step) {
@@ -164,8 +174,12 @@ async fn again_at_every_call_of_the_recovery() {
                 assert!(died && again.is_honest(e), "{at}, second {m}: {e:?}");
             }
             drop(opened);
+            // After each third of them a third cut, which mostly falls into the recovery from the second.
+            again.again = (died && m % 3 == 0).then_some(1 + (n + m) % 12);
+            let met = again.world.cuts.len();
             let risen = again.rise().await;
             risen.unwrap_or_else(|e| panic!("{at}, second at call {m} of the recovery: {e}"));
+            thirds += usize::from(again.world.cuts.len() - met > 1);
             if !died {
                 break;
             }
@@ -174,7 +188,16 @@ async fn again_at_every_call_of_the_recovery() {
         }
     }
     assert!(cuts > 1_000, "{cuts} cuts");
-    println!("{cuts} double cuts survived");
+    assert!(thirds > 100, "{thirds} third cuts");
+    println!("{cuts} double cuts survived, {thirds} of them with a third");
+    assert_each_cut(
+        &firsts_by_step,
+        &[
+            "upsert", "delete", "demote", "promote", "compact", "tick", "snapshot", "close",
+        ],
+    );
+    let by_step = |step: &str| firsts_by_step.contains_key(&format!("compact: {step}"));
+    assert!(by_step("split or merge") && by_step("compaction"));
     assert_cut(
         &steps,
         &[

@@ -1,6 +1,6 @@
 //! Every call of a store fails once, and from there on until the memory is opened again, in turn: without an effect, without a reply
 //! before the effect, and without one after it. Whatever an operation says then, nothing acknowledged is lost, nothing comes back that was
-//! deleted, and once the store answers again the work goes on. So it is with calls of the recovery from a power cut.
+//! deleted, and once the store answers again the work goes on. So it is with calls of the recovery from a power cut, that fail once or from there on.
 //!
 //! With `AETHER_EVERY=1` each call fails in each of the five ways, and a recovery from a cut at each; else every other way, and some.
 
@@ -136,27 +136,36 @@ async fn cut_at(call: u64) -> Option<Run> {
 
 /// After a power cut each call of the recovery fails in turn. The opening may be refused for that; the next one finds everything.
 #[tokio::test]
-async fn each_call_of_a_recovery_fails_once() {
+async fn each_call_of_a_recovery_fails() {
     aether_core::engine::compute_in_place(true);
     let stride = if every() { 1 } else { 23 };
-    let (mut runs, mut refused) = (0, 0);
+    let (mut runs, mut refused, mut refused_for_good) = (0, 0, 0);
     for n in (1..).step_by(stride) {
         let Some(run) = cut_at(n).await else { break };
         let pending = run.world.meta.pending();
         for m in 1.. {
-            let ways = [Verdict::Fail, Verdict::Lost, Verdict::LoseReply];
-            let verdict = ways[(n + m) as usize % ways.len()];
-            let at = format!("cut at call {n}, then {verdict:?} at call {m} of the recovery");
+            let ways = [
+                (Verdict::Fail, false),
+                (Verdict::Lost, false),
+                (Verdict::LoseReply, false),
+                (Verdict::Fail, true),
+                (Verdict::LoseReply, true),
+            ];
+            let (verdict, lasting) = ways[(n + m) as usize % ways.len()];
+            let at = format!(
+                "cut at call {n}, then {verdict:?} at call {m} of the recovery, lasting: {lasting}"
+            );
             let keep = pending * (m as usize / ways.len() % 2);
             let mut again = run.on(run.world.fork(keep));
             let first = again.world.power.calls();
-            fail(&mut again, m, false, verdict);
+            fail(&mut again, m, lasting, verdict);
             let opened = aether_testkit::run::World::open(&again.world).await;
             let met = again.world.power.calls() >= first + m;
             if let Err(e) = &opened {
                 assert!(met && again.is_honest(e), "{at}: {e:?}");
             }
             refused += usize::from(opened.is_err());
+            refused_for_good += usize::from(opened.is_err() && lasting);
             drop(opened);
             recover(&mut again, &at).await;
             if !met {
@@ -165,8 +174,11 @@ async fn each_call_of_a_recovery_fails_once() {
             runs += 1;
         }
     }
-    println!("{runs} recoveries with a call that failed, {refused} of them refused");
+    println!(
+        "{runs} recoveries with a call that failed, {refused} of them refused, {refused_for_good} of these by calls that failed from there on"
+    );
     assert!(runs > 200 && refused > 50, "{runs} {refused}");
+    assert!(refused_for_good > 20, "{refused_for_good}");
 }
 
 #[tokio::test]

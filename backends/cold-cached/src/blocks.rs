@@ -174,3 +174,40 @@ fn wait<T: Send>(
         driver.join().map_err(panicked)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// foyer checks its files itself, so that no flipped bit gets as far as the seal: what it gives back wrongly does.
+    #[tokio::test]
+    async fn what_comes_back_under_another_name_or_changed_is_a_miss() {
+        let blocks = BlockCache::open(1 << 20, None).unwrap();
+        let bytes = Bytes::from_static(b"some bytes that were verified");
+        let range = 5..5 + bytes.len() as u64;
+        blocks.put("a", &range, &bytes);
+        assert_eq!(blocks.get("a", &range).await, Some(bytes.clone()));
+        let sealed = |name: &str| {
+            let seal = seal_of(name, &bytes);
+            Bytes::from([&bytes[..], &seal[..]].concat())
+        };
+        let right = sealed(&name("b", &range));
+        let mut changed = right.to_vec();
+        changed[3] ^= 1;
+        let short = name("b", &(5..9));
+        for (place, value) in [
+            (name("b", &range), sealed(&name("a", &range))),
+            (name("b", &range), changed.into()),
+            (name("b", &range), right.slice(..SEAL_BYTES - 1)),
+            (short.clone(), sealed(&short)),
+        ] {
+            blocks.cache.insert(place.clone(), value);
+            let asked = if place == short { 5..9 } else { range.clone() };
+            let before = blocks.counts.misses.load(Relaxed);
+            assert_eq!(blocks.get("b", &asked).await, None, "{place}");
+            assert_eq!(blocks.counts.misses.load(Relaxed), before + 1);
+        }
+        blocks.cache.insert(name("b", &range), right);
+        assert_eq!(blocks.get("b", &range).await, Some(bytes));
+    }
+}

@@ -274,7 +274,7 @@ async fn a_bit_turned_over_on_disk_is_a_miss_or_does_no_harm() {
     // RAM for a few blocks: all others are on disk alone.
     let w = with_sizes(StrictCold::new(), Some(folder.path()), 4096, 32 << 20);
     let bits = env::variable("AETHER_FLIPS_KIB").unwrap_or(4) as usize * 1024 * 8;
-    let mut left: Vec<usize> = (0..bits).map(|bit| bit % (8 * ENTRY)).collect();
+    let mut left: Vec<usize> = (0..bits).map(|bit| bit * 487 % (8 * ENTRY)).collect();
     let (mut misses, mut harmless, mut rounds) = (0, 0, 0);
     for round in 0.. {
         if left.is_empty() {

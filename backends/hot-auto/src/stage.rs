@@ -9,8 +9,8 @@
 //! - The row was never in the scan: then [`Stage::Few`] had ended before the insertion was done, and the same holds.
 //!
 //! The scan is empty when it is passed over, and stays so: the stage changes under the door only, and every row that comes into the scan comes
-//! through it. What orders all this is here and in `growth`, and nowhere else, so that its interleavings can be explored, and what weak memory may show
-//! (`tests/schedules`). Needed are release and acquire of [`Stage::Many`] alone; that of the other stages could be relaxed, since whoever acts on
+//! through it. What orders all this is here and in `growth`, so that its interleavings can be explored, and what weak memory may show
+//! (`tests/schedules`, whose model goes through steps as `hot_index` does). Needed are release and acquire of [`Stage::Many`] alone; that of the other stages could be relaxed, since whoever acts on
 //! them has taken a lock of the scan or takes the door.
 
 use super::sync::{AtomicU8, Mutex, MutexGuard, Ordering};

@@ -226,7 +226,8 @@ impl HotIndex for Flat {
         self.parts(&self.arena.read()).values().sum()
     }
 
-    /// While a snapshot is being written, the chunks that it still shares count twice: a writer would copy them.
+    /// While a snapshot is being written, the chunks that it has yet to write count twice: a writer would copy them. So does what a writer has copied
+    /// already, until the snapshot lets it go: more is promised to be taken than will be.
     fn bytes_after(&self, additional: usize) -> u64 {
         let arena = self.arena.read();
         let held = self.held.bytes();

@@ -35,18 +35,21 @@ impl Mark {
     /// The watermark of the file at a path. Read before the file is, which may come further meanwhile.
     pub(crate) fn open(files: &dyn Files, of: &Path, read_only: bool) -> Self {
         let path = Self::path(of);
-        let opened = match read_only {
-            false => files.open(&path, false),
-            true => Err(error::read_only()),
+        let file = match read_only {
+            true => None,
+            false => files.open(&path, false).map_or_else(
+                |error| {
+                    tracing::warn!(file = %path.display(), %error,
+                        "the watermark cannot be written until the memory is opened again: an older metadata file would not be found out");
+                    None
+                },
+                Some,
+            ),
         };
-        let file = opened.ok();
         let said = match &file {
             Some(file) => read(&**file).map_err(unreadable),
             None => Self::look(files, &path),
         };
-        if file.is_none() && !read_only {
-            tracing::warn!(file = %path.display(), "the watermark cannot be written: an older metadata file would not be found out");
-        }
         let said = said.unwrap_or_else(|error| {
             tracing::warn!(file = %path.display(), %error, "the watermark cannot be read, and says nothing");
             None

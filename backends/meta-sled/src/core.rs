@@ -17,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use crate::config::SledConfig;
-use crate::disk::Folder;
+use crate::disk::{Folder, watermark_of, watermark_path};
 use crate::error::{closed, io, map, poisoned, torn};
 use crate::format::{
     FORMAT, KEY_COMMITS, KEY_EPOCH, KEY_FORMAT, full_key, full_range, open_sealed, own_number,
@@ -47,6 +47,16 @@ const LOCK_WAIT: Duration = Duration::from_millis(5);
 
 impl Core {
     pub(crate) fn open(path: &Path, config: &SledConfig) -> Result<Self> {
+        let unreadable = |e: std::io::Error| {
+            let error = io(&e, "the watermark cannot be read");
+            error.with("watermark", watermark_path(path).display())
+        };
+        let there = path.try_exists();
+        if !there.map_err(|e| io(&e, "the folder cannot be looked at"))? {
+            // Before a folder is made: somebody may want to move the right one here.
+            let said = watermark_of(path).map_err(unreadable)?;
+            watermark::check_gone(said, &watermark_path(path))?;
+        }
         let mut folder = Folder::lock(path)?;
         let said = match folder.watermark() {
             Ok(said) => said,
@@ -55,10 +65,7 @@ impl Core {
                 tracing::warn!(file = %file.display(), %error, "the watermark cannot be read, and says nothing");
                 None
             }
-            Err(error) => {
-                let error = io(&error, "the watermark cannot be read");
-                return Err(error.with("watermark", folder.watermark_path().display()));
-            }
+            Err(error) => return Err(unreadable(error)),
         };
         if !folder.is_begun() {
             watermark::check_gone(said, &folder.watermark_path())?;

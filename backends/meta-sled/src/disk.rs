@@ -46,6 +46,8 @@ impl Folder {
     pub(crate) fn lock(path: &Path) -> Result<Self> {
         let wrong = |e: io::Error| error::io(&e, "the folder cannot be made or locked");
         fs::create_dir_all(path).map_err(wrong)?;
+        // A watermark that somebody removed must not come back.
+        path.parent().map_or(Ok(()), sync_dir).map_err(wrong)?;
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
@@ -78,23 +80,13 @@ impl Folder {
         sync_dir(&self.path)
     }
 
-    /// How many batches were synced, if anything says so: in a file beside the folder, so that whoever copies an older folder back does not
-    /// copy its watermark too.
+    /// How many batches were synced, if anything says so.
     pub(crate) fn watermark(&self) -> io::Result<Option<u64>> {
-        let file = match File::open(self.watermark_path()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        let mut bytes = Vec::new();
-        file.take(WATERMARK_BYTES as u64 + 1)
-            .read_to_end(&mut bytes)?;
-        Ok(watermark::decode(&bytes))
+        watermark_of(&self.path)
     }
 
     pub(crate) fn watermark_path(&self) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".watermark");
-        name.into()
+        watermark_path(&self.path)
     }
 
     /// Says that so many batches are synced. A watermark that cannot be written stays behind: it says less than it could, and nothing wrong.
@@ -118,7 +110,9 @@ impl Folder {
                 self.watermark.insert(options.open(path)?)
             }
         };
-        file.set_len(WATERMARK_BYTES as u64)?;
+        if file.metadata()?.len() != WATERMARK_BYTES as u64 {
+            file.set_len(WATERMARK_BYTES as u64)?;
+        }
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&watermark::encode(count))
     }
@@ -163,6 +157,25 @@ impl Folder {
         self.synced_blobs = there;
         sync(&self.path.join(LOG))
     }
+}
+
+/// The file that tells how many batches were synced: beside the folder, so that whoever copies an older folder back does not copy it too.
+pub(crate) fn watermark_path(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
+    name.push(".watermark");
+    name.into()
+}
+
+/// What that file of a folder says, if anything.
+pub(crate) fn watermark_of(folder: &Path) -> io::Result<Option<u64>> {
+    let file = match File::open(watermark_path(folder)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    file.take(WATERMARK_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(watermark::decode(&bytes))
 }
 
 /// Syncs a file; any handle on it will do. Opened for writing, which some systems ask for.

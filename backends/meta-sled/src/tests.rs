@@ -297,6 +297,8 @@ fn an_older_folder_is_not_taken_for_the_newest() {
         fs::write(&mark, &good).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         refused("got none");
+        assert!(!folder.exists(), "no folder is made in its place");
+        fs::create_dir(&folder).unwrap();
         refused("got none");
         fs::remove_dir_all(&folder).unwrap();
         copy(before.path(), &folder);
