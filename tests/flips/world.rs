@@ -195,7 +195,10 @@ impl World {
     /// Another that lacks a file.
     pub(crate) fn without_file(&self, name: &str) -> Self {
         let mut twin = self.twin();
-        twin.good.retain(|(path, _)| !path.ends_with(name));
+        let here = twin.memory_path();
+        for (path, _) in (twin.good).extract_if(.., |(path, _)| path.ends_with(name)) {
+            drop(std::fs::remove_file(here.join(path)));
+        }
         twin.place_good();
         twin.lay(None);
         twin
