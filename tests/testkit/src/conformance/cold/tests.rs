@@ -22,7 +22,9 @@ fn broken_stores_fail_the_checks_meant_for_them_and_every_check_finds_one() {
     for (flaw, plugin, expected) in BROKEN {
         let failed = failures(|| harness(plugin));
         for check in *expected {
-            let caught = failed.contains(check);
+            // Drawn operations may happen not to meet a flaw.
+            let again = || (0..8).any(|_| failures(|| harness(plugin)).contains(check));
+            let caught = failed.contains(check) || again();
             assert!(caught, "{flaw:?} passed {check}; it failed {failed:?}");
         }
         found.extend(failed);
