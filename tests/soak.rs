@@ -46,7 +46,7 @@ const MIB: u64 = 1 << 20;
 const COUNTED: u64 = (8 + 4 + 4) * MIB;
 /// What it declares and nobody counts: rows on their way, the metadata store's cache.
 const ON_TRUST: u64 = (8 + 4) * MIB;
-/// What is asked of the allocator beside that: buffers of requests under way, queues, the runtime, the cold index, this test's books.
+/// What is asked of the allocator beside that: buffers of requests under way, queues, the runtime, this test's books.
 const BESIDE: u64 = 6 * MIB;
 /// What is resident and not asked for: blocks that the C library keeps of what was freed, stacks of threads.
 const KEPT: u64 = 24 * MIB;
@@ -375,6 +375,7 @@ struct Most {
     held: u64,
     index: u64,
     uncounted: u64,
+    cold_index: u64,
     own: u64,
     /// All of it at the moment with the most pages.
     then: Ram,
@@ -389,6 +390,7 @@ impl Most {
         self.index = self.index.max(ram.index);
         self.own = self.own.max(ram.own);
         self.uncounted = self.uncounted.max(ram.uncounted());
+        self.cold_index = self.cold_index.max(ram.cold_index);
     }
 
     fn tell(&self) {
@@ -398,11 +400,11 @@ impl Most {
             "MiB at most: hot {}, asked for {} of {}, of that not counted {} of {}, pages of its own {} of {}",
             mib(self.hot),
             mib(self.held),
-            mib(COUNTED + ON_TRUST + BESIDE),
+            mib(self.declared()),
             mib(self.uncounted),
             mib(ON_TRUST + BESIDE),
             mib(self.own),
-            mib(COUNTED + ON_TRUST + BESIDE + KEPT),
+            mib(self.declared() + KEPT),
         );
         println!(
             "MiB when there were most pages: hot {}, block cache {}, codes {}, cold index {}, not counted {}, not asked for {}; of files {}",
@@ -416,8 +418,13 @@ impl Most {
         );
     }
 
+    /// What may be asked of the allocator: what is configured and what `Stats` tells of segments and partitions, which grow with them.
+    fn declared(&self) -> u64 {
+        COUNTED + self.cold_index + ON_TRUST + BESIDE
+    }
+
     fn judge(&self) {
-        let declared = COUNTED + ON_TRUST + BESIDE;
+        let declared = self.declared();
         assert!(
             self.uncounted <= ON_TRUST + BESIDE,
             "RAM that nobody counts"
