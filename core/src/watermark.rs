@@ -4,7 +4,8 @@
 //! says so: a log that is cut off where a bit of it is damaged, a header whose flipped bit names the older of two roots, a file that
 //! somebody copied back from yesterday, a disk that lied about a sync. So such a store counts what it makes durable, keeps the count among
 //! its data, and writes it into a small file beside them once the data are synced. That file is never synced: after a power cut it may
-//! be older than the data, empty or torn, and then it says nothing. It is never newer, unless the data are older than they were.
+//! be older than the data, and then says less, or empty or torn, and then says nothing. It is never newer, unless the data are older than
+//! they were.
 
 use std::path::Path;
 

@@ -10,8 +10,8 @@
 //!
 //! The scan is empty when it is passed over, and stays so: the stage changes under the door only, and every row that comes into the scan comes
 //! through it. What orders all this is here and in `growth`, so that its interleavings can be explored, and what weak memory may show
-//! (`tests/schedules`, whose model goes through steps as `hot_index` does). Needed are release and acquire of [`Stage::Many`] alone; that of the other stages could be relaxed, since whoever acts on
-//! them has taken a lock of the scan or takes the door.
+//! (`tests/schedules`, whose model goes through copies of the steps of `hot_index`). Needed are release and acquire of [`Stage::Many`] alone; that
+//! of the other stages could be relaxed, since whoever acts on them has taken a lock of the scan or takes the door.
 
 use super::sync::{AtomicU8, Mutex, MutexGuard, Ordering};
 
